@@ -1,0 +1,24 @@
+//! What every other crate speaks in: ids, positions, time, named limits, names, the message and its
+//! stored form, and the world (clock, disk, randomness) as traits.
+//!
+//! This crate refuses to know queues, topics, protocols, journals, sockets and tasks.
+
+pub mod batch;
+pub mod class;
+pub mod disk;
+pub mod filter;
+pub mod ids;
+pub mod limits;
+pub mod message;
+pub mod name;
+pub mod os;
+pub mod partitioner;
+pub mod time;
+pub mod value;
+pub mod varint;
+
+pub use class::Class;
+pub use ids::{Attempt, ConsumerId, EntityId, MessageId, Offset, Position, Tag};
+
+pub use name::Name;
+pub use time::{Clock, Millis};

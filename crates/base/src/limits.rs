@@ -1,0 +1,44 @@
+//! How large anything may get: every bound that the heart relies on, named, with its unit last.
+
+/// Bytes of one message: body, key and headers together.
+pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// Bytes of one stored record batch.
+pub const BATCH_BYTES_MAX: usize = 32 << 20;
+/// Messages in one publish command.
+pub const PUBLISH_MESSAGES_MAX: usize = 65_536;
+/// Headers of one message.
+pub const HEADERS_MAX: usize = 256;
+/// Bytes of one header name.
+pub const HEADER_NAME_BYTES_MAX: usize = 255;
+/// Bytes of one message key.
+pub const KEY_BYTES_MAX: usize = 32 << 10;
+/// Nesting of lists and maps in a header value.
+pub const VALUE_DEPTH_MAX: usize = 16;
+/// Bytes of an address, subscription or filter attribute name.
+pub const NAME_BYTES_MAX: usize = 255;
+/// Queues, topics and subscriptions together.
+pub const ENTITIES_MAX: usize = 1_000_000;
+/// Partitions of one topic.
+pub const PARTITIONS_MAX: u32 = 4_096;
+/// Logs (topic partitions) that one subscription may read.
+pub const SUBSCRIPTION_LOGS_MAX: usize = 65_535;
+/// Consumers attached to one queue or subscription.
+pub const CONSUMERS_MAX: usize = 100_000;
+/// Messages that one consumer may hold unacknowledged.
+pub const CREDIT_MAX: u32 = 65_535;
+/// Messages of one log that stand ready in memory ahead of delivery.
+pub const WINDOW_MESSAGES_MAX: usize = 1_024;
+/// Messages of one log that may be set aside because another one with their key is being worked on.
+pub const PARKED_MESSAGES_MAX: usize = 10_000;
+/// Delayed messages of one queue; a publish past it is refused.
+pub const DELAYED_MESSAGES_MAX: usize = 10_000_000;
+/// Message ids that one queue remembers for deduplication; the oldest is forgotten first.
+pub const DEDUPLICATION_IDS_MAX: usize = 1_000_000;
+/// Ranges of acknowledged offsets above the oldest unacknowledged one, for each log; delivery pauses there.
+pub const ACKED_RANGES_MAX: usize = 100_000;
+/// Depth of a filter expression.
+pub const FILTER_DEPTH_MAX: usize = 16;
+/// Longest lease in milliseconds.
+pub const LEASE_MS_MAX: u64 = 12 * 60 * 60 * 1000;
+/// Longest delay in milliseconds: ten years.
+pub const DELAY_MS_MAX: u64 = 10 * 365 * 24 * 60 * 60 * 1000;

@@ -1,0 +1,197 @@
+//! What a queue, topic or subscription may be called: checked once, here.
+
+use std::{borrow::Borrow, fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
+
+use crate::limits::NAME_BYTES_MAX;
+
+/// A checked name: 1 to 255 bytes of ASCII letters, digits, `.`, `_`, `-`, `:` and `/`;
+/// a leading `$` is reserved for Waystation's own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "SmolStr", into = "SmolStr")]
+pub struct Name(SmolStr);
+
+/// Why a name was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Nothing was given.
+    #[error("a name must have at least 1 character")]
+    Empty,
+    /// Past [`NAME_BYTES_MAX`].
+    #[error("a name may have at most {NAME_BYTES_MAX} bytes, this one has {0}")]
+    TooLong(usize),
+    /// A character outside the set.
+    #[error(
+        "character {found:?} at byte {at} is not allowed in a name: use ASCII letters, digits, '.', '_', '-', ':' and '/'"
+    )]
+    Character {
+        /// The character.
+        found: char,
+        /// Its byte offset.
+        at: usize,
+    },
+    /// Starts with `$`.
+    #[error("names that start with '$' are reserved")]
+    Reserved,
+    /// An empty, `.` or `..` part between slashes.
+    #[error("a name may not have an empty, '.' or '..' part between slashes")]
+    Part,
+}
+
+impl Name {
+    /// Checks a name from outside.
+    pub fn new(text: impl AsRef<str>) -> Result<Name, Error> {
+        let text = text.as_ref();
+        if text.starts_with('$') { Err(Error::Reserved) } else { Name::check(text, text) }
+    }
+
+    /// Checks a name of Waystation's own; it must start with `$`.
+    pub fn reserved(text: impl AsRef<str>) -> Result<Name, Error> {
+        let text = text.as_ref();
+        Name::check(text, text.strip_prefix('$').ok_or(Error::Reserved)?)
+    }
+
+    fn check(whole: &str, text: &str) -> Result<Name, Error> {
+        if text.is_empty() {
+            return Err(Error::Empty);
+        }
+        if whole.len() > NAME_BYTES_MAX {
+            return Err(Error::TooLong(whole.len()));
+        }
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | ':' | '/');
+        if let Some((at, found)) = text.char_indices().find(|(_, c)| !allowed(*c)) {
+            return Err(Error::Character { found, at: at + whole.len() - text.len() });
+        }
+        if text.split('/').any(|part| matches!(part, "" | "." | "..")) {
+            return Err(Error::Part);
+        }
+        Ok(Name(SmolStr::new(whole)))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether this is one of Waystation's own (`$…`).
+    pub fn is_reserved(&self) -> bool {
+        self.0.starts_with('$')
+    }
+}
+
+impl TryFrom<SmolStr> for Name {
+    type Error = Error;
+
+    fn try_from(text: SmolStr) -> Result<Name, Error> {
+        if text.starts_with('$') { Name::reserved(&text) } else { Name::new(&text) }
+    }
+}
+
+impl From<Name> for SmolStr {
+    fn from(name: Name) -> SmolStr {
+        name.0
+    }
+}
+
+impl FromStr for Name {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Name, Error> {
+        Name::new(text)
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl AsRef<str> for Name {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for Name {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Whether `name` matches `pattern`, word by word between dots: `*` stands for one word, `#` for none or more
+/// (the topic exchange's rule, AMQP 0-9-1 §3.1.3.3).
+pub fn matches(pattern: &str, name: &str) -> bool {
+    fn words(pattern: &[&str], name: &[&str]) -> bool {
+        // Greedy with one point of return, so that many '#' do not cost exponential time.
+        let (mut p, mut n, mut back) = (0, 0, None);
+        while n < name.len() {
+            if p < pattern.len() && pattern[p] == "#" {
+                back = Some((p, n));
+                p += 1;
+            } else if p < pattern.len() && (pattern[p] == "*" || pattern[p] == name[n]) {
+                p += 1;
+                n += 1;
+            } else if let Some((hash, taken)) = back {
+                p = hash + 1;
+                n = taken + 1;
+                back = Some((hash, n));
+            } else {
+                return false;
+            }
+        }
+        pattern[p..].iter().all(|word| *word == "#")
+    }
+    let pattern: Vec<&str> = pattern.split('.').collect();
+    let name: Vec<&str> = name.split('.').collect();
+    words(&pattern, &name)
+}
+
+/// Whether a text is a pattern for [`matches`] rather than a plain name.
+pub fn is_pattern(text: &str) -> bool {
+    text.split('.').any(|word| word == "*" || word == "#")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: Result<(), Error>) {
+        assert_eq!(Name::new(text).map(|_| ()), expected, "{text:?}");
+    }
+
+    #[test]
+    fn names_are_checked_for_length_characters_and_reserved_prefix() {
+        check("orders.eu-west/late_ones:1", Ok(()));
+        check("", Err(Error::Empty));
+        check(&"x".repeat(255), Ok(()));
+        check(&"x".repeat(256), Err(Error::TooLong(256)));
+        check("a b", Err(Error::Character { found: ' ', at: 1 }));
+        check("ä", Err(Error::Character { found: 'ä', at: 0 }));
+        check("$alerts", Err(Error::Reserved));
+        check("a//b", Err(Error::Part));
+        check("../b", Err(Error::Part));
+        assert!(Name::reserved("$alerts").is_ok_and(|name| name.is_reserved()));
+    }
+
+    #[test]
+    fn patterns_match_word_by_word() {
+        for (pattern, name, expected) in [
+            ("orders.*", "orders.eu", true),
+            ("orders.*", "orders", false),
+            ("orders.*", "orders.eu.late", false),
+            ("orders.#", "orders", true),
+            ("orders.#", "orders.eu.late", true),
+            ("#.late", "orders.eu.late", true),
+            ("#.late", "late", true),
+            ("#.eu.#.late", "a.eu.b.eu.late", true),
+            ("*", "", true),
+            ("a.#.#.b", "a.b", true),
+            ("a.#.c.b", "a.b", false),
+        ] {
+            assert_eq!(matches(pattern, name), expected, "{pattern} on {name}");
+        }
+    }
+}
