@@ -1,1 +1,619 @@
-//! placeholder
+//! How messages are stored: Kafka's record batch, message format version 2 (Kafka protocol guide, "Record Batch").
+//!
+//! ```text
+//! batch, big-endian: base_offset i64 | batch_length i32 (of what follows) | leader_epoch i32 | magic i8 = 2 | crc u32 |
+//!   attributes i16 | last_offset_delta i32 | base_timestamp i64 | max_timestamp i64 | producer_id i64 |
+//!   producer_epoch i16 | base_sequence i32 | count i32 | records
+//! record: length varint | attributes i8 | timestamp_delta varint | offset_delta varint | key_length varint | key |
+//!   value_length varint | value | header_count varint | (name_length varint | name | value_length varint | value)*
+//! ```
+//! The CRC-32C covers everything from `attributes` on. All varints are zigzag-coded.
+//!
+//! Our own messages carry one header named `ws` in front of the sender's, which holds what has no place in a record:
+//!
+//! ```text
+//! flags u8 | id 16 bytes | priority u8 if flag 1 | expires_at varint if flag 2 | deliver_at varint if flag 4 |
+//!   one type tag for each further header if flag 8 (without it all of them are text)
+//! ```
+//! A further header holds the plain form of its value ([`Value::put_plain`]), so that any reader of batches can read it.
+
+use bytes::Bytes;
+use smol_str::SmolStr;
+
+use crate::{
+    ids::{MessageId, Offset},
+    limits::{BATCH_BYTES_MAX, HEADERS_MAX},
+    message::{Headers, Message},
+    time::Millis,
+    value::{self, Value},
+    varint,
+};
+
+/// Bytes before the first record.
+pub const HEADER_BYTES: usize = 61;
+/// The name of our own header.
+const SYSTEM_HEADER: &[u8] = b"ws";
+const LENGTH_AT: usize = 8;
+const EPOCH_AT: usize = 12;
+const CRC_AT: usize = 17;
+const ATTRIBUTES_AT: usize = 21;
+/// Bytes of base offset and length, which `batch_length` does not count.
+const LENGTH_EXCLUDES: usize = 12;
+const COMPRESSION_MASK: i16 = 7;
+const TEXT: u8 = 14;
+/// The string type's tag must not change: batches without type tags rely on it.
+const _: () = assert!(TEXT == 14);
+
+/// Why bytes are not a record batch.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Fewer bytes than the header or the length says.
+    #[error("a record batch needs {need} bytes, {have} are there")]
+    Truncated {
+        /// What the batch needs.
+        need: usize,
+        /// What is there.
+        have: usize,
+    },
+    /// A length below the header's or past [`BATCH_BYTES_MAX`].
+    #[error("a record batch of length {0} is out of bounds")]
+    Length(i32),
+    /// Not message format 2.
+    #[error("record batch format {0} is not supported, only 2")]
+    Magic(i8),
+    /// The checksum differs.
+    #[error("record batch checksum differs: stored {stored:#010x}, computed {computed:#010x}")]
+    Crc {
+        /// In the header.
+        stored: u32,
+        /// Over the bytes.
+        computed: u32,
+    },
+    /// Compressed records cannot be taken apart here.
+    #[error("record batch compression {0} is not supported")]
+    Compression(i16),
+    /// A count or delta that cannot be.
+    #[error("record batch field {0} is out of range")]
+    Field(&'static str),
+    /// A record's parts do not fit its length.
+    #[error("record {index} is malformed: {error}")]
+    Record {
+        /// Its place in the batch.
+        index: usize,
+        /// What was wrong.
+        error: varint::Error,
+    },
+    /// A header's stored value.
+    #[error("record header is malformed: {0}")]
+    Header(#[from] value::Error),
+}
+
+/// The fixed part of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Offset of the first record.
+    pub base_offset: Offset,
+    /// Bytes of the whole batch.
+    pub bytes: usize,
+    /// Compression, timestamp type, transaction and control flags.
+    pub attributes: i16,
+    /// Offset of the last record less the base.
+    pub last_offset_delta: u32,
+    /// What record timestamps count from.
+    pub base_timestamp: Millis,
+    /// The latest record timestamp.
+    pub max_timestamp: Millis,
+    /// An idempotent producer's id, or -1.
+    pub producer_id: i64,
+    /// Its epoch.
+    pub producer_epoch: i16,
+    /// Its sequence number of the first record.
+    pub base_sequence: i32,
+    /// Records in the batch.
+    pub count: u32,
+}
+
+impl Header {
+    /// Reads the fixed part and checks its fields and that all bytes are there; not the checksum.
+    pub fn read(bytes: &[u8]) -> Result<Header, Error> {
+        if bytes.len() < HEADER_BYTES {
+            return Err(Error::Truncated { need: HEADER_BYTES, have: bytes.len() });
+        }
+        let length = i32::from_be_bytes(array(bytes, LENGTH_AT));
+        let whole = usize::try_from(length).map_err(|_| Error::Length(length))? + LENGTH_EXCLUDES;
+        if !(HEADER_BYTES..=BATCH_BYTES_MAX).contains(&whole) {
+            return Err(Error::Length(length));
+        }
+        if bytes.len() < whole {
+            return Err(Error::Truncated { need: whole, have: bytes.len() });
+        }
+        let magic = bytes[16] as i8;
+        if magic != 2 {
+            return Err(Error::Magic(magic));
+        }
+        let unsigned =
+            |at, field| u32::try_from(i32::from_be_bytes(array(bytes, at))).map_err(|_| Error::Field(field));
+        let millis = |at| Millis(i64::from_be_bytes(array(bytes, at)).max(0) as u64);
+        let base = i64::from_be_bytes(array(bytes, 0));
+        Ok(Header {
+            base_offset: Offset(u64::try_from(base).map_err(|_| Error::Field("base offset"))?),
+            bytes: whole,
+            attributes: i16::from_be_bytes(array(bytes, ATTRIBUTES_AT)),
+            last_offset_delta: unsigned(23, "last offset delta")?,
+            base_timestamp: millis(27),
+            max_timestamp: millis(35),
+            producer_id: i64::from_be_bytes(array(bytes, 43)),
+            producer_epoch: i16::from_be_bytes(array(bytes, 51)),
+            base_sequence: i32::from_be_bytes(array(bytes, 53)),
+            count: unsigned(57, "record count")?,
+        })
+    }
+
+    /// The offset of the last record.
+    pub fn last_offset(&self) -> Offset {
+        Offset(self.base_offset.0 + u64::from(self.last_offset_delta))
+    }
+}
+
+/// Checks the stored checksum of one whole batch.
+pub fn check_crc(batch: &[u8]) -> Result<(), Error> {
+    let stored = u32::from_be_bytes(array(batch, CRC_AT));
+    let computed = crc32c::crc32c(&batch[ATTRIBUTES_AT..]);
+    if stored == computed { Ok(()) } else { Err(Error::Crc { stored, computed }) }
+}
+
+/// Writes another base offset and leader epoch, which the checksum leaves out.
+pub fn rebase(batch: &mut [u8], base: Offset, leader_epoch: i32) {
+    batch[..8].copy_from_slice(&base.0.to_be_bytes());
+    batch[EPOCH_AT..EPOCH_AT + 4].copy_from_slice(&leader_epoch.to_be_bytes());
+}
+
+fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    bytes[at..at + N].try_into().expect("checked length")
+}
+
+/// Writes one batch behind what `out` holds.
+#[derive(Debug)]
+pub struct Encoder<'a> {
+    out: &'a mut Vec<u8>,
+    start: usize,
+    base_offset: Offset,
+    base_timestamp: Millis,
+    max_timestamp: Millis,
+    last_offset: Offset,
+    count: u32,
+    scratch: &'a mut Scratch,
+}
+
+/// Memory that encoders use again.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    prefix: Vec<u8>,
+    suffix: Vec<u8>,
+    value: Vec<u8>,
+}
+
+impl<'a> Encoder<'a> {
+    /// Begins a batch whose first record will have `base_offset` or a later one.
+    pub fn new(
+        out: &'a mut Vec<u8>,
+        scratch: &'a mut Scratch,
+        base_offset: Offset,
+        base_timestamp: Millis,
+    ) -> Encoder<'a> {
+        let start = out.len();
+        out.resize(start + HEADER_BYTES, 0);
+        let max_timestamp = Millis(0);
+        Encoder {
+            out,
+            start,
+            base_offset,
+            base_timestamp,
+            max_timestamp,
+            last_offset: base_offset,
+            count: 0,
+            scratch,
+        }
+    }
+
+    /// Adds a message at `offset`, which must grow from call to call, and returns where in the batch its record begins.
+    pub fn push(&mut self, offset: Offset, message: &Message) -> u32 {
+        assert!(self.count == 0 || offset > self.last_offset, "offsets grow");
+        let at = self.out.len() - self.start;
+        let Scratch { prefix, suffix, value } = &mut *self.scratch;
+        prefix.clear();
+        suffix.clear();
+        prefix.push(0);
+        varint::put_signed(prefix, message.timestamp.0.wrapping_sub(self.base_timestamp.0) as i64);
+        varint::put_signed(prefix, (offset.0 - self.base_offset.0) as i64);
+        match &message.key {
+            None => varint::put_signed(prefix, -1),
+            Some(key) => {
+                varint::put_signed(prefix, key.len() as i64);
+                prefix.extend_from_slice(key);
+            }
+        }
+        varint::put_signed(prefix, message.body.len() as i64);
+        put_headers(suffix, value, message);
+        varint::put_signed(self.out, (prefix.len() + message.body.len() + suffix.len()) as i64);
+        self.out.reserve(prefix.len() + message.body.len() + suffix.len());
+        self.out.extend_from_slice(prefix);
+        self.out.extend_from_slice(&message.body);
+        self.out.extend_from_slice(suffix);
+        self.advance(offset, message.timestamp);
+        at as u32
+    }
+
+    /// Adds a record of another batch as it stands, at its own offset.
+    pub fn push_record(&mut self, record: &Record<'_>) -> u32 {
+        let at = self.out.len() - self.start;
+        let mut prefix = vec![record.attributes];
+        varint::put_signed(&mut prefix, record.timestamp.0.wrapping_sub(self.base_timestamp.0) as i64);
+        varint::put_signed(&mut prefix, (record.offset.0 - self.base_offset.0) as i64);
+        varint::put_signed(self.out, (prefix.len() + record.rest.len()) as i64);
+        self.out.extend_from_slice(&prefix);
+        self.out.extend_from_slice(record.rest);
+        self.advance(record.offset, record.timestamp);
+        at as u32
+    }
+
+    fn advance(&mut self, offset: Offset, timestamp: Millis) {
+        self.last_offset = offset;
+        self.max_timestamp = self.max_timestamp.max(timestamp);
+        self.count += 1;
+    }
+
+    /// Bytes so far, with the header.
+    pub fn len(&self) -> usize {
+        self.out.len() - self.start
+    }
+
+    /// Whether there is no record yet.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Fills in the header and the checksum.
+    pub fn finish(self) {
+        let batch = &mut self.out[self.start..];
+        let length = (batch.len() - LENGTH_EXCLUDES) as i32;
+        batch[..8].copy_from_slice(&self.base_offset.0.to_be_bytes());
+        batch[LENGTH_AT..EPOCH_AT].copy_from_slice(&length.to_be_bytes());
+        batch[16] = 2;
+        batch[23..27].copy_from_slice(&((self.last_offset.0 - self.base_offset.0) as i32).to_be_bytes());
+        batch[27..35].copy_from_slice(&self.base_timestamp.0.to_be_bytes());
+        batch[35..43].copy_from_slice(&self.max_timestamp.0.to_be_bytes());
+        batch[43..51].copy_from_slice(&(-1i64).to_be_bytes());
+        batch[51..53].copy_from_slice(&(-1i16).to_be_bytes());
+        batch[53..57].copy_from_slice(&(-1i32).to_be_bytes());
+        batch[57..61].copy_from_slice(&(self.count as i32).to_be_bytes());
+        let crc = crc32c::crc32c(&batch[ATTRIBUTES_AT..]);
+        batch[CRC_AT..ATTRIBUTES_AT].copy_from_slice(&crc.to_be_bytes());
+    }
+}
+
+fn put_headers(out: &mut Vec<u8>, scratch: &mut Vec<u8>, message: &Message) {
+    let headers = &message.headers.0;
+    varint::put_signed(out, headers.len() as i64 + 1);
+    varint::put_signed(out, SYSTEM_HEADER.len() as i64);
+    out.extend_from_slice(SYSTEM_HEADER);
+    scratch.clear();
+    put_system(scratch, message);
+    varint::put_signed(out, scratch.len() as i64);
+    out.extend_from_slice(scratch);
+    for (name, value) in headers {
+        varint::put_signed(out, name.len() as i64);
+        out.extend_from_slice(name.as_bytes());
+        scratch.clear();
+        value.put_plain(scratch);
+        varint::put_signed(out, scratch.len() as i64);
+        out.extend_from_slice(scratch);
+    }
+}
+
+fn put_system(out: &mut Vec<u8>, message: &Message) {
+    let typed = message.headers.0.iter().any(|(_, value)| value.type_tag() != TEXT);
+    let flags = u8::from(message.priority != 0)
+        | u8::from(message.expires_at.is_some()) << 1
+        | u8::from(message.deliver_at.is_some()) << 2
+        | u8::from(typed) << 3;
+    out.push(flags);
+    out.extend_from_slice(message.id.as_bytes());
+    if message.priority != 0 {
+        out.push(message.priority);
+    }
+    for at in [message.expires_at, message.deliver_at].into_iter().flatten() {
+        varint::put(out, at.0);
+    }
+    if typed {
+        out.extend(message.headers.0.iter().map(|(_, value)| value.type_tag()));
+    }
+}
+
+/// One record, taken apart as far as the queue needs it.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// Where in the batch it begins.
+    pub at: u32,
+    /// Its offset.
+    pub offset: Offset,
+    /// Its timestamp.
+    pub timestamp: Millis,
+    /// Its key.
+    pub key: Option<&'a [u8]>,
+    /// Its value; `None` is a tombstone to compaction.
+    pub value: Option<&'a [u8]>,
+    /// Bytes of the whole record as stored.
+    pub bytes: usize,
+    attributes: u8,
+    /// Key, value and headers as stored.
+    rest: &'a [u8],
+    headers: &'a [u8],
+}
+
+/// What the `ws` header says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct System {
+    /// The message's id; nil in a batch of another maker.
+    pub id: MessageId,
+    /// 0 if not said.
+    pub priority: u8,
+    /// When it is of no use any more.
+    pub expires_at: Option<Millis>,
+    /// Not to be delivered before.
+    pub deliver_at: Option<Millis>,
+}
+
+impl<'a> Record<'a> {
+    /// Reads the record that begins at byte `at` of a whole, uncompressed batch.
+    pub fn read(batch: &'a [u8], at: u32) -> Result<Record<'a>, Error> {
+        let header = Header::read(batch)?;
+        let mut rest = batch.get(at as usize..header.bytes).ok_or(Error::Field("record place"))?;
+        Record::take(&mut rest, &header, at, 0)
+    }
+
+    fn take(input: &mut &'a [u8], header: &Header, at: u32, index: usize) -> Result<Record<'a>, Error> {
+        Record::take_parts(input, header, at).map_err(|error| Error::Record { index, error })
+    }
+
+    fn take_parts(input: &mut &'a [u8], header: &Header, at: u32) -> Result<Record<'a>, varint::Error> {
+        let whole = input.len();
+        let mut record = take_signed_prefixed(input)?.ok_or(varint::Error::Length)?;
+        let bytes = whole - input.len();
+        let attributes = varint::take_bytes(&mut record, 1)?[0];
+        let timestamp = varint::take_signed(&mut record)?;
+        let delta = varint::take_signed(&mut record)?;
+        let delta = u32::try_from(delta)
+            .ok()
+            .filter(|d| *d <= header.last_offset_delta)
+            .ok_or(varint::Error::Length)?;
+        let rest = record;
+        let key = take_signed_prefixed(&mut record)?;
+        let value = take_signed_prefixed(&mut record)?;
+        let timestamp = Millis(header.base_timestamp.0.wrapping_add_signed(timestamp));
+        let offset = Offset(header.base_offset.0 + u64::from(delta));
+        Ok(Record { at, offset, timestamp, key, value, bytes, attributes, rest, headers: record })
+    }
+
+    /// The headers as stored: name and value of each.
+    pub fn raw_headers(&self) -> Result<Vec<(&'a [u8], Option<&'a [u8]>)>, Error> {
+        self.read_headers().map_err(|error| Error::Record { index: 0, error })
+    }
+
+    fn read_headers(&self) -> Result<Vec<(&'a [u8], Option<&'a [u8]>)>, varint::Error> {
+        let mut input = self.headers;
+        let count = varint::take_signed(&mut input)?;
+        let count = usize::try_from(count).ok().filter(|n| *n <= input.len()).ok_or(varint::Error::Length)?;
+        let mut headers = Vec::with_capacity(count.min(HEADERS_MAX + 1));
+        for _ in 0..count {
+            let name = take_signed_prefixed(&mut input)?.ok_or(varint::Error::Length)?;
+            headers.push((name, take_signed_prefixed(&mut input)?));
+        }
+        Ok(headers)
+    }
+
+    /// What our own header says; nothing for a record of another maker. Reads no further than that header.
+    pub fn system(&self) -> Result<System, Error> {
+        Ok(self.system_and_types().map_err(|error| Error::Record { index: 0, error })?.0)
+    }
+
+    fn system_and_types(&self) -> Result<(System, &'a [u8]), varint::Error> {
+        let mut input = self.headers;
+        if varint::take_signed(&mut input)? < 1 {
+            return Ok((System::default(), &[]));
+        }
+        if take_signed_prefixed(&mut input)? != Some(SYSTEM_HEADER) {
+            return Ok((System::default(), &[]));
+        }
+        let mut value = take_signed_prefixed(&mut input)?.ok_or(varint::Error::Length)?;
+        let flags = varint::take_bytes(&mut value, 1)?[0];
+        let id = MessageId::from_bytes(array(varint::take_bytes(&mut value, 16)?, 0));
+        let priority = if flags & 1 != 0 { varint::take_bytes(&mut value, 1)?[0] } else { 0 };
+        let mut moment = |flag| (flags & flag != 0).then(|| varint::take(&mut value).map(Millis)).transpose();
+        let expires_at = moment(2)?;
+        let deliver_at = moment(4)?;
+        Ok((System { id, priority, expires_at, deliver_at }, value))
+    }
+
+    /// The whole message. `batch` is the batch that this record was read from: key, body and bytes values share it.
+    pub fn message(&self, batch: &Bytes) -> Result<Message, Error> {
+        let (system, types) = self.system_and_types().map_err(|error| Error::Record { index: 0, error })?;
+        let raw = self.raw_headers()?;
+        let ours = raw.first().is_some_and(|(name, _)| *name == SYSTEM_HEADER);
+        let mut headers = Vec::with_capacity(raw.len());
+        for (index, (name, value)) in raw.into_iter().skip(usize::from(ours)).enumerate() {
+            let name = SmolStr::new(String::from_utf8_lossy(name));
+            headers.push((name, header_value(batch, types.get(index).copied(), ours, value)?));
+        }
+        Ok(Message {
+            id: system.id,
+            timestamp: self.timestamp,
+            key: self.key.map(|key| batch.slice_ref(key)),
+            body: self.value.map_or_else(Bytes::new, |body| batch.slice_ref(body)),
+            priority: system.priority,
+            expires_at: system.expires_at,
+            deliver_at: system.deliver_at,
+            headers: Headers(headers),
+        })
+    }
+}
+
+fn header_value(batch: &Bytes, tag: Option<u8>, ours: bool, value: Option<&[u8]>) -> Result<Value, Error> {
+    let Some(value) = value else { return Ok(Value::Null) };
+    match tag {
+        Some(15) => Ok(Value::Bytes(batch.slice_ref(value))),
+        Some(tag) => Ok(Value::from_plain(tag, value)?),
+        None if ours => Ok(Value::from_plain(TEXT, value)?),
+        // Another maker's header has no type: text where it can be read as text.
+        None => Ok(match std::str::from_utf8(value) {
+            Ok(text) => Value::String(text.into()),
+            Err(_) => Value::Bytes(batch.slice_ref(value)),
+        }),
+    }
+}
+
+fn take_signed_prefixed<'a>(input: &mut &'a [u8]) -> Result<Option<&'a [u8]>, varint::Error> {
+    let length = varint::take_signed(input)?;
+    if length == -1 {
+        return Ok(None);
+    }
+    varint::take_bytes(input, usize::try_from(length).map_err(|_| varint::Error::Length)?).map(Some)
+}
+
+/// Walks over the records of one whole, uncompressed batch. Ends at the first malformed one, with its error.
+pub fn records(batch: &[u8]) -> Result<impl Iterator<Item = Result<Record<'_>, Error>>, Error> {
+    let header = Header::read(batch)?;
+    let compression = header.attributes & COMPRESSION_MASK;
+    if compression != 0 {
+        return Err(Error::Compression(compression));
+    }
+    let mut rest = &batch[HEADER_BYTES..header.bytes];
+    let mut index = 0;
+    let mut failed = false;
+    Ok(std::iter::from_fn(move || {
+        if failed || index == header.count as usize {
+            return None;
+        }
+        let at = (header.bytes - rest.len()) as u32;
+        let record = Record::take(&mut rest, &header, at, index);
+        failed = record.is_err();
+        index += 1;
+        Some(record)
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::value::tests::any_value;
+
+    fn any_message() -> impl Strategy<Value = Message> {
+        (
+            (
+                any::<u128>(),
+                0u64..1 << 42,
+                proptest::option::of(proptest::collection::vec(any::<u8>(), 0..20)),
+            ),
+            (proptest::collection::vec(any::<u8>(), 0..300), any::<u8>()),
+            proptest::option::of(any::<u64>()),
+            proptest::option::of(any::<u64>()),
+            proptest::collection::vec(("[a-z-]{1,12}".prop_map(SmolStr::new), any_value()), 0..5),
+        )
+            .prop_map(|((id, at, key), (body, priority), expires, deliver, headers)| Message {
+                id: MessageId::from_bytes(id.to_be_bytes()),
+                timestamp: Millis(at),
+                key: key.map(Bytes::from),
+                body: body.into(),
+                priority,
+                expires_at: expires.map(Millis),
+                deliver_at: deliver.map(Millis),
+                headers: Headers(headers),
+            })
+    }
+
+    fn encode(base: Offset, messages: &[Message]) -> (Bytes, Vec<u32>) {
+        let (mut out, mut scratch) = (vec![9; 3], Scratch::default());
+        let mut encoder = Encoder::new(&mut out, &mut scratch, base, messages[0].timestamp);
+        let places =
+            messages.iter().zip(base.0..).map(|(m, offset)| encoder.push(Offset(offset), m)).collect();
+        encoder.finish();
+        (Bytes::from(out).slice(3..), places)
+    }
+
+    proptest! {
+        #[test]
+        fn messages_come_back_from_their_batch_and_from_their_place(
+            messages in proptest::collection::vec(any_message(), 1..8), base in 0u64..1 << 40,
+        ) {
+            let (batch, places) = encode(Offset(base), &messages);
+            prop_assert_eq!(check_crc(&batch), Ok(()));
+            let header = Header::read(&batch).expect("a header");
+            prop_assert_eq!((header.base_offset, header.count as usize, header.bytes), (Offset(base), messages.len(), batch.len()));
+            for ((record, message), place) in records(&batch).expect("records").zip(&messages).zip(places) {
+                let record = record.expect("a record");
+                prop_assert_eq!(record.at, place);
+                prop_assert_eq!(&record.message(&batch).expect("a message"), message);
+                let again = Record::read(&batch, place).expect("a record");
+                prop_assert_eq!(&again.message(&batch).expect("a message"), message);
+            }
+        }
+
+        #[test]
+        fn records_copied_to_another_batch_stay_the_same(messages in proptest::collection::vec(any_message(), 1..8)) {
+            let (batch, _) = encode(Offset(7), &messages);
+            let (mut out, mut scratch) = (Vec::new(), Scratch::default());
+            let mut encoder = Encoder::new(&mut out, &mut scratch, Offset(5), Millis(3));
+            for record in records(&batch).expect("records").step_by(2) {
+                encoder.push_record(&record.expect("a record"));
+            }
+            encoder.finish();
+            let copy = Bytes::from(out);
+            prop_assert_eq!(check_crc(&copy), Ok(()));
+            for (index, record) in records(&copy).expect("records").enumerate() {
+                let record = record.expect("a record");
+                prop_assert_eq!(record.offset, Offset(7 + 2 * index as u64));
+                prop_assert_eq!(&record.message(&copy).expect("a message"), &messages[2 * index]);
+            }
+        }
+
+        #[test]
+        fn a_flipped_bit_behind_the_length_is_found(messages in proptest::collection::vec(any_message(), 1..4), at: usize, bit in 0u8..8) {
+            let (batch, _) = encode(Offset(0), &messages);
+            let mut bytes = batch.to_vec();
+            let at = CRC_AT + at % (bytes.len() - CRC_AT);
+            bytes[at] ^= 1 << bit;
+            prop_assert!(check_crc(&bytes).is_err());
+        }
+
+        #[test]
+        fn any_bytes_give_records_or_an_error(mut bytes in proptest::collection::vec(any::<u8>(), 0..400), length in 0i32..400) {
+            if bytes.len() > 22 {
+                bytes[LENGTH_AT..EPOCH_AT].copy_from_slice(&length.to_be_bytes());
+                bytes[16] = 2;
+                bytes[ATTRIBUTES_AT..ATTRIBUTES_AT + 2].fill(0);
+                bytes[0] = 0;
+            }
+            let bytes = Bytes::from(bytes);
+            if let Ok(records) = records(&bytes) {
+                for record in records.flatten() {
+                    let _ = record.message(&bytes);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_at_its_limit_is_read_and_one_past_it_is_not() {
+        let header = |length: usize| {
+            let mut bytes = vec![0; BATCH_BYTES_MAX + 1];
+            bytes[LENGTH_AT..EPOCH_AT].copy_from_slice(&((length - LENGTH_EXCLUDES) as i32).to_be_bytes());
+            bytes[16] = 2;
+            Header::read(&bytes)
+        };
+        assert!(header(BATCH_BYTES_MAX).is_ok());
+        assert!(matches!(header(BATCH_BYTES_MAX + 1), Err(Error::Length(_))));
+        assert!(matches!(header(HEADER_BYTES - 1), Err(Error::Length(_))));
+    }
+}

@@ -20,5 +20,7 @@ pub mod varint;
 pub use class::Class;
 pub use ids::{Attempt, ConsumerId, EntityId, MessageId, Offset, Position, Tag};
 
+pub use message::{Headers, Message};
 pub use name::Name;
 pub use time::{Clock, Millis};
+pub use value::Value;

@@ -1,1 +1,210 @@
-//! placeholder
+//! What a message is, whatever the door it came through.
+
+use bytes::Bytes;
+use smol_str::SmolStr;
+
+use crate::{
+    ids::MessageId,
+    limits::{HEADER_NAME_BYTES_MAX, HEADERS_MAX, KEY_BYTES_MAX, MESSAGE_BYTES_MAX, VALUE_DEPTH_MAX},
+    time::Millis,
+    value::Value,
+};
+
+/// Names of headers with a meaning that every door knows. All else is the sender's own.
+pub mod header {
+    /// Media type of the body (RFC 9110 §8.3).
+    pub const CONTENT_TYPE: &str = "content-type";
+    /// Coding of the body (RFC 9110 §8.4).
+    pub const CONTENT_ENCODING: &str = "content-encoding";
+    /// Ties a reply to its request.
+    pub const CORRELATION_ID: &str = "correlation-id";
+    /// The address for replies.
+    pub const REPLY_TO: &str = "reply-to";
+    /// The sender's own id of the message; what deduplication goes by.
+    pub const MESSAGE_ID: &str = "message-id";
+    /// The kind of event or command, in the sender's words.
+    pub const TYPE: &str = "type";
+    /// The id of the message or call that this one came from.
+    pub const CAUSE: &str = "ws-cause";
+    /// W3C trace context: who called.
+    pub const TRACEPARENT: &str = "traceparent";
+    /// W3C trace context: vendors' part.
+    pub const TRACESTATE: &str = "tracestate";
+    /// Prefix of declared business keys: `ws-business-order: 4711`.
+    pub const BUSINESS_PREFIX: &str = "ws-business-";
+    /// Why a message was dead-lettered.
+    pub const DEATH_REASON: &str = "ws-death-reason";
+    /// The queue or subscription that dead-lettered it last.
+    pub const DEATH_SOURCE: &str = "ws-death-source";
+    /// How often it was dead-lettered in all.
+    pub const DEATH_COUNT: &str = "ws-death-count";
+    /// When it was dead-lettered last.
+    pub const DEATH_TIME: &str = "ws-death-time";
+    /// How often it had been delivered there.
+    pub const DEATH_ATTEMPTS: &str = "ws-death-attempts";
+    /// The error text that the consumer gave.
+    pub const DEATH_ERROR: &str = "ws-death-error";
+    /// The queue or subscription where it was dead-lettered first.
+    pub const DEATH_FIRST_SOURCE: &str = "ws-death-first-source";
+    /// The first reason.
+    pub const DEATH_FIRST_REASON: &str = "ws-death-first-reason";
+}
+
+/// One message.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Message {
+    /// Waystation's id for it.
+    pub id: MessageId,
+    /// When its sender made it, or else when a door accepted it.
+    pub timestamp: Millis,
+    /// What orders and partitions go by.
+    pub key: Option<Bytes>,
+    /// The payload: bytes, meaning as `content-type` says.
+    pub body: Bytes,
+    /// 0 (least) to 255 (first).
+    pub priority: u8,
+    /// When it is of no use any more.
+    pub expires_at: Option<Millis>,
+    /// Not to be delivered before.
+    pub deliver_at: Option<Millis>,
+    /// Everything else, in the sender's order.
+    pub headers: Headers,
+}
+
+/// Named, typed values in order; names are compared as they stand.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Headers(pub Vec<(SmolStr, Value)>);
+
+impl Headers {
+    /// The first value of that name.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.0.iter().find(|(have, _)| have == name).map(|(_, value)| value)
+    }
+
+    /// The first value of that name, if it is text.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.get(name).and_then(Value::as_str)
+    }
+
+    /// Puts a value in the place of all of that name, or at the end.
+    pub fn set(&mut self, name: impl Into<SmolStr>, value: impl Into<Value>) {
+        let name = name.into();
+        let mut value = Some(value.into());
+        self.0.retain_mut(|(have, old)| *have != name || value.take().map(|value| *old = value).is_some());
+        self.0.extend(value.map(|value| (name, value)));
+    }
+
+    /// Takes all of that name away.
+    pub fn remove(&mut self, name: &str) {
+        self.0.retain(|(have, _)| have != name);
+    }
+}
+
+/// Why a message was refused; each names the limit and what was found.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Past [`MESSAGE_BYTES_MAX`].
+    #[error("a message may have {MESSAGE_BYTES_MAX} bytes with key and headers, this one has {0}")]
+    TooLarge(usize),
+    /// Past [`KEY_BYTES_MAX`].
+    #[error("a message key may have {KEY_BYTES_MAX} bytes, this one has {0}")]
+    KeyTooLong(usize),
+    /// Past [`HEADERS_MAX`].
+    #[error("a message may have {HEADERS_MAX} headers, this one has {0}")]
+    TooManyHeaders(usize),
+    /// Empty or past [`HEADER_NAME_BYTES_MAX`].
+    #[error("a header name must have 1 to {HEADER_NAME_BYTES_MAX} bytes, this one has {0}")]
+    HeaderName(usize),
+    /// Past [`VALUE_DEPTH_MAX`].
+    #[error("the value of header {0:?} is nested deeper than {VALUE_DEPTH_MAX}")]
+    HeaderDepth(String),
+}
+
+impl Message {
+    /// A message with a body and nothing else.
+    pub fn new(id: MessageId, timestamp: Millis, body: impl Into<Bytes>) -> Message {
+        Message { id, timestamp, body: body.into(), ..Message::default() }
+    }
+
+    /// Bytes of body, key and headers together, about as stored.
+    pub fn size(&self) -> usize {
+        let headers: usize = self.headers.0.iter().map(|(name, value)| name.len() + value_size(value)).sum();
+        self.body.len() + self.key.as_ref().map_or(0, Bytes::len) + headers
+    }
+
+    /// Checks all limits of one message.
+    pub fn check(&self) -> Result<(), Error> {
+        let key = self.key.as_ref().map_or(0, Bytes::len);
+        if key > KEY_BYTES_MAX {
+            return Err(Error::KeyTooLong(key));
+        }
+        if self.headers.0.len() > HEADERS_MAX {
+            return Err(Error::TooManyHeaders(self.headers.0.len()));
+        }
+        for (name, value) in &self.headers.0 {
+            if name.is_empty() || name.len() > HEADER_NAME_BYTES_MAX {
+                return Err(Error::HeaderName(name.len()));
+            }
+            if value.depth() > VALUE_DEPTH_MAX {
+                return Err(Error::HeaderDepth(name.to_string()));
+            }
+        }
+        let size = self.size();
+        if size > MESSAGE_BYTES_MAX { Err(Error::TooLarge(size)) } else { Ok(()) }
+    }
+}
+
+fn value_size(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Bytes(bytes) => bytes.len(),
+        Value::List(items) => 2 + items.iter().map(|item| 2 + value_size(item)).sum::<usize>(),
+        Value::Map(items) => {
+            2 + items.iter().map(|(name, item)| 4 + name.len() + value_size(item)).sum::<usize>()
+        }
+        _ => 8,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(change: impl FnOnce(&mut Message), expected: Result<(), Error>) {
+        let mut message = Message::default();
+        change(&mut message);
+        assert_eq!(message.check(), expected);
+    }
+
+    #[test]
+    fn each_limit_holds_at_the_bound_and_refuses_past_it() {
+        check(|m| m.body = vec![0; MESSAGE_BYTES_MAX].into(), Ok(()));
+        check(
+            |m| m.body = vec![0; MESSAGE_BYTES_MAX + 1].into(),
+            Err(Error::TooLarge(MESSAGE_BYTES_MAX + 1)),
+        );
+        check(|m| m.key = Some(vec![0; KEY_BYTES_MAX].into()), Ok(()));
+        check(|m| m.key = Some(vec![0; KEY_BYTES_MAX + 1].into()), Err(Error::KeyTooLong(KEY_BYTES_MAX + 1)));
+        let header = |n: usize| (SmolStr::new("n".repeat(n)), Value::Null);
+        check(|m| m.headers.0 = vec![header(1); HEADERS_MAX], Ok(()));
+        check(
+            |m| m.headers.0 = vec![header(1); HEADERS_MAX + 1],
+            Err(Error::TooManyHeaders(HEADERS_MAX + 1)),
+        );
+        check(|m| m.headers.0 = vec![header(HEADER_NAME_BYTES_MAX)], Ok(()));
+        check(|m| m.headers.0 = vec![header(HEADER_NAME_BYTES_MAX + 1)], Err(Error::HeaderName(256)));
+        check(|m| m.headers.0 = vec![header(0)], Err(Error::HeaderName(0)));
+    }
+
+    #[test]
+    fn set_replaces_every_value_of_a_name_and_keeps_its_place() {
+        let mut headers =
+            Headers(vec![("a".into(), 1.into()), ("b".into(), 2.into()), ("a".into(), 3.into())]);
+        headers.set("a", 4);
+        headers.set("c", 5);
+        assert_eq!(
+            headers,
+            Headers(vec![("a".into(), 4.into()), ("b".into(), 2.into()), ("c".into(), 5.into())])
+        );
+    }
+}
