@@ -1,0 +1,110 @@
+//! Which stages does the test run have? One file each; a new stage is a file and a line in the table.
+
+mod deny;
+mod documents;
+mod flights;
+mod format;
+mod lint;
+mod programs;
+
+use std::{cell::OnceCell, fs, path::Path, path::PathBuf};
+
+use crate::{
+    built::{self, Built},
+    tool::{self, Tool},
+};
+
+/// In the order in which they run: the cheap ones that fail often come first.
+pub const ALL: &[Stage] = &[
+    format::STAGE,
+    lint::STAGE,
+    deny::STAGE,
+    programs::BUILD,
+    programs::TIDY,
+    programs::UNIT,
+    documents::STAGE,
+    programs::SIMULATION,
+    programs::PROCESS,
+    flights::STAGE,
+];
+
+/// One line of the test run.
+pub struct Stage {
+    pub name: &'static str,
+    pub about: &'static str,
+    /// Left out by `--quick`.
+    pub slow: bool,
+    pub needs: &'static [Tool],
+    /// A missing tool skips the stage instead of failing it.
+    pub optional: bool,
+    pub run: fn(&Context) -> Outcome,
+}
+
+/// What a stage came to.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub passed: u64,
+    pub failed: u64,
+    /// Said beside the counts.
+    pub note: String,
+    /// Printed below when something failed: the end of what the programs said.
+    pub details: String,
+}
+
+impl Outcome {
+    /// A single check that held or did not.
+    pub fn check(success: bool, details: String) -> Outcome {
+        Outcome { passed: success.into(), failed: (!success).into(), note: String::new(), details }
+    }
+
+    /// The stage could not run at all.
+    pub fn failure(note: impl Into<String>, details: impl Into<String>) -> Outcome {
+        Outcome { passed: 0, failed: 1, note: note.into(), details: details.into() }
+    }
+}
+
+/// What the stages of one run share.
+pub struct Context {
+    pub root: PathBuf,
+    logs: PathBuf,
+    built: OnceCell<Result<Built, String>>,
+}
+
+impl Context {
+    pub fn new(root: &Path) -> std::io::Result<Context> {
+        let logs = tool::target_dir(root).join("xtask");
+        fs::create_dir_all(&logs)?;
+        Ok(Context { root: root.to_owned(), logs, built: OnceCell::new() })
+    }
+
+    /// A folder of our own below cargo's target folder.
+    pub fn scratch(&self) -> &Path {
+        &self.logs
+    }
+
+    /// The log of one stage, emptied.
+    pub fn log(&self, stage: &str) -> PathBuf {
+        let path = self.logs.join(format!("{stage}.log"));
+        // What cannot be emptied is appended to: the log then holds more than this run.
+        let _ = fs::remove_file(&path);
+        path
+    }
+
+    /// The one build, made at first use.
+    pub fn built(&self) -> &Result<Built, String> {
+        self.built.get_or_init(|| built::build(&self.root, &self.log("build")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_stages_share_a_name() {
+        let mut names: Vec<_> = ALL.iter().map(|stage| stage.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), ALL.len());
+    }
+}

@@ -1,0 +1,9 @@
+//! Is the repository tidy? The rules that the compiler does not know, as ordinary tests.
+
+mod broker;
+mod dependencies;
+mod documents;
+mod files;
+mod limits;
+mod repository;
+mod words;
