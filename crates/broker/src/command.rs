@@ -1,0 +1,191 @@
+//! What can be asked of a shard.
+
+use bytes::Bytes;
+use waystation_base::{Attempt, ConsumerId, Message, Millis, Name, Offset, Tag};
+
+use crate::{Kind, SessionId, Source, place::Loaded, settle, spec::Spec};
+
+/// Ties a reply to its command; given by the caller, unique while the command is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestId(pub u64);
+
+/// A change to the shard's state, or a step on the way to one.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Makes a queue, topic or subscription, or checks that it is there as described.
+    Declare(Declare),
+    /// Removes a queue, topic or subscription with what it holds.
+    Delete(Delete),
+    /// Drops every message of a queue that is not being worked on.
+    Purge(Name),
+    /// Publishes and settles in one journal entry: all of it or nothing.
+    Transact(Transaction),
+    /// Begins to consume.
+    Attach(Attach),
+    /// Sets how many more messages a consumer may be given.
+    Credit(ConsumerId, u32),
+    /// Ends consuming; what it held comes back.
+    Detach(ConsumerId),
+    /// Ends all that belongs to a session.
+    CloseSession(SessionId),
+    /// Prolongs leases.
+    Extend(Extend),
+    /// Moves a subscription to another place.
+    Seek(Seek),
+    /// What [`crate::Effect::Load`] asked for.
+    Loaded(Loaded),
+    /// Messages have moved from the journal, or from other settled files, to a settled file.
+    Settled(settle::Outcome),
+}
+
+/// See [`Command::Declare`].
+#[derive(Clone, Debug)]
+pub struct Declare {
+    /// Its name.
+    pub name: Name,
+    /// What it shall be.
+    pub spec: Spec,
+    /// If it is there already and differs: change it, or else refuse.
+    pub change: bool,
+    /// Who declares; owns an exclusive queue.
+    pub session: SessionId,
+}
+
+/// See [`Command::Delete`].
+#[derive(Clone, Debug)]
+pub struct Delete {
+    /// What.
+    pub kind: Kind,
+    /// By that name.
+    pub name: Name,
+    /// Only without consumers (a topic: without subscriptions).
+    pub if_unused: bool,
+    /// Only without messages.
+    pub if_empty: bool,
+    /// Who asks.
+    pub session: SessionId,
+}
+
+/// See [`Command::Transact`].
+#[derive(Clone, Debug, Default)]
+pub struct Transaction {
+    /// What to publish, in order.
+    pub publishes: Vec<Publish>,
+    /// What to settle. One that is not held refuses the whole transaction.
+    pub settlements: Vec<Settle>,
+}
+
+/// Messages for one address.
+#[derive(Clone, Debug)]
+pub struct Publish {
+    /// A queue or topic.
+    pub address: Name,
+    /// The partition of a topic; none: by key, or in turn.
+    pub partition: Option<u32>,
+    /// What to store.
+    pub payload: Payload,
+}
+
+/// Messages as the door has them.
+#[derive(Clone, Debug)]
+pub enum Payload {
+    /// One by one.
+    Messages(Vec<Message>),
+    /// An uncompressed record batch of a producer that speaks the format, checked by the door; stored as it is.
+    Batch(Bytes),
+}
+
+/// Outcomes for messages of one queue or subscription.
+#[derive(Clone, Debug)]
+pub struct Settle {
+    /// Where the messages are.
+    pub source: Source,
+    /// Which, and how it went.
+    pub settlements: Vec<Settlement>,
+}
+
+/// One message's outcome.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    /// The message.
+    pub tag: Tag,
+    /// The attempt under which it was handed out; another one since makes this refused.
+    pub attempt: Attempt,
+    /// How it went.
+    pub outcome: Outcome,
+}
+
+/// How work on a message went (the words are AMQP 1.0's, §3.4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done: the message leaves.
+    Accepted,
+    /// Never again: to the dead-letter address, with the consumer's error text if it gave one.
+    Rejected {
+        /// Why, in the consumer's words.
+        error: Option<String>,
+    },
+    /// Failed: again later; the attempt counts.
+    Requeued {
+        /// Milliseconds to wait before.
+        delay_ms: u64,
+    },
+    /// Not tried: again, and the attempt does not count.
+    Released,
+}
+
+/// See [`Command::Attach`].
+#[derive(Clone, Debug)]
+pub struct Attach {
+    /// The new consumer's id; never used before in this run.
+    pub consumer: ConsumerId,
+    /// What to consume.
+    pub source: Source,
+    /// How many messages it may be given at first.
+    pub credit: u32,
+    /// How it holds messages.
+    pub hold: Hold,
+    /// Higher goes first; equal ones take turns.
+    pub priority: i32,
+    /// Nobody else may consume.
+    pub exclusive: bool,
+    /// Whom it belongs to.
+    pub session: SessionId,
+}
+
+/// For how long a consumer holds what it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// As long as it is attached.
+    Attached,
+    /// For so many milliseconds each (none: the source's own `lease_ms`); the consumer is a single pull that ends with its
+    /// first delivery or at `until`.
+    Pull {
+        /// Milliseconds of lease.
+        lease_ms: Option<u64>,
+        /// When to give up.
+        until: Millis,
+    },
+    /// Delivered counts as accepted.
+    None,
+}
+
+/// See [`Command::Extend`].
+#[derive(Clone, Debug)]
+pub struct Extend {
+    /// Where the messages are.
+    pub source: Source,
+    /// Which, each with the attempt under which it is held.
+    pub held: Vec<(Tag, Attempt)>,
+    /// Milliseconds from now.
+    pub lease_ms: u64,
+}
+
+/// See [`Command::Seek`].
+#[derive(Clone, Debug)]
+pub struct Seek {
+    /// The subscription.
+    pub subscription: Name,
+    /// Where to go on: the offset for each of these topic partitions (topic, partition, next offset).
+    pub to: Vec<(Name, u32, Offset)>,
+}

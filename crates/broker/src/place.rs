@@ -1,0 +1,115 @@
+//! Where a stored message is, and what the shard keeps in memory of one that is near delivery.
+
+use waystation_base::{EntityId, Millis, Offset, Position, filter::Filter};
+
+/// Where the record batch that holds a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the journal; the batch begins at this position.
+    Journal(Position),
+    /// In a settled file: find it by log and offset.
+    Settled(u32),
+}
+
+/// Names one log: a priority lane of a queue, or a partition of a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LogId {
+    /// Whose.
+    pub entity: EntityId,
+    /// The partition, or the lane.
+    pub log: u16,
+}
+
+/// A message near delivery, without its body.
+#[derive(Clone, Copy, Debug)]
+pub struct Meta {
+    /// The log that it is stored in.
+    pub log: LogId,
+    /// Its offset there.
+    pub offset: Offset,
+    /// Where its batch is.
+    pub place: Place,
+    /// Where in the batch its record begins, in bytes.
+    pub at: u32,
+    /// Bytes of the record.
+    pub bytes: u32,
+    /// When it was published.
+    pub timestamp: Millis,
+    /// When it expires; [`Millis::NEVER`] if it does not.
+    pub expires_at: Millis,
+    /// A hash of its key; 0 if it has none.
+    pub key_hash: u64,
+}
+
+/// See [`crate::Effect::Load`]: messages of one log, from an offset on.
+#[derive(Clone, Debug)]
+pub struct Load {
+    /// What it is for; comes back in [`Loaded`].
+    pub purpose: Purpose,
+    /// The log.
+    pub log: LogId,
+    /// Where to begin.
+    pub from: Offset,
+    /// Where to end (exclusive).
+    pub to: Offset,
+    /// Only these offsets, ascending, all within `from..to`; none: every one.
+    pub only: Option<Vec<Offset>>,
+    /// Give back only messages for which this holds.
+    pub filter: Option<std::sync::Arc<Filter>>,
+    /// Most messages to give back; the reader may stop sooner (after 256 KiB, say), but looks at one at least.
+    pub messages_max: usize,
+    /// Where the batches with these offsets are, in order.
+    pub spans: Vec<Span>,
+}
+
+/// A stretch of a log in one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// First offset.
+    pub first: Offset,
+    /// Last offset.
+    pub last: Offset,
+    /// In the journal: exactly one batch. In a settled file: the run of this log that begins at `first`.
+    pub place: Place,
+}
+
+/// What a load is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// To fill the window of a queue's lane or a subscription's source, in that generation of it.
+    Window {
+        /// The queue or subscription.
+        entity: EntityId,
+        /// The lane or source number.
+        log: u16,
+        /// Makes an answer void that comes after a seek or purge.
+        generation: u32,
+    },
+    /// To find again messages that came back ([`Load::only`]).
+    Returned {
+        /// The queue or subscription.
+        entity: EntityId,
+        /// The log number of its tags.
+        log: u16,
+    },
+    /// One message is to be dead-lettered: its body is needed.
+    DeadLetter {
+        /// The queue or subscription.
+        entity: EntityId,
+        /// The message.
+        tag: waystation_base::Tag,
+    },
+}
+
+/// The answer to a [`Load`].
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// From the load.
+    pub purpose: Purpose,
+    /// What was found, in order of offset; with the message itself where the purpose needs its body.
+    pub messages: Vec<(Meta, Option<waystation_base::Message>)>,
+    /// Everything below this offset has been looked at: what is not in `messages` is not there, or not wanted.
+    pub next: Offset,
+    /// The stored bytes cannot be read: the text says where and why.
+    pub damaged: Option<String>,
+}

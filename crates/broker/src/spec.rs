@@ -1,0 +1,351 @@
+//! What a queue, topic or subscription is declared to be. These are the words of the topology file and of the HTTP API.
+
+use serde::{Deserialize, Serialize};
+use waystation_base::{
+    Name,
+    filter::{self, Filter},
+    limits::{DELAY_MS_MAX, LEASE_MS_MAX, PARTITIONS_MAX},
+    name,
+};
+
+/// A declaration of any kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Spec {
+    /// Work that leaves when it is acknowledged.
+    Queue(QueueSpec),
+    /// A partitioned log with retention.
+    Topic(TopicSpec),
+    /// A named position on one or more topics.
+    Subscription(SubscriptionSpec),
+}
+
+/// What a publish meets when a queue is at its length limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Overflow {
+    /// The publish is refused; try again later.
+    #[default]
+    RejectPublish,
+    /// The oldest messages are dropped, and counted.
+    DropHead,
+    /// The oldest messages go to the dead-letter address.
+    DeadLetterHead,
+}
+
+/// In which order a queue's messages are handed out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// First in, first out; several consumers may work on neighbours at once.
+    #[default]
+    Fifo,
+    /// Besides, messages with the same key are worked on one after the other.
+    Key,
+}
+
+/// A queue. All fields have defaults; an unknown one is an error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct QueueSpec {
+    /// Most messages that may wait or be worked on; none: no limit.
+    pub max_messages: Option<u64>,
+    /// Most bytes of them; none: no limit.
+    pub max_bytes: Option<u64>,
+    /// What happens at the limit.
+    pub overflow: Overflow,
+    /// Milliseconds after which a message expires unread; a message's own earlier expiry wins.
+    pub ttl_ms: Option<u64>,
+    /// The queue or topic for rejected, expired and exhausted messages; none: they are dropped, and counted.
+    pub dead_letter: Option<String>,
+    /// Deliveries after which a message that comes back is dead-lettered; none: no limit.
+    pub max_attempts: Option<u32>,
+    /// Milliseconds for which a pulled message belongs to its consumer, unless the pull names its own.
+    pub lease_ms: u64,
+    /// The order of delivery.
+    pub order: Order,
+    /// Milliseconds within which a second message with the same `message-id` is not stored; none: no deduplication.
+    pub deduplication_ms: Option<u64>,
+    /// One consumer at a time gets messages; the next takes over when it leaves.
+    pub single_active_consumer: bool,
+    /// Only the session that declared it may use it; it goes with that session.
+    pub exclusive: bool,
+    /// It goes when its last consumer has left.
+    pub auto_delete: bool,
+    /// Milliseconds without consumer, pull or declaration after which it goes; none: never.
+    pub idle_expiry_ms: Option<u64>,
+}
+
+impl Default for QueueSpec {
+    fn default() -> QueueSpec {
+        QueueSpec {
+            max_messages: None,
+            max_bytes: None,
+            overflow: Overflow::default(),
+            ttl_ms: None,
+            dead_letter: None,
+            max_attempts: None,
+            lease_ms: 30_000,
+            order: Order::default(),
+            deduplication_ms: None,
+            single_active_consumer: false,
+            exclusive: false,
+            auto_delete: false,
+            idle_expiry_ms: None,
+        }
+    }
+}
+
+/// A topic. All fields have defaults; an unknown one is an error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct TopicSpec {
+    /// Logs that the topic is divided into; messages with a key go by the key, others in turn. It may grow, not shrink.
+    pub partitions: u32,
+    /// Milliseconds after which messages go; none: kept.
+    pub retention_ms: Option<u64>,
+    /// Bytes of each partition past which the oldest messages go; none: no limit.
+    pub retention_bytes: Option<u64>,
+    /// Of messages with the same key only the latest need be kept.
+    pub compact: bool,
+    /// Milliseconds for which a message without body (a deletion) is kept on a compacted topic.
+    pub tombstone_retention_ms: u64,
+}
+
+impl Default for TopicSpec {
+    fn default() -> TopicSpec {
+        TopicSpec {
+            partitions: 1,
+            retention_ms: None,
+            retention_bytes: None,
+            compact: false,
+            tombstone_retention_ms: 24 * 60 * 60 * 1000,
+        }
+    }
+}
+
+/// How a subscription's messages are shared out among its consumers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Any message to any consumer, acknowledged one by one.
+    #[default]
+    Competing,
+    /// Each partition in order to one consumer at a time.
+    Ordered,
+}
+
+/// Where a new subscription begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// With what is published from now on.
+    #[default]
+    Latest,
+    /// With the oldest message still kept.
+    Earliest,
+    /// With this offset of every partition.
+    Offset(u64),
+    /// With the first message at or after this time (milliseconds since 1970).
+    Time(u64),
+}
+
+/// A subscription. `topic` is required; an unknown field is an error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct SubscriptionSpec {
+    /// A topic's name, or a pattern of names (`*` one word, `#` any number of words, words parted by dots).
+    pub topic: String,
+    /// How messages are shared out.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Only messages for which this holds; others count as acknowledged.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    pub filter: Option<Filter>,
+    /// Where it begins; a topic that comes to match a pattern later is read from its beginning.
+    #[serde(default)]
+    pub start: Start,
+    /// It goes when its last consumer has left.
+    #[serde(default)]
+    pub temporary: bool,
+    /// Milliseconds without consumer or pull after which it goes, with a warning at nine tenths; none: never.
+    #[serde(default)]
+    pub idle_expiry_ms: Option<u64>,
+    /// Milliseconds for which a pulled message belongs to its consumer, unless the pull names its own.
+    #[serde(default = "lease_default")]
+    pub lease_ms: u64,
+    /// The queue or topic for rejected and exhausted messages; none: they are dropped, and counted.
+    #[serde(default)]
+    pub dead_letter: Option<String>,
+    /// Deliveries after which a message that comes back is dead-lettered; none: no limit.
+    #[serde(default)]
+    pub max_attempts: Option<u32>,
+}
+
+fn lease_default() -> u64 {
+    QueueSpec::default().lease_ms
+}
+
+impl SubscriptionSpec {
+    /// A subscription to a topic or pattern, with defaults for all else.
+    pub fn new(topic: impl Into<String>) -> SubscriptionSpec {
+        SubscriptionSpec {
+            topic: topic.into(),
+            mode: Mode::default(),
+            filter: None,
+            start: Start::default(),
+            temporary: false,
+            idle_expiry_ms: None,
+            lease_ms: lease_default(),
+            dead_letter: None,
+            max_attempts: None,
+        }
+    }
+}
+
+/// Which field of a declaration is wrong, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("field '{field}': {reason}")]
+pub struct Error {
+    /// The field's name.
+    pub field: &'static str,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+fn error(field: &'static str, reason: impl ToString) -> Error {
+    Error { field, reason: reason.to_string() }
+}
+
+fn check_range(field: &'static str, value: Option<u64>, min: u64, max: u64) -> Result<(), Error> {
+    match value {
+        Some(value) if !(min..=max).contains(&value) => {
+            Err(error(field, format!("must lie between {min} and {max}, is {value}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_address(field: &'static str, address: Option<&str>) -> Result<(), Error> {
+    address.map(Name::new).transpose().map(|_| ()).map_err(|reason| error(field, reason))
+}
+
+impl Spec {
+    /// Checks each field against its limits.
+    pub fn check(&self) -> Result<(), Error> {
+        match self {
+            Spec::Queue(spec) => spec.check(),
+            Spec::Topic(spec) => spec.check(),
+            Spec::Subscription(spec) => spec.check(),
+        }
+    }
+
+    /// The kind in one word.
+    pub fn kind(&self) -> crate::Kind {
+        match self {
+            Spec::Queue(_) => crate::Kind::Queue,
+            Spec::Topic(_) => crate::Kind::Topic,
+            Spec::Subscription(_) => crate::Kind::Subscription,
+        }
+    }
+}
+
+impl QueueSpec {
+    /// Checks each field against its limits.
+    pub fn check(&self) -> Result<(), Error> {
+        check_range("max_messages", self.max_messages, 1, u64::MAX)?;
+        check_range("max_bytes", self.max_bytes, 1, u64::MAX)?;
+        check_range("ttl_ms", self.ttl_ms, 1, DELAY_MS_MAX)?;
+        check_range("max_attempts", self.max_attempts.map(u64::from), 1, u32::MAX.into())?;
+        check_range("lease_ms", Some(self.lease_ms), 1, LEASE_MS_MAX)?;
+        check_range("deduplication_ms", self.deduplication_ms, 1, DELAY_MS_MAX)?;
+        check_range("idle_expiry_ms", self.idle_expiry_ms, 1, DELAY_MS_MAX)?;
+        check_address("dead_letter", self.dead_letter.as_deref())?;
+        if self.overflow == Overflow::DeadLetterHead && self.dead_letter.is_none() {
+            return Err(error("overflow", "dead_letter_head needs a dead_letter address"));
+        }
+        if self.overflow != Overflow::RejectPublish && self.max_messages.is_none() && self.max_bytes.is_none()
+        {
+            return Err(error("overflow", "has no meaning without max_messages or max_bytes"));
+        }
+        Ok(())
+    }
+}
+
+impl TopicSpec {
+    /// Checks each field against its limits.
+    pub fn check(&self) -> Result<(), Error> {
+        check_range("partitions", Some(self.partitions.into()), 1, PARTITIONS_MAX.into())?;
+        check_range("retention_ms", self.retention_ms, 1, DELAY_MS_MAX)?;
+        check_range("retention_bytes", self.retention_bytes, 1, u64::MAX)?;
+        check_range("tombstone_retention_ms", Some(self.tombstone_retention_ms), 0, DELAY_MS_MAX)
+    }
+}
+
+impl SubscriptionSpec {
+    /// Checks each field against its limits.
+    pub fn check(&self) -> Result<(), Error> {
+        if name::is_pattern(&self.topic) {
+            let words = self.topic.split('.').filter(|word| !matches!(*word, "*" | "#"));
+            words.map(Name::new).collect::<Result<Vec<_>, _>>().map_err(|reason| error("topic", reason))?;
+        } else {
+            check_address("topic", Some(&self.topic))?;
+        }
+        check_range("idle_expiry_ms", self.idle_expiry_ms, 1, DELAY_MS_MAX)?;
+        check_range("lease_ms", Some(self.lease_ms), 1, LEASE_MS_MAX)?;
+        check_range("max_attempts", self.max_attempts.map(u64::from), 1, u32::MAX.into())?;
+        check_address("dead_letter", self.dead_letter.as_deref())?;
+        self.filter
+            .as_ref()
+            .map_or(Ok(()), Filter::check)
+            .map_err(|reason: filter::Error| error("filter", reason))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(spec: Spec, field: Option<&str>) {
+        assert_eq!(spec.check().map_err(|error| error.field).err(), field, "{spec:?}");
+    }
+
+    #[test]
+    fn each_field_is_checked_at_its_bound_and_past_it() {
+        let queue = |change: fn(&mut QueueSpec)| {
+            let mut spec = QueueSpec::default();
+            change(&mut spec);
+            Spec::Queue(spec)
+        };
+        check(queue(|_| ()), None);
+        check(queue(|s| s.max_messages = Some(0)), Some("max_messages"));
+        check(queue(|s| s.lease_ms = LEASE_MS_MAX), None);
+        check(queue(|s| s.lease_ms = LEASE_MS_MAX + 1), Some("lease_ms"));
+        check(queue(|s| s.ttl_ms = Some(DELAY_MS_MAX)), None);
+        check(queue(|s| s.ttl_ms = Some(DELAY_MS_MAX + 1)), Some("ttl_ms"));
+        check(queue(|s| s.dead_letter = Some("a b".into())), Some("dead_letter"));
+        check(queue(|s| s.overflow = Overflow::DropHead), Some("overflow"));
+        let topic = |partitions| Spec::Topic(TopicSpec { partitions, ..TopicSpec::default() });
+        check(topic(PARTITIONS_MAX), None);
+        check(topic(PARTITIONS_MAX + 1), Some("partitions"));
+        check(topic(0), Some("partitions"));
+        let subscription = |topic: &str| Spec::Subscription(SubscriptionSpec::new(topic));
+        check(subscription("orders.*.#"), None);
+        check(subscription("orders.*.ä"), Some("topic"));
+        check(subscription(""), Some("topic"));
+    }
+
+    #[test]
+    fn an_unknown_field_is_an_error() {
+        let error = serde_json::from_str::<QueueSpec>(r#"{"max_mesages": 5}"#).expect_err("unknown");
+        assert!(error.to_string().contains("max_mesages"), "{error}");
+    }
+}

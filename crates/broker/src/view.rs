@@ -1,0 +1,133 @@
+//! What can be seen of queues, topics and subscriptions.
+
+use serde::{Deserialize, Serialize};
+use waystation_base::{Millis, Name};
+
+use crate::spec::{QueueSpec, SubscriptionSpec, TopicSpec};
+
+/// Messages since the thing was declared, by what became of them. Counted in the journal: a restart does not reset them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct Counters {
+    /// Stored.
+    pub published: u64,
+    /// Not stored because one with their `message-id` was.
+    pub duplicates: u64,
+    /// Handed to consumers, each attempt counted.
+    pub delivered: u64,
+    /// Handed out again after an earlier attempt.
+    pub redelivered: u64,
+    /// Accepted by a consumer.
+    pub acknowledged: u64,
+    /// Moved to the dead-letter address.
+    pub dead_lettered: u64,
+    /// Gone by expiry, without dead-letter address.
+    pub expired: u64,
+    /// Gone by rejection or too many attempts, without dead-letter address.
+    pub rejected: u64,
+    /// Gone by the length limit, without dead-letter address.
+    pub dropped: u64,
+    /// Gone by purge.
+    pub purged: u64,
+    /// Subscriptions: passed over by the filter. Never handed out.
+    pub filtered: u64,
+    /// Gone by retention; subscriptions: before they were read.
+    pub retired: u64,
+}
+
+/// A queue as it is now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct QueueInfo {
+    /// Its name.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub name: Name,
+    /// How it is declared.
+    pub spec: QueueSpec,
+    /// Messages that wait for a consumer.
+    pub ready: u64,
+    /// Messages that consumers hold.
+    pub in_flight: u64,
+    /// Messages that wait for their time.
+    pub delayed: u64,
+    /// Bytes of all of them.
+    pub bytes: u64,
+    /// Attached consumers and waiting pulls.
+    pub consumers: u64,
+    /// When the oldest message that waits or is held was published; none if there is none.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<u64>))]
+    pub oldest: Option<Millis>,
+    /// What became of messages so far.
+    pub counters: Counters,
+}
+
+/// A topic as it is now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TopicInfo {
+    /// Its name.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub name: Name,
+    /// How it is declared.
+    pub spec: TopicSpec,
+    /// Its partitions, from 0.
+    pub partitions: Vec<PartitionInfo>,
+    /// Names of subscriptions that read it.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
+    pub subscriptions: Vec<Name>,
+    /// What became of messages so far.
+    pub counters: Counters,
+}
+
+/// One partition of a topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PartitionInfo {
+    /// The oldest offset still kept.
+    pub start_offset: u64,
+    /// The offset that the next message will have.
+    pub end_offset: u64,
+    /// Bytes kept.
+    pub bytes: u64,
+}
+
+/// A subscription as it is now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SubscriptionInfo {
+    /// Its name.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub name: Name,
+    /// How it is declared.
+    pub spec: SubscriptionSpec,
+    /// The partitions that it reads.
+    pub sources: Vec<SourceInfo>,
+    /// Messages published that it has not acknowledged, without those in flight or that wait for a retry.
+    pub lag: u64,
+    /// Milliseconds since the oldest of them was published.
+    pub lag_ms: u64,
+    /// Messages that consumers hold.
+    pub in_flight: u64,
+    /// Messages that wait for a retry.
+    pub delayed: u64,
+    /// Attached consumers and waiting pulls.
+    pub consumers: u64,
+    /// What became of messages so far.
+    pub counters: Counters,
+}
+
+/// One partition that a subscription reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SourceInfo {
+    /// The topic.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub topic: Name,
+    /// The partition.
+    pub partition: u32,
+    /// Everything below this offset is acknowledged.
+    pub position: u64,
+    /// The offset that the next message will have.
+    pub end_offset: u64,
+}

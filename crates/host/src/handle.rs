@@ -1,0 +1,360 @@
+//! How a door talks to the broker: a cheap handle whose calls answer when what they did is durable.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, oneshot};
+use waystation_base::{Attempt, ConsumerId, Message, Millis, Name, Offset, Position, Tag, filter::Filter};
+use waystation_broker::{
+    Command, Kind, Refusal, Reply, SessionId, Source,
+    command::{
+        Attach, Declare, Delete, Extend, Hold, Outcome, Payload, Publish, Seek, Settle, Settlement,
+        Transaction,
+    },
+    effect::{Closed, Declared, Published},
+    spec::Spec,
+    view::{QueueInfo, SubscriptionInfo, TopicInfo},
+};
+
+/// Deliveries that may wait between the driver and one consumer's task; a pull or prefetch window is smaller.
+const EVENTS_MAX: usize = 64;
+
+/// The broker, for doors. Clones are cheap and talk to the same shard.
+#[derive(Clone, Debug)]
+pub struct Broker {
+    pub(crate) requests: mpsc::Sender<Request>,
+    pub(crate) ids: Arc<AtomicU64>,
+}
+
+/// A message in a consumer's hands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivery {
+    /// Its name towards the source; settle it by this.
+    pub tag: Tag,
+    /// How often it has been handed out, this time included; settle it by this.
+    pub attempt: Attempt,
+    /// Until when it is held; [`Millis::NEVER`] while the consumer is attached.
+    pub held_until: Millis,
+    /// The queue, or the topic that it was published to.
+    pub address: Name,
+    /// The topic's partition; the lane of a queue.
+    pub partition: u16,
+    /// Its offset there.
+    pub offset: Offset,
+    /// The message.
+    pub message: Message,
+}
+
+/// What a consumer hears.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Messages, in order.
+    Messages(Vec<Delivery>),
+    /// It has ended.
+    Closed(Closed),
+}
+
+/// An attached consumer. Dropping it detaches it, and what it held comes back.
+#[derive(Debug)]
+pub struct Consumer {
+    /// Its id.
+    pub id: ConsumerId,
+    pub(crate) events: mpsc::Receiver<Event>,
+    pub(crate) requests: mpsc::Sender<Request>,
+}
+
+/// How to look at messages without consuming them.
+#[derive(Clone, Debug, Default)]
+pub struct Browse {
+    /// Begin at this message (queues: a tag; topics and subscriptions: partition and offset packed as a tag); none: the first.
+    pub from: Option<Tag>,
+    /// Topics: at the first message at or after this time.
+    pub from_time: Option<Millis>,
+    /// Topics: this partition only.
+    pub partition: Option<u32>,
+    /// Only these.
+    pub filter: Option<Filter>,
+    /// Most messages to give back.
+    pub max: usize,
+    /// Most bytes of messages to give back; one message at least comes.
+    pub bytes_max: usize,
+}
+
+/// A page of messages looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// The messages; `attempt` says how often each was handed out so far.
+    pub messages: Vec<Delivery>,
+    /// Where to go on ([`Browse::from`]); none at the end.
+    pub next: Option<Tag>,
+}
+
+/// What the whole broker looks like now.
+#[derive(Clone, Debug, Default)]
+pub struct Overview {
+    /// Why nothing is accepted any more, if so.
+    pub stopped: Option<String>,
+    /// Whether publishing is refused for want of disk space.
+    pub disk_low: bool,
+    /// The end of the journal.
+    pub journal_end: Position,
+    /// How far it is durable.
+    pub journal_durable: Position,
+    /// Where the oldest kept journal file begins.
+    pub journal_start: Position,
+    /// Bytes in settled files.
+    pub settled_bytes: u64,
+    /// Settled files.
+    pub settled_files: u64,
+    /// Bytes of the tail cache in use.
+    pub cache_bytes: u64,
+    /// Commit groups synced so far.
+    pub groups: u64,
+    /// Bytes of file system still free.
+    pub disk_free_bytes: u64,
+    /// Queues, topics and subscriptions.
+    pub entities: u64,
+}
+
+/// What a handle sends to the driver.
+pub(crate) enum Request {
+    /// A command whose reply goes back when durable.
+    Command(Command, oneshot::Sender<Result<Reply, Refusal>>),
+    /// A new consumer and where its events go.
+    Attach(Attach, mpsc::Sender<Event>, oneshot::Sender<Result<Reply, Refusal>>),
+    /// Messages to look at.
+    Browse(Target, Browse, oneshot::Sender<Result<Page, Refusal>>),
+    /// Something to read off the shard's state.
+    Query(Box<dyn FnOnce(&crate::View<'_>) + Send>),
+}
+
+/// What can be browsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A queue's waiting, held and delayed messages.
+    Queue(Name),
+    /// A topic's log.
+    Topic(Name),
+    /// A subscription's unacknowledged messages.
+    Subscription(Name),
+}
+
+impl Broker {
+    async fn command(&self, command: Command) -> Result<Reply, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Command(command, reply)).await.map_err(|_| Refusal::Draining)?;
+        answer.await.map_err(|_| Refusal::Draining)?
+    }
+
+    fn next_id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A new session, to own consumers and exclusive queues. Close it with [`Broker::close_session`].
+    pub fn session(&self) -> SessionId {
+        SessionId(self.next_id())
+    }
+
+    /// Ends all that belongs to a session.
+    pub async fn close_session(&self, session: SessionId) -> Result<(), Refusal> {
+        self.command(Command::CloseSession(session)).await.map(|_| ())
+    }
+
+    /// Makes a queue, topic or subscription, or finds it there just so; with `change`, changes what differs.
+    pub async fn declare(
+        &self,
+        name: Name,
+        spec: Spec,
+        change: bool,
+        session: SessionId,
+    ) -> Result<Declared, Refusal> {
+        match self.command(Command::Declare(Declare { name, spec, change, session })).await? {
+            Reply::Declared(declared) => Ok(declared),
+            other => unreachable!("a declaration was answered with {other:?}"),
+        }
+    }
+
+    /// Removes a queue, topic or subscription and says how many messages went with it.
+    pub async fn delete(&self, delete: Delete) -> Result<u64, Refusal> {
+        self.removed(Command::Delete(delete)).await
+    }
+
+    /// Drops every message of a queue that is not held by a consumer and says how many.
+    pub async fn purge(&self, queue: Name) -> Result<u64, Refusal> {
+        self.removed(Command::Purge(queue)).await
+    }
+
+    async fn removed(&self, command: Command) -> Result<u64, Refusal> {
+        match self.command(command).await? {
+            Reply::Removed(messages) => Ok(messages),
+            other => unreachable!("a removal was answered with {other:?}"),
+        }
+    }
+
+    /// Stores messages at a queue or topic. When this returns they are durable.
+    pub async fn publish(&self, address: Name, messages: Vec<Message>) -> Result<Published, Refusal> {
+        let publish = Publish { address, partition: None, payload: Payload::Messages(messages) };
+        let mut published =
+            self.transact(Transaction { publishes: vec![publish], settlements: Vec::new() }).await?;
+        Ok(published.pop().unwrap_or_default())
+    }
+
+    /// Publishes and settles as one: all of it takes effect, or nothing.
+    pub async fn transact(&self, transaction: Transaction) -> Result<Vec<Published>, Refusal> {
+        match self.command(Command::Transact(transaction)).await? {
+            Reply::Committed(published) => Ok(published),
+            other => unreachable!("a transaction was answered with {other:?}"),
+        }
+    }
+
+    /// Settles messages. When this returns the outcomes are durable.
+    pub async fn settle(&self, source: Source, settlements: Vec<Settlement>) -> Result<(), Refusal> {
+        let settle = Settle { source, settlements };
+        self.transact(Transaction { publishes: Vec::new(), settlements: vec![settle] }).await.map(|_| ())
+    }
+
+    /// Accepts one message.
+    pub async fn accept(&self, source: Source, delivery: &Delivery) -> Result<(), Refusal> {
+        let Delivery { tag, attempt, .. } = *delivery;
+        self.settle(source, vec![Settlement { tag, attempt, outcome: Outcome::Accepted }]).await
+    }
+
+    /// Prolongs leases to `lease_ms` from now and returns their new end.
+    pub async fn extend(
+        &self,
+        source: Source,
+        held: Vec<(Tag, Attempt)>,
+        lease_ms: u64,
+    ) -> Result<Millis, Refusal> {
+        match self.command(Command::Extend(Extend { source, held, lease_ms })).await? {
+            Reply::Extended(until) => Ok(until),
+            other => unreachable!("an extension was answered with {other:?}"),
+        }
+    }
+
+    /// Moves a subscription: what it reads next of each named topic partition.
+    pub async fn seek(&self, subscription: Name, to: Vec<(Name, u32, Offset)>) -> Result<(), Refusal> {
+        self.command(Command::Seek(Seek { subscription, to })).await.map(|_| ())
+    }
+
+    /// Takes up to `max` messages under a lease, waiting up to `wait` for the first.
+    pub async fn receive(
+        &self,
+        source: Source,
+        max: u32,
+        wait: Duration,
+        lease_ms: Option<u64>,
+        now: Millis,
+    ) -> Result<Vec<Delivery>, Refusal> {
+        let until = now.plus(wait.as_millis() as u64);
+        let hold = Hold::Pull { lease_ms, until };
+        let mut consumer = self.consume(source, max, hold, SessionId::default()).await?;
+        let mut messages = Vec::new();
+        while let Some(event) = consumer.next().await {
+            match event {
+                Event::Messages(more) => messages.extend(more),
+                Event::Closed(Closed::PullEnded) => break,
+                Event::Closed(Closed::SourceDeleted) if messages.is_empty() => {
+                    return Err(Refusal::NotAttached);
+                }
+                Event::Closed(Closed::SourceDeleted) => break,
+            }
+        }
+        Ok(messages)
+    }
+
+    /// Attaches a consumer that may hold up to `credit` messages at a time.
+    pub async fn consume(
+        &self,
+        source: Source,
+        credit: u32,
+        hold: Hold,
+        session: SessionId,
+    ) -> Result<Consumer, Refusal> {
+        let consumer = ConsumerId(self.next_id());
+        self.attach(Attach { consumer, source, credit, hold, priority: 0, exclusive: false, session }).await
+    }
+
+    /// Attaches a consumer with all options. Its id is replaced by a fresh one.
+    pub async fn attach(&self, mut attach: Attach) -> Result<Consumer, Refusal> {
+        let id = ConsumerId(self.next_id());
+        attach.consumer = id;
+        let (sender, events) = mpsc::channel(EVENTS_MAX);
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Attach(attach, sender, reply)).await.map_err(|_| Refusal::Draining)?;
+        // Made before the answer is awaited, so that a caller who gives up detaches it.
+        let consumer = Consumer { id, events, requests: self.requests.clone() };
+        answer.await.map_err(|_| Refusal::Draining)??;
+        Ok(consumer)
+    }
+
+    /// Looks at messages without consuming them.
+    pub async fn browse(&self, target: Target, browse: Browse) -> Result<Page, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Browse(target, browse, reply)).await.map_err(|_| Refusal::Draining)?;
+        answer.await.map_err(|_| Refusal::Draining)?
+    }
+
+    /// Reads something off the state, between two commands.
+    pub async fn query<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&crate::View<'_>) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let query = Box::new(move |view: &crate::View<'_>| {
+            // A caller that gave up needs no answer.
+            let _ = reply.send(read(view));
+        });
+        self.requests.send(Request::Query(query)).await.map_err(|_| Refusal::Draining)?;
+        answer.await.map_err(|_| Refusal::Draining)
+    }
+
+    /// A queue as it is now.
+    pub async fn queue(&self, name: Name) -> Result<QueueInfo, Refusal> {
+        self.query(move |view| view.queue(&name).ok_or_else(|| not_found(Kind::Queue, &name))).await?
+    }
+
+    /// A topic as it is now.
+    pub async fn topic(&self, name: Name) -> Result<TopicInfo, Refusal> {
+        self.query(move |view| view.topic(&name).ok_or_else(|| not_found(Kind::Topic, &name))).await?
+    }
+
+    /// A subscription as it is now.
+    pub async fn subscription(&self, name: Name) -> Result<SubscriptionInfo, Refusal> {
+        self.query(move |view| view.subscription(&name).ok_or_else(|| not_found(Kind::Subscription, &name)))
+            .await?
+    }
+
+    /// Names of a kind after `after`, in order, at most `max`.
+    pub async fn names(&self, kind: Kind, after: Option<String>, max: usize) -> Result<Vec<Name>, Refusal> {
+        self.query(move |view| view.names(kind, after.as_deref(), max)).await
+    }
+
+    /// The whole as it is now.
+    pub async fn overview(&self) -> Result<Overview, Refusal> {
+        self.query(|view| view.overview()).await
+    }
+}
+
+fn not_found(kind: Kind, name: &Name) -> Refusal {
+    Refusal::NotFound { kind, name: name.to_string() }
+}
+
+impl Consumer {
+    /// The next event; `None` when the consumer has ended and all was said.
+    pub async fn next(&mut self) -> Option<Event> {
+        self.events.recv().await
+    }
+
+    /// Sets how many messages it may hold at a time. Takes effect soon.
+    pub async fn set_credit(&self, credit: u32) -> Result<(), Refusal> {
+        let (reply, _) = oneshot::channel();
+        let request = Request::Command(Command::Credit(self.id, credit), reply);
+        self.requests.send(request).await.map_err(|_| Refusal::Draining)
+    }
+}
