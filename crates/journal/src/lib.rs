@@ -1,1 +1,29 @@
-//! placeholder
+//! The durable record: commit groups in files, recovery, snapshots and settled files.
+//!
+//! This crate is the sole owner of data files. It refuses to know queues, topics, messages and protocols: an entry is
+//! a kind and bytes.
+//!
+//! - [`Journal`] is the contract, [`FileJournal`] keeps it in files, [`MemoryJournal`] in memory.
+//! - [`Committer`] lets many writers share one sync; [`Reader`] reads beside it.
+//! - [`DataDir`] locks a data directory and names its folders.
+
+pub mod conformance;
+pub mod layout;
+pub mod limits;
+
+mod buffer;
+mod committer;
+mod contract;
+mod data_dir;
+mod file;
+mod group;
+mod memory;
+
+pub use self::{
+    committer::{Committer, Event, Mode, Refused},
+    contract::{AppendError, Entry, Epoch, Failure, Journal, ReadError, Space, Visitor},
+    data_dir::{DataDir, DataDirError},
+    file::{Damage, FileJournal, OpenError, Options, Preparation, Reader, RecoveryReport, Verify},
+    group::{Group, Mark},
+    memory::MemoryJournal,
+};
