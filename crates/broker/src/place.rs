@@ -1,6 +1,11 @@
 //! Where a stored message is, and what the shard keeps in memory of one that is near delivery.
 
-use waystation_base::{EntityId, Millis, Offset, Position, filter::Filter};
+use waystation_base::{
+    EntityId, Millis, Offset, Position,
+    batch::{self, Record},
+    filter::Filter,
+};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Where the record batch that holds a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,12 +38,34 @@ pub struct Meta {
     pub at: u32,
     /// Bytes of the record.
     pub bytes: u32,
-    /// When it was published.
+    /// When it was published; of a delayed message, when it was to be delivered.
     pub timestamp: Millis,
     /// When it expires; [`Millis::NEVER`] if it does not.
     pub expires_at: Millis,
     /// A hash of its key; 0 if it has none.
     pub key_hash: u64,
+}
+
+impl Meta {
+    /// What a stored record says. Shard and readers both ask here, so that they agree.
+    pub fn of(log: LogId, place: Place, record: &Record<'_>) -> Result<Meta, batch::Error> {
+        let system = record.system()?;
+        Ok(Meta {
+            log,
+            offset: record.offset,
+            place,
+            at: record.at,
+            bytes: record.bytes as u32,
+            timestamp: record.timestamp.max(system.deliver_at.unwrap_or_default()),
+            expires_at: system.expires_at.unwrap_or(Millis::NEVER),
+            key_hash: key_hash(record.key),
+        })
+    }
+}
+
+/// A hash of a key that is never 0; 0 if there is none.
+pub fn key_hash(key: Option<&[u8]>) -> u64 {
+    key.map_or(0, |key| xxh3_64(key).max(1))
 }
 
 /// See [`crate::Effect::Load`]: messages of one log, from an offset on.
@@ -112,4 +139,51 @@ pub struct Loaded {
     pub next: Offset,
     /// The stored bytes cannot be read: the text says where and why.
     pub damaged: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use waystation_base::{Message, batch::Encoder};
+
+    use super::*;
+
+    const LOG: LogId = LogId { entity: EntityId(3), log: 1 };
+    const PLACE: Place = Place::Journal(Position(77));
+
+    fn meta(message: &Message) -> Meta {
+        let (mut out, mut scratch) = (Vec::new(), batch::Scratch::default());
+        let mut encoder = Encoder::new(&mut out, &mut scratch, Offset(5), message.timestamp);
+        let at = encoder.push(Offset(9), message);
+        encoder.finish();
+        Meta::of(LOG, PLACE, &Record::read(&out, at).expect("a record")).expect("a meta")
+    }
+
+    #[test]
+    fn a_meta_says_what_the_record_says() {
+        let plain = Message { timestamp: Millis(50), body: Bytes::from_static(b"x"), ..Message::default() };
+        let of_plain = meta(&plain);
+        assert_eq!((of_plain.log, of_plain.offset, of_plain.place), (LOG, Offset(9), PLACE));
+        assert_eq!(
+            (of_plain.timestamp, of_plain.expires_at, of_plain.key_hash),
+            (Millis(50), Millis::NEVER, 0)
+        );
+        assert_eq!(of_plain.at as usize, batch::HEADER_BYTES);
+        let full = Message {
+            key: Some(Bytes::from_static(b"k")),
+            expires_at: Some(Millis(90)),
+            deliver_at: Some(Millis(70)),
+            ..plain
+        };
+        let of_full = meta(&full);
+        assert_eq!((of_full.timestamp, of_full.expires_at), (Millis(70), Millis(90)));
+        assert_eq!(of_full.key_hash, key_hash(Some(b"k")));
+        assert!(of_full.bytes > of_plain.bytes);
+    }
+
+    #[test]
+    fn only_no_key_hashes_to_zero() {
+        assert_eq!(key_hash(None), 0);
+        assert_ne!(key_hash(Some(b"")), 0);
+    }
 }
