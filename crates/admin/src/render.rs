@@ -1,0 +1,104 @@
+//! How does a plan read?
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use crate::plan::{Action, Plan, Step, Target, said};
+
+/// The plan as lines of text: `+` to create, `~` to change, `-` to delete, `!` what stands against it.
+pub fn plan(plan: &Plan) -> String {
+    let mut text = String::new();
+    for each in &plan.steps {
+        step(&mut text, each);
+    }
+    for note in &plan.conflicts {
+        line(&mut text, format_args!("! {}: {}", target(&note.target), note.text));
+    }
+    for note in &plan.warnings {
+        line(&mut text, format_args!("? {}: {}", target(&note.target), note.text));
+    }
+    line(&mut text, format_args!("{}", summary(plan)));
+    text
+}
+
+/// The plan in one line.
+pub fn summary(plan: &Plan) -> String {
+    let count = |of: fn(&Action) -> bool| plan.steps.iter().filter(|step| of(&step.action)).count();
+    let mut text = format!(
+        "{} to create, {} to change, {} to delete, {} unchanged",
+        count(|action| matches!(action, Action::Create { .. })),
+        count(|action| matches!(action, Action::Change { .. })),
+        count(|action| matches!(action, Action::Delete)),
+        plan.unchanged.len()
+    );
+    if !plan.left.is_empty() {
+        let _ = write!(text, ", {} not in the file (kept; --prune deletes)", plan.left.len());
+    }
+    if !plan.conflicts.is_empty() {
+        let _ = write!(text, ", {} that cannot be", plan.conflicts.len());
+    }
+    text
+}
+
+/// A thing by kind and name.
+pub fn target(target: &Target) -> String {
+    format!("{} {}", target.kind, target.name)
+}
+
+/// A field's value as it would stand in the file.
+pub fn value(value: &Value) -> String {
+    match value {
+        Value::Null => "none".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn step(text: &mut String, step: &Step) {
+    match &step.action {
+        Action::Create { spec } => {
+            line(text, format_args!("+ {}", target(&step.target)));
+            for (field, to) in said(spec) {
+                line(text, format_args!("    {field}: {}", value(&to)));
+            }
+        }
+        Action::Change { differences, .. } => {
+            line(text, format_args!("~ {}", target(&step.target)));
+            for change in differences {
+                let (from, to) = (value(&change.from), value(&change.to));
+                line(text, format_args!("    {}: {from} -> {to}", change.field));
+            }
+        }
+        Action::Delete => line(text, format_args!("- {} (with what it holds)", target(&step.target))),
+    }
+}
+
+fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
+    let _ = writeln!(text, "{content}");
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Topology;
+
+    #[test]
+    fn a_plan_reads_as_signs_fields_and_a_summary() {
+        let read = |text: &str| Topology::read(text.as_bytes()).expect("a good file");
+        let current = read("[topics.flights]\npartitions = 4\n[topics.small]\npartitions=2\n[queues.old]\n");
+        let wanted = read(
+            "[queues.orders]\ndead_letter = 'orders.dead'\nmax_attempts = 5\n[queues.'orders.dead']\n\
+             [topics.flights]\npartitions = 8\n[topics.small]\n[queues.x]\ndead_letter='nowhere'\n",
+        );
+        let text = super::plan(&crate::plan(&current, &wanted, true));
+        let expected = "+ queue orders.dead\n\
+            + queue orders\n    dead_letter: orders.dead\n    max_attempts: 5\n\
+            + queue x\n    dead_letter: nowhere\n\
+            ~ topic flights\n    partitions: 4 -> 8\n\
+            - queue old (with what it holds)\n\
+            ! topic small: partitions may grow and not shrink: there are 2, wanted are 1\n\
+            ? queue x: its dead_letter 'nowhere' is neither declared here nor there\n\
+            3 to create, 1 to change, 1 to delete, 0 unchanged, 1 that cannot be\n";
+        assert_eq!(text, expected);
+    }
+}
