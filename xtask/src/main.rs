@@ -5,6 +5,7 @@
 mod bench;
 mod benches;
 mod built;
+mod fuzz;
 mod machine;
 mod stages;
 mod test;
@@ -27,6 +28,8 @@ enum Chore {
     Test(test::Options),
     /// Measure, and print the figures with the machine, the disk, the peer and the ratio
     Bench(bench::Options),
+    /// Look for inputs that break a decoder, by coverage where cargo-fuzz is installed, else at random
+    Fuzz(fuzz::Options),
 }
 
 fn main() -> ExitCode {
@@ -35,5 +38,6 @@ fn main() -> ExitCode {
     match arguments.chore {
         Chore::Test(options) => test::run(root, &options),
         Chore::Bench(options) => bench::run(root, &options),
+        Chore::Fuzz(options) => fuzz::run(root, &options),
     }
 }

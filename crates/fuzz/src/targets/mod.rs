@@ -1,0 +1,22 @@
+//! Which decoders are there? One file each; a new one is a file and a line in the table.
+
+mod batch;
+mod filter;
+mod journal_file_header;
+mod journal_frame;
+mod name;
+mod value;
+mod varint;
+
+use crate::Target;
+
+/// Every decoder that reads what others wrote.
+pub const ALL: &[Target] = &[
+    batch::TARGET,
+    filter::TARGET,
+    journal_file_header::TARGET,
+    journal_frame::TARGET,
+    name::TARGET,
+    value::TARGET,
+    varint::TARGET,
+];

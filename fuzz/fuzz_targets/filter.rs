@@ -1,0 +1,4 @@
+//! Does the decoder `filter` keep its promise on whatever coverage leads to? See crates/fuzz.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| waystation_fuzz::run("filter", data));
