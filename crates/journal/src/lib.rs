@@ -5,11 +5,14 @@
 //!
 //! - [`Journal`] is the contract, [`FileJournal`] keeps it in files, [`MemoryJournal`] in memory.
 //! - [`Committer`] lets many writers share one sync; [`Reader`] reads beside it.
+//! - [`snapshot`] keeps the state at a position, [`settled`] what outlives its journal file.
 //! - [`DataDir`] locks a data directory and names its folders.
 
 pub mod conformance;
 pub mod layout;
 pub mod limits;
+pub mod settled;
+pub mod snapshot;
 
 mod buffer;
 mod committer;
