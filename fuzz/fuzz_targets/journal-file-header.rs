@@ -1,4 +1,6 @@
 //! Does the decoder `journal-file-header` keep its promise on whatever coverage leads to? See crates/fuzz.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| waystation_fuzz::run("journal-file-header", data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    waystation_fuzz::run("journal-file-header", data);
+});

@@ -49,8 +49,8 @@ fn encode(messages: &[Message]) -> Vec<u8> {
     out
 }
 
-fn run(data: &[u8]) {
-    read(data);
+fn run(data: &[u8]) -> bool {
+    let is_good = read(data);
     // A checksum stops nearly every mutation: with the right one in place the rest of the decoder is reached too.
     if data.len() >= ATTRIBUTES_AT {
         let mut sealed = data.to_vec();
@@ -58,17 +58,19 @@ fn run(data: &[u8]) {
         sealed[CRC_AT..ATTRIBUTES_AT].copy_from_slice(&crc.to_be_bytes());
         read(&sealed);
     }
+    is_good
 }
 
-fn read(data: &[u8]) {
-    let Ok(header) = Header::read(data) else { return };
+fn read(data: &[u8]) -> bool {
+    let Ok(header) = Header::read(data) else { return false };
     assert!(header.bytes <= data.len(), "a header promises more than is there");
     let whole = &data[..header.bytes];
     let shared = Bytes::copy_from_slice(whole);
     if batch::check_crc(whole).is_err() {
-        return;
+        return false;
     }
-    let Ok(records) = batch::records(&shared) else { return };
+    let Ok(records) = batch::records(&shared) else { return false };
+    let mut count = 0;
     for record in records.map_while(Result::ok) {
         let by_place =
             Record::read(&shared, record.at).expect("a record that was walked over is read at its place");
@@ -76,8 +78,10 @@ fn read(data: &[u8]) {
         assert!(record.offset <= header.last_offset(), "a record lies outside of its batch");
         if let Ok(message) = record.message(&shared) {
             comes_back(&message);
+            count += 1;
         }
     }
+    count == header.count
 }
 
 /// What we would store for a message reads as that message.

@@ -15,8 +15,8 @@ fn seeds() -> Vec<Vec<u8>> {
     vec![header(0), header(64), header(1 << 40)]
 }
 
-fn run(data: &[u8]) {
-    read(data);
+fn run(data: &[u8]) -> bool {
+    let is_good = read(data);
     if data.len() >= HEADER_BYTES {
         let mut sealed = data.to_vec();
         sealed[..16].copy_from_slice(&seeds()[0][..16]);
@@ -24,12 +24,14 @@ fn run(data: &[u8]) {
         sealed[40..44].copy_from_slice(&crc.to_le_bytes());
         read(&sealed);
     }
+    is_good
 }
 
-fn read(data: &[u8]) {
-    let Ok(header) = FileHeader::decode(data) else { return };
+fn read(data: &[u8]) -> bool {
+    let Ok(header) = FileHeader::decode(data) else { return false };
     assert_eq!(FileHeader::decode(&header.encode()), Ok(header));
     let first = offset_of(header.base, header.base);
     assert_eq!(first, header_bytes(header.base));
     assert_eq!(position_of(header.base, first), header.base);
+    true
 }

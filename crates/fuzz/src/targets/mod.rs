@@ -5,6 +5,7 @@ mod filter;
 mod journal_file_header;
 mod journal_frame;
 mod name;
+mod topology;
 mod value;
 mod varint;
 
@@ -17,6 +18,7 @@ pub const ALL: &[Target] = &[
     journal_file_header::TARGET,
     journal_frame::TARGET,
     name::TARGET,
+    topology::TARGET,
     value::TARGET,
     varint::TARGET,
 ];

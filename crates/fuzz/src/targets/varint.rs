@@ -16,7 +16,7 @@ fn encoded(number: u64) -> Vec<u8> {
     bytes
 }
 
-fn run(data: &[u8]) {
+fn run(data: &[u8]) -> bool {
     let mut rest = data;
     while let Ok(number) = varint::take(&mut rest) {
         assert_eq!(varint::take(&mut &encoded(number)[..]), Ok(number));
@@ -32,4 +32,5 @@ fn run(data: &[u8]) {
     while let Ok(bytes) = varint::take_prefixed(&mut rest) {
         assert!(bytes.len() < data.len());
     }
+    varint::take(&mut &data[..]).is_ok()
 }

@@ -1,0 +1,35 @@
+//! Topology files: any bytes give a topology or an error with its place; one that was read is written so that it reads
+//! the same, and has nothing left to do when it is applied to itself.
+
+use waystation_admin::{document::Format, export, plan, render, topology::Topology};
+
+use crate::Target;
+
+pub const TARGET: Target = Target { name: "topology", seeds, run };
+
+fn seeds() -> Vec<Vec<u8>> {
+    let texts = [
+        "[queues.orders]\nmax_attempts = 5\ndead_letter = \"dead\"\n\n[queues.dead]\noverflow = \"drop_head\"\nmax_messages = 10\n",
+        "[topics.flights]\npartitions = 4\nretention_ms = 86400000\n\n[subscriptions.board]\ntopic = \"flights\"\nmode = \"ordered\"\nfilter = { exact = { type = \"late\" } }\nstart = { offset = 7 }\n",
+        r#"{"queues":{"a":{"order":"key","deduplication_ms":60000}},"subscriptions":{"s":{"topic":"eu.#","filter":{"not":{"prefix":{"key":"N"}}}}}}"#,
+    ];
+    texts.iter().map(|text| text.as_bytes().to_vec()).collect()
+}
+
+fn run(data: &[u8]) -> bool {
+    let topology = match Topology::read(data) {
+        Ok(topology) => topology,
+        Err(error) => {
+            assert!(error.line >= 1 && error.column >= 1, "an error has a place");
+            return false;
+        }
+    };
+    for format in [Format::Toml, Format::Json] {
+        let text = export::write(&topology, format);
+        assert_eq!(Topology::read(text.as_bytes()).as_ref(), Ok(&topology), "{text}");
+    }
+    let again = plan::plan(&topology, &topology, true);
+    assert!(again.is_empty(), "{again:?}");
+    render::plan(&plan::plan(&Topology::default(), &topology, false));
+    true
+}
