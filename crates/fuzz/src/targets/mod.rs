@@ -5,6 +5,9 @@ mod filter;
 mod journal_file_header;
 mod journal_frame;
 mod name;
+mod settled_batch;
+mod settled_footer;
+mod snapshot_header;
 mod topology;
 mod value;
 mod varint;
@@ -18,6 +21,9 @@ pub const ALL: &[Target] = &[
     journal_file_header::TARGET,
     journal_frame::TARGET,
     name::TARGET,
+    settled_batch::TARGET,
+    settled_footer::TARGET,
+    snapshot_header::TARGET,
     topology::TARGET,
     value::TARGET,
     varint::TARGET,
