@@ -1,0 +1,36 @@
+//! What is said over the HTTP interface, as plain data: the same types for the server, the command line and the description.
+
+mod entity;
+mod message;
+mod problem;
+mod settle;
+mod tag;
+
+pub use entity::{Declaration, Declared, List, Removed, SeekPosition, SeekRequest, SeekStart, Status};
+pub use message::{Accepted, Line, MessagePage, Place, Progress, Received, ReceivedPage};
+pub use problem::Problem;
+pub use settle::{
+    ExtendRequest, Extended, Held, Outcome, SettleRequest, Settled, Settlement, Transacted,
+    TransactionPublish, TransactionRequest, TransactionSettle,
+};
+pub use tag::TagText;
+
+/// Media types of the interface.
+pub mod media {
+    /// JSON (RFC 8259).
+    pub const JSON: &str = "application/json";
+    /// One JSON value a line.
+    pub const NDJSON: &str = "application/x-ndjson";
+    /// An error (RFC 9457).
+    pub const PROBLEM: &str = "application/problem+json";
+    /// One CloudEvent.
+    pub const CLOUD_EVENT: &str = "application/cloudevents+json";
+    /// An array of CloudEvents.
+    pub const CLOUD_EVENTS: &str = "application/cloudevents-batch+json";
+    /// Server-sent events.
+    pub const EVENTS: &str = "text/event-stream";
+    /// Bytes without a meaning of their own.
+    pub const BYTES: &str = "application/octet-stream";
+    /// Text.
+    pub const TEXT: &str = "text/plain; charset=utf-8";
+}
