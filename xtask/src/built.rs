@@ -33,19 +33,26 @@ pub struct Built {
 
 /// The build itself; what it says goes to `log`.
 pub fn build(root: &Path, log: &Path) -> Result<Built, String> {
-    let mut command = tool::cargo(root);
-    command.args(["test", "--workspace", "--lib", "--bins", "--tests", "--no-run"]);
-    command.args(["--message-format=json-render-diagnostics"]);
-    let output = messages(&mut command, log)?;
     let mut built = Built::default();
-    for line in output.lines() {
-        let Ok(message) = serde_json::from_str::<Value>(line) else { continue };
-        if message["reason"] == "compiler-artifact" {
-            take(&mut built, &message);
-        }
+    add(&mut built, root, log, &["test", "--workspace", "--lib", "--bins", "--tests", "--no-run"])?;
+    if built.server.is_none() {
+        // Cargo makes the program on the way only when its package has tests that start it.
+        add(&mut built, root, log, &["build", "--workspace", "--bins"])?;
     }
     built.tests.sort_by(|a, b| (&a.package, &a.target).cmp(&(&b.package, &b.target)));
     Ok(built)
+}
+
+fn add(built: &mut Built, root: &Path, log: &Path, arguments: &[&str]) -> Result<(), String> {
+    let mut command = tool::cargo(root);
+    command.args(arguments).arg("--message-format=json-render-diagnostics");
+    for line in messages(&mut command, log)?.lines() {
+        let Ok(message) = serde_json::from_str::<Value>(line) else { continue };
+        if message["reason"] == "compiler-artifact" {
+            take(built, &message);
+        }
+    }
+    Ok(())
 }
 
 /// Standard output of a cargo command whose standard error goes to the log.

@@ -69,8 +69,12 @@ fn stage_of(program: &TestProgram) -> &'static str {
 fn run(context: &Context, stage: &'static str) -> Outcome {
     let Ok(built) = context.built() else { return Outcome::failure("not built", "") };
     let log = context.log(stage);
+    let programs: Vec<_> = built.tests.iter().filter(|program| stage_of(program) == stage).collect();
+    if programs.is_empty() {
+        return Outcome::failure("no test program belongs to it", "");
+    }
     let mut sum = Outcome::default();
-    for program in built.tests.iter().filter(|program| stage_of(program) == stage) {
+    for program in programs {
         let mut command = Command::new(&program.executable);
         // What cargo sets for a test that it runs itself.
         command.current_dir(&program.package_dir).env("CARGO_MANIFEST_DIR", &program.package_dir);

@@ -75,15 +75,32 @@ fn the_map_names_every_crate() {
     assert_none(&missing, "ARCHITECTURE.md does not name a crate's folder");
 }
 
+/// The decisions, without the page about them.
+fn decisions() -> Vec<(String, String)> {
+    let is_decision = |path: &str| path.starts_with("docs/decisions/") && !path.ends_with("README.md");
+    texts_ending(".md").into_iter().filter(|(path, _)| is_decision(path)).collect()
+}
+
 #[test]
 fn every_decision_follows_the_template() {
-    let parts = ["## Seen", "## Decided", "## Rejected"];
+    let parts = ["**Decided.**", "**Why.**", "**Rejected"];
     let mut offences = Vec::new();
-    for (path, text) in texts_ending(".md") {
-        if path.starts_with("docs/decisions/") && !path.ends_with("README.md") {
-            let missing = parts.iter().find(|part| !text.lines().any(|line| line.trim() == **part));
-            offences.extend(missing.map(|part| format!("{path}: {part}")));
-        }
+    for (path, text) in decisions() {
+        let missing = parts.iter().find(|part| !text.lines().any(|line| line.starts_with(**part)));
+        offences.extend(missing.map(|part| format!("{path}: {part}")));
     }
     assert_none(&offences, "a decision lacks a part of the template in docs/decisions/README.md");
+}
+
+#[test]
+fn every_decision_is_listed_and_no_number_is_given_twice() {
+    let list =
+        std::fs::read_to_string(root().join("docs/decisions/README.md")).expect("the list of decisions");
+    let names: Vec<_> =
+        decisions().into_iter().filter_map(|(path, _)| Some(path.rsplit_once('/')?.1.to_owned())).collect();
+    let mut offences: Vec<_> = names.iter().filter(|name| !list.contains(name.as_str())).cloned().collect();
+    for pair in names.windows(2).filter(|pair| pair[0].get(..4) == pair[1].get(..4)) {
+        offences.push(format!("{} and {}", pair[0], pair[1]));
+    }
+    assert_none(&offences, "a decision is not listed in docs/decisions/README.md, or two have one number");
 }
