@@ -1,3 +1,5 @@
+//! Do settled files give back what was written, find it by offset and time, and refuse damage?
+
 use waystation_base::{EntityId, os::OsDisk};
 
 use super::*;
