@@ -180,6 +180,7 @@ impl Committer {
         open.check()?;
         open.kept = true;
         drop(open);
+        state.open.sum();
         if !state.open.is_empty() {
             self.inner.wake(state);
         }

@@ -24,6 +24,9 @@ pub struct Group {
     entries: u32,
     too_large: bool,
     sealed: bool,
+    /// The CRC-32C of the bytes from the first entry up to `summed`.
+    crc: u32,
+    summed: usize,
 }
 
 /// A place in an open group to come back to.
@@ -43,6 +46,8 @@ impl Mark {
 
 impl Group {
     const BUFFER_BYTES_MIN: usize = 16 << 10;
+    /// The checksum goes over pieces of this size while they are still in the processor's cache.
+    const SUM_BYTES: usize = 32 << 10;
 
     /// An empty group that begins at `start` and whose frame will be padded to a multiple of `align_bytes`.
     ///
@@ -61,7 +66,8 @@ impl Group {
         buffer.reserve(Self::BUFFER_BYTES_MIN);
         let lead = buffer::lead(&buffer, start.0);
         buffer.resize(lead + HEADER_BYTES, 0);
-        Group { buffer, lead, start, align_bytes, entries: 0, too_large: false, sealed: false }
+        let (crc, summed) = (0, HEADER_BYTES);
+        Group { buffer, lead, start, align_bytes, entries: 0, too_large: false, sealed: false, crc, summed }
     }
 
     /// The position of the frame's first byte.
@@ -123,8 +129,22 @@ impl Group {
         Mark { length: self.len(), entries: self.entries, too_large: self.too_large }
     }
 
+    /// Continues the checksum over what is there to stay, if it is worth it: so that little is left to do when the
+    /// disk waits for the group.
+    pub(crate) fn sum(&mut self) {
+        if self.len() - self.summed >= Self::SUM_BYTES {
+            self.sum_up();
+        }
+    }
+
+    fn sum_up(&mut self) {
+        self.crc = crc32c::crc32c_append(self.crc, &self.buffer[self.lead + self.summed..]);
+        self.summed = self.len();
+    }
+
     /// Takes back every entry since `mark`.
     pub fn roll_back(&mut self, mark: Mark) {
+        assert!(mark.length >= self.summed, "what was summed stays");
         self.buffer.truncate(self.lead + mark.length);
         self.entries = mark.entries;
         self.too_large = mark.too_large;
@@ -137,6 +157,7 @@ impl Group {
         let length = self.len().next_multiple_of(self.align_bytes);
         self.buffer.resize(self.lead + length, 0);
         self.align();
+        self.sum_up();
         let header = FrameHeader {
             void: false,
             length: length as u32,
@@ -147,7 +168,7 @@ impl Group {
             epoch,
             salt,
         };
-        header.seal(&mut self.buffer[self.lead..]);
+        header.seal_with(self.crc, &mut self.buffer[self.lead..]);
         self.sealed = true;
     }
 

@@ -63,7 +63,7 @@ impl Default for Options {
             first_file_bytes: 4 << 20,
             align_bytes: PAGE_BYTES,
             preparation: Preparation::Background,
-            spare_files_max: 2,
+            spare_files_max: 4,
             free_bytes_min: 64 << 20,
             salt_seed: waystation_base::os::random().map_or(0x57A7_1094, |random| random as u64),
         }

@@ -193,8 +193,9 @@ impl State {
 
 impl Inner {
     const RETRY: Duration = Duration::from_millis(500);
-    /// Zeros are written and synced in steps of this size, so that a commit beside never waits for many.
     const STEP_BYTES: usize = 1 << 20;
+    /// Zeros are synced in steps of this size, so that a commit beside never waits for many.
+    const SYNC_BYTES: u64 = 4 << 20;
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -299,8 +300,10 @@ impl Inner {
             }
             let step = (bytes - at).min(Self::STEP_BYTES as u64);
             file.write_all_at(&zeros[lead..lead + step as usize], at)?;
-            file.sync_data()?;
             at += step;
+            if at.is_multiple_of(Self::SYNC_BYTES) || at == bytes {
+                file.sync_data()?;
+            }
         }
         Ok(Some(file))
     }

@@ -154,6 +154,12 @@ impl FrameHeader {
 
     /// Writes header and checksums to the front of a whole frame; `length` and the slice's length agree.
     pub fn seal(&self, frame: &mut [u8]) {
+        let body_crc = crc32c::crc32c(&frame[HEADER_BYTES..]);
+        self.seal_with(body_crc, frame);
+    }
+
+    /// Like [`FrameHeader::seal`], where the CRC-32C of everything behind the header is known already.
+    pub(crate) fn seal_with(&self, body_crc: u32, frame: &mut [u8]) {
         assert_eq!(frame.len(), self.length as usize, "a frame is sealed with its length");
         frame[..8].copy_from_slice(&MAGIC);
         frame[8..10].copy_from_slice(&VERSION.to_le_bytes());
@@ -167,7 +173,7 @@ impl FrameHeader {
         frame[48..56].copy_from_slice(&self.salt.to_le_bytes());
         let header_crc = crc32c::crc32c(&frame[..56]);
         frame[56..60].copy_from_slice(&header_crc.to_le_bytes());
-        let crc = frame_crc(frame);
+        let crc = crc32c::crc32c_combine(crc32c::crc32c(&frame[..60]), body_crc, frame.len() - HEADER_BYTES);
         frame[60..64].copy_from_slice(&crc.to_le_bytes());
     }
 }
