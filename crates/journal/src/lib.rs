@@ -6,11 +6,14 @@
 //! - [`Journal`] is the contract, [`FileJournal`] keeps it in files, [`MemoryJournal`] in memory.
 //! - [`Committer`] lets many writers share one sync; [`Reader`] reads beside it.
 //! - [`snapshot`] keeps the state at a position, [`settled`] what outlives its journal file.
+//! - [`inspect`] reports on a journal and [`salvage`] mends a damaged one.
 //! - [`DataDir`] locks a data directory and names its folders.
 
 pub mod conformance;
+pub mod inspect;
 pub mod layout;
 pub mod limits;
+pub mod salvage;
 pub mod settled;
 pub mod snapshot;
 
@@ -21,6 +24,8 @@ mod data_dir;
 mod file;
 mod group;
 mod memory;
+#[cfg(test)]
+mod test_disk;
 
 pub use self::{
     committer::{Committer, Event, Mode, Refused},

@@ -137,7 +137,10 @@ impl Reader {
                 return Ok(position);
             };
             let mut walker = Walker::new(&file);
-            let first = first_group(&mut walker, &file, position, file_end)?;
+            let first = first_group(&mut walker, &file, position, file_end);
+            // A file that was trimmed meanwhile may be in use again, and shows other groups.
+            self.still_there(position)?;
+            let first = first?;
             let limit = file_end.min(to);
             match self.scan_file(&mut walker, &file, first, limit, visitor)? {
                 Stop::End(next) => position = next.max(first),

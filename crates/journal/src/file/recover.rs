@@ -239,6 +239,8 @@ pub(crate) fn recover(
     if recovery.report.after_failure {
         disk.remove(&mark).map_err(OpenError::io("removing", &mark))?;
     }
+    // A process that died between naming a file and syncing the folder leaves a name that may not last.
+    disk.sync_dir(dir).map_err(OpenError::io("syncing", dir))?;
     Ok(Recovered { chain: recovery.chain, spares, epoch: recovery.epoch, report: recovery.report })
 }
 
