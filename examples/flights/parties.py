@@ -156,4 +156,4 @@ class Consumer(threading.Thread):
 
 
 def settlement(message) -> dict:
-    return {"tag": message["tag"], "lease": message["lease"], "outcome": "accept"}
+    return {"tag": message["tag"], "attempt": message["attempt"], "outcome": "accept"}
