@@ -1,0 +1,92 @@
+//! What can be said on the command line?
+
+pub mod entities;
+pub mod messages;
+pub mod server;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, builder::Styles};
+
+/// The place where messages between services stop over: one binary, one record
+#[derive(Debug, Parser)]
+#[command(name = "waystation", version, styles = Styles::plain(), max_term_width = 100, arg_required_else_help = true)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failure, 2 usage or configuration, 3 not found, 4 refused, 5 cannot connect, \
+6 damaged data, 7 data directory in use, 8 storage failed, 9 denied, 10 there is something to do (apply --check)."
+)]
+pub struct Cli {
+    /// Write JSON for machines: results to standard output, errors to standard error
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(flatten)]
+    pub server: ServerAddress,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How the client commands reach the server.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Server to talk to")]
+pub struct ServerAddress {
+    /// Its address
+    #[arg(
+        long,
+        global = true,
+        env = "WAYSTATION_SERVER",
+        default_value = "http://127.0.0.1:7400",
+        value_name = "URL"
+    )]
+    pub server: String,
+    /// The token to show it
+    #[arg(long, global = true, env = "WAYSTATION_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// A PEM file with the authority that signed its certificate
+    #[arg(long, global = true, env = "WAYSTATION_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server
+    Serve(server::Serve),
+    /// Create, list, show, change, delete and purge queues
+    #[command(subcommand)]
+    Queue(entities::QueueCommand),
+    /// Create, list, show, change and delete topics
+    #[command(subcommand)]
+    Topic(entities::TopicCommand),
+    /// Create, list, show, change, delete and move subscriptions
+    #[command(subcommand)]
+    Subscription(entities::SubscriptionCommand),
+    /// Publish messages to a queue or topic
+    Publish(messages::Publish),
+    /// Take messages from a queue or subscription; each is acknowledged once it has been written
+    Consume(messages::Consume),
+    /// Look at messages without taking them
+    Peek(messages::Peek),
+    /// Show how the server is and what it holds
+    Status(messages::Status),
+    /// Make the server's topology what a file says, after showing the plan
+    Apply(server::Apply),
+    /// Work with the topology as a whole
+    #[command(subcommand)]
+    Topology(server::TopologyCommand),
+    /// Look into the journal of a data directory that no server uses
+    #[command(subcommand)]
+    Journal(server::JournalCommand),
+    /// Make tokens and their hashes
+    #[command(subcommand)]
+    Token(server::TokenCommand),
+    /// Check or print the configuration
+    #[command(subcommand)]
+    Config(server::ConfigCommand),
+    /// Write the completions of a shell to standard output
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Show the version
+    Version,
+}

@@ -1,0 +1,59 @@
+//! Which code carries out which command?
+
+mod apply;
+mod configuration;
+mod consume;
+mod entities;
+mod feed;
+mod journal;
+mod peek;
+mod publish;
+mod serve;
+mod show;
+mod status;
+mod token;
+
+use clap::CommandFactory;
+use serde_json::json;
+
+use crate::{
+    args::{Cli, Command, server::TopologyCommand},
+    client::{self, Client},
+    exit::{Exit, Failure},
+    output::Output,
+};
+
+/// Carries out what was said.
+pub fn run(cli: Cli) -> Result<Exit, Failure> {
+    let output = Output { json: cli.json };
+    let client = || Client::new(&cli.server);
+    match cli.command {
+        Command::Serve(args) => serve::run(&args, output),
+        Command::Queue(command) => client::run(entities::queue(client()?, command, output)),
+        Command::Topic(command) => client::run(entities::topic(client()?, command, output)),
+        Command::Subscription(command) => client::run(entities::subscription(client()?, command, output)),
+        Command::Publish(args) => client::run(publish::run(client()?, args, output)),
+        Command::Consume(args) => client::run(consume::run(client()?, args, output)),
+        Command::Peek(args) => client::run(peek::run(client()?, args, output)),
+        Command::Status(args) => client::run(status::run(client()?, args, output)),
+        Command::Apply(args) => client::run(apply::run(client()?, args, output)),
+        Command::Topology(TopologyCommand::Export { output: file, format }) => {
+            client::run(apply::export(client()?, file, format))
+        }
+        Command::Topology(TopologyCommand::Check { file }) => apply::check(&file, output),
+        Command::Journal(command) => journal::run(command, output),
+        Command::Token(command) => token::run(command, output),
+        Command::Config(command) => configuration::run(command, output),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "waystation", &mut script);
+            crate::output::text(&String::from_utf8_lossy(&script))?;
+            Ok(Exit::Done)
+        }
+        Command::Version => {
+            let version = env!("CARGO_PKG_VERSION");
+            output.say(&json!({"version": version}), || format!("waystation {version}"))?;
+            Ok(Exit::Done)
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! How do queues, topics and subscriptions look to people?
+
+use serde_json::Value;
+use waystation_base::{Millis, os::OsClock, time::Clock};
+use waystation_broker::view::{QueueInfo, SubscriptionInfo, TopicInfo};
+
+use crate::{
+    client::Info,
+    output,
+    units::{show_count, show_duration, show_size, show_time},
+};
+
+/// A table of things of one kind.
+pub fn table(infos: &[Info]) -> String {
+    let columns: &[&str] = match infos.first() {
+        None => return String::new(),
+        Some(Info::Queue(_)) => {
+            &["queue", ">ready", ">in flight", ">delayed", ">size", ">consumers", ">oldest"]
+        }
+        Some(Info::Topic(_)) => &["topic", ">partitions", ">messages", ">size", ">subscriptions"],
+        Some(Info::Subscription(_)) => {
+            &["subscription", "topic", ">lag", ">behind", ">in flight", ">delayed", ">consumers"]
+        }
+    };
+    output::table(columns, infos.iter().map(row).collect())
+}
+
+fn row(info: &Info) -> Vec<String> {
+    match info {
+        Info::Queue(info) => queue_row(info),
+        Info::Topic(info) => topic_row(info),
+        Info::Subscription(info) => subscription_row(info),
+    }
+}
+
+fn queue_row(info: &QueueInfo) -> Vec<String> {
+    let mut row = vec![info.name.to_string()];
+    row.extend([info.ready, info.in_flight, info.delayed].map(show_count));
+    row.push(show_size(info.bytes));
+    row.push(show_count(info.consumers));
+    row.push(info.oldest.map(age).unwrap_or_default());
+    row
+}
+
+fn topic_row(info: &TopicInfo) -> Vec<String> {
+    let messages = info.partitions.iter().map(|it| it.end_offset.saturating_sub(it.start_offset)).sum();
+    let bytes = info.partitions.iter().map(|it| it.bytes).sum();
+    vec![
+        info.name.to_string(),
+        info.partitions.len().to_string(),
+        show_count(messages),
+        show_size(bytes),
+        info.subscriptions.len().to_string(),
+    ]
+}
+
+fn subscription_row(info: &SubscriptionInfo) -> Vec<String> {
+    let mut row = vec![info.name.to_string(), info.spec.topic.clone(), show_count(info.lag)];
+    row.push(if info.lag == 0 { String::new() } else { show_duration(info.lag_ms) });
+    row.extend([info.in_flight, info.delayed, info.consumers].map(show_count));
+    row
+}
+
+/// How long ago that was.
+pub fn age(time: Millis) -> String {
+    show_duration(OsClock.now().0.saturating_sub(time.0))
+}
+
+/// Everything that is known of one thing, a line each; what is none or zero is left out of the counters.
+pub fn details(info: &Info) -> String {
+    let value = serde_json::to_value(info).unwrap_or_default();
+    let mut rows = Vec::new();
+    put(&mut rows, "", &value);
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    let lines: Vec<String> =
+        rows.into_iter().map(|(name, value)| format!("{name:width$}  {value}")).collect();
+    lines.join("\n")
+}
+
+fn put(rows: &mut Vec<(String, String)>, path: &str, value: &Value) {
+    match value {
+        Value::Object(members) if path != "filter" && path != "start" => {
+            for (name, value) in members {
+                let skipped = matches!(value, Value::Null) || path == "counters" && *value == 0;
+                let name = match path {
+                    "" | "spec" | "counters" => name.clone(),
+                    _ => format!("{path}.{name}"),
+                };
+                if !skipped {
+                    put(rows, &name, value);
+                }
+            }
+        }
+        Value::Array(items) if items.iter().any(Value::is_object) => {
+            for (at, item) in items.iter().enumerate() {
+                rows.push((format!("{path}[{at}]"), compact(item)));
+            }
+        }
+        value => rows.push((path.to_owned(), human(path, value))),
+    }
+}
+
+/// The members of an object on one line.
+fn compact(item: &Value) -> String {
+    let Value::Object(members) = item else { return item.to_string() };
+    let parts: Vec<String> =
+        members.iter().map(|(name, value)| format!("{name} {}", human(name, value))).collect();
+    parts.join(", ")
+}
+
+/// A value as its unit says, which stands at the end of its name.
+fn human(name: &str, value: &Value) -> String {
+    match (name, value, value.as_u64()) {
+        (_, _, Some(number)) if name.ends_with("_ms") => show_duration(number),
+        (_, _, Some(number)) if name.ends_with("bytes") => show_size(number),
+        ("oldest", _, Some(number)) => show_time(Millis(number)),
+        (_, _, Some(number)) => show_count(number),
+        (_, Value::String(text), _) => text.clone(),
+        (_, Value::Array(items), _) => {
+            items.iter().map(|item| human("", item)).collect::<Vec<_>>().join(", ")
+        }
+        (_, value, _) => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use waystation_base::Name;
+    use waystation_broker::{spec::QueueSpec, view::Counters};
+
+    use super::*;
+
+    #[test]
+    fn details_show_units_and_leave_out_what_is_not_there() {
+        let spec = QueueSpec { max_bytes: Some(1 << 20), ..QueueSpec::default() };
+        let info = Info::Queue(QueueInfo {
+            name: Name::new("orders").expect("a name"),
+            spec,
+            ready: 12_345,
+            in_flight: 0,
+            delayed: 0,
+            bytes: 2048,
+            consumers: 1,
+            oldest: Some(Millis(0)),
+            counters: Counters { published: 7, ..Counters::default() },
+        });
+        let text = details(&info);
+        let line = |name: &str| {
+            let line = text.lines().find(|line| line.split_whitespace().next() == Some(name));
+            line.map(|line| line[name.len()..].trim().to_owned())
+        };
+        assert_eq!(line("ready").as_deref(), Some("12,345"), "{text}");
+        assert_eq!(line("max_bytes").as_deref(), Some("1.0 MiB"));
+        assert_eq!(line("lease_ms").as_deref(), Some("30s"));
+        assert_eq!(line("oldest").as_deref(), Some("1970-01-01T00:00:00.000Z"));
+        assert_eq!(line("published").as_deref(), Some("7"));
+        assert_eq!((line("ttl_ms"), line("delivered")), (None, None));
+    }
+}

@@ -1,0 +1,90 @@
+//! How is the server, and what does it hold, at a glance?
+
+use std::{io::Write, time::Duration};
+
+use serde_json::json;
+use waystation_broker::Kind;
+use waystation_http::api::Status;
+
+use super::show;
+use crate::{
+    args::messages::Status as Args,
+    client::{Client, Info},
+    exit::{Exit, Failure},
+    output::Output,
+    units::{show_count, show_duration, show_size},
+};
+
+/// Moves the cursor home and clears the screen (ECMA-48 §8.3.21, §8.3.39).
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
+pub async fn run(client: Client, args: Args, output: Output) -> Result<Exit, Failure> {
+    loop {
+        let status = client.status().await?;
+        let mut kinds = Vec::new();
+        for kind in [Kind::Queue, Kind::Topic, Kind::Subscription] {
+            kinds.push(client.list(kind, None).await?);
+        }
+        if args.watch.is_some() && !output.json {
+            write!(std::io::stdout(), "{CLEAR}")?;
+        }
+        tell(&client, &status, &kinds, output)?;
+        match args.watch {
+            Some(ms) => tokio::time::sleep(Duration::from_millis(ms.max(100))).await,
+            None => return Ok(Exit::Done),
+        }
+    }
+}
+
+fn tell(client: &Client, status: &Status, kinds: &[Vec<Info>], output: Output) -> Result<(), Failure> {
+    let [queues, topics, subscriptions] = kinds else { unreachable!("three kinds were listed") };
+    let whole = json!({"server": status, "queues": queues, "topics": topics, "subscriptions": subscriptions});
+    output.say(&whole, || {
+        let mut text = head(client, status);
+        for infos in kinds.iter().filter(|infos| !infos.is_empty()) {
+            text += "\n\n";
+            text += &show::table(infos);
+        }
+        text
+    })
+}
+
+fn head(client: &Client, status: &Status) -> String {
+    let state = match status {
+        Status { stopped: Some(reason), .. } => format!("STOPPED: {reason}"),
+        Status { draining: true, .. } => "shutting down".to_owned(),
+        Status { disk_low: true, .. } => "disk space is low: publishing is refused".to_owned(),
+        _ => "accepting".to_owned(),
+    };
+    let journal = status.journal_end.saturating_sub(status.journal_start);
+    format!(
+        "waystation {} at {}: {state}, up {}, {} connections\njournal {}, settled {} in {} files, disk free {}",
+        status.version,
+        client.base(),
+        show_duration(status.uptime_s * 1000),
+        show_count(status.connections),
+        show_size(journal),
+        show_size(status.settled_bytes),
+        show_count(status.settled_files),
+        show_size(status.disk_free_bytes),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::ServerAddress;
+
+    #[test]
+    fn the_head_says_first_what_is_wrong() {
+        let address = ServerAddress { server: "http://x:1".into(), token: None, ca: None };
+        let client = Client::new(&address).expect("a client");
+        let check = |status: Status, expected: &str| {
+            let text = head(&client, &status);
+            assert!(text.contains(expected), "{text}");
+        };
+        check(Status { stopped: Some("no".into()), draining: true, ..Status::default() }, "STOPPED: no");
+        check(Status { disk_low: true, ..Status::default() }, "disk space is low");
+        check(Status { uptime_s: 90, ..Status::default() }, "accepting, up 1m 30s");
+    }
+}

@@ -1,0 +1,125 @@
+//! Which keys are there, and what does each mean? The printed default and the environment's names come from here.
+
+/// One key.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// The section.
+    pub section: &'static str,
+    /// The key in it.
+    pub name: &'static str,
+    /// An example in TOML where the default is that nothing is set.
+    pub example: Option<&'static str>,
+    /// What it means, in lines.
+    pub meaning: &'static [&'static str],
+}
+
+const fn key(section: &'static str, name: &'static str, meaning: &'static [&'static str]) -> Key {
+    Key { section, name, example: None, meaning }
+}
+
+const fn unset(
+    section: &'static str,
+    name: &'static str,
+    example: &'static str,
+    meaning: &'static [&'static str],
+) -> Key {
+    Key { section, name, example: Some(example), meaning }
+}
+
+/// Sections in their order, with what each is for.
+pub const SECTIONS: &[(&str, &str)] = &[
+    ("data", "Where the data is."),
+    ("durability", "When something counts as durable."),
+    ("limits", "What the server may use."),
+    ("http", "The HTTP door."),
+    ("tls", "The certificate of the doors; without one they speak plainly. SIGHUP reads it anew."),
+    ("auth", "Who may do what. Without tokens only this machine is let in, and may do everything."),
+    ("log", "What is logged, to standard error."),
+];
+
+/// All keys, section by section.
+pub const KEYS: &[Key] = &[
+    key("data", "dir", &["The folder of the data; made if it is not there. One process uses it at a time."]),
+    key(
+        "durability",
+        "mode",
+        &[
+            "sync: what is acknowledged is on disk, and no crash or power cut loses it.",
+            "interval: it is on disk at the latest interval_ms later; a power cut may lose that much.",
+            "os: it is on disk when the system likes; a killed process loses nothing, a power cut may.",
+        ],
+    ),
+    key("durability", "interval_ms", &["Milliseconds at risk in the mode interval."]),
+    key(
+        "limits",
+        "cache_bytes",
+        &["Bytes of memory for messages that were just published or are about to go out."],
+    ),
+    key("limits", "journal_file_bytes", &["Bytes of one journal file."]),
+    key(
+        "limits",
+        "hot_bytes",
+        &[
+            "Bytes of journal above which the oldest messages move to settled files. Must hold several journal files.",
+        ],
+    ),
+    key(
+        "limits",
+        "snapshot_bytes",
+        &["Bytes of journal from one snapshot to the next: what a restart reads again."],
+    ),
+    key(
+        "limits",
+        "requests_max",
+        &["Requests that wait for the shard at a time; further ones wait at their connections."],
+    ),
+    key(
+        "limits",
+        "disk_reserve_bytes",
+        &["With less disk space than this publishing is refused; consuming goes on."],
+    ),
+    key(
+        "http",
+        "address",
+        &["Address and port; port 0 takes a free one. Other machines are let in only with tokens."],
+    ),
+    key("http", "connections_max", &["Connections at a time; further ones wait."]),
+    key("http", "drain_ms", &["Milliseconds that requests under way have to end after SIGTERM or SIGINT."]),
+    unset(
+        "tls",
+        "certificate",
+        "\"/etc/waystation/cert.pem\"",
+        &["PEM file with the certificate and those above it."],
+    ),
+    unset("tls", "key", "\"/etc/waystation/key.pem\"", &["PEM file with its private key."]),
+    unset(
+        "tls",
+        "client_ca",
+        "\"/etc/waystation/clients.pem\"",
+        &[
+            "PEM file with those who may sign a client's certificate; with it a client without one is refused.",
+        ],
+    ),
+    unset(
+        "auth",
+        "tokens",
+        "[{ name = \"shop\", hash = \"$argon2id$...\", publish = [\"orders.#\"], consume = [], configure = [] }]",
+        &[
+            "One entry for each token: a name for the logs, the hash that `waystation token new` prints,",
+            "and the names it may publish to, consume from and configure: `*` is one word, `#` any number.",
+        ],
+    ),
+    key(
+        "log",
+        "filter",
+        &["error, warn, info, debug or trace; or by part, like \"info,waystation_http=debug\"."],
+    ),
+    key("log", "format", &["human: lines for people. json: one object a line."]),
+];
+
+/// The name of a key in the environment; a list has none.
+pub fn variable(key: &Key) -> Option<String> {
+    let is_list = key.example.is_some_and(|example| example.starts_with('['));
+    let name = format!("WAYSTATION_{}_{}", key.section, key.name).to_uppercase();
+    (!is_list).then_some(name)
+}
