@@ -126,9 +126,9 @@ impl Message {
         Message { id, timestamp, body: body.into(), ..Message::default() }
     }
 
-    /// Bytes of body, key and headers together, about as stored.
+    /// Bytes of body, key and headers together: what they take when stored, or a little more.
     pub fn size(&self) -> usize {
-        let headers: usize = self.headers.0.iter().map(|(name, value)| name.len() + value_size(value)).sum();
+        let headers: usize = self.headers.0.iter().map(|(name, value)| 6 + name.len() + value_size(value)).sum();
         self.body.len() + self.key.as_ref().map_or(0, Bytes::len) + headers
     }
 
@@ -158,7 +158,7 @@ fn value_size(value: &Value) -> usize {
     match value {
         Value::String(text) => text.len(),
         Value::Bytes(bytes) => bytes.len(),
-        Value::List(items) => 2 + items.iter().map(|item| 2 + value_size(item)).sum::<usize>(),
+        Value::List(items) => 4 + items.iter().map(|item| 4 + value_size(item)).sum::<usize>(),
         Value::Map(items) => {
             2 + items.iter().map(|(name, item)| 4 + name.len() + value_size(item)).sum::<usize>()
         }

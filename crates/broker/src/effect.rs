@@ -124,6 +124,15 @@ pub enum Notice {
         /// Why.
         reason: String,
     },
+    /// Stored messages cannot be read; nothing behind them is handed out until that is mended, purged or passed by a seek.
+    Damaged {
+        /// Of what.
+        kind: Kind,
+        /// By that name.
+        name: Name,
+        /// Where, and what is wrong.
+        detail: String,
+    },
     /// Retention removed messages that a subscription had not read.
     Overrun {
         /// The subscription.

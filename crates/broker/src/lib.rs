@@ -8,6 +8,7 @@ pub mod effect;
 pub mod place;
 pub mod refusal;
 pub mod settle;
+mod shard;
 pub mod spec;
 pub mod view;
 
@@ -19,6 +20,7 @@ use waystation_base::{Name, Position};
 pub use command::{Command, RequestId};
 pub use effect::{Effect, Reply};
 pub use refusal::Refusal;
+pub use shard::{BrowseStep, BrowseTarget, FileUse, ReplayError, Shard, SnapshotError};
 
 /// The three things that have names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -34,7 +34,7 @@ pub struct Meta {
     pub offset: Offset,
     /// Where its batch is.
     pub place: Place,
-    /// Where in the batch its record begins, in bytes.
+    /// Where in the batch its record begins, in bytes; of a message in a settled file without meaning.
     pub at: u32,
     /// Bytes of the record.
     pub bytes: u32,

@@ -93,6 +93,9 @@ pub enum Refusal {
         /// The bound.
         limit: u64,
     },
+    /// A record batch that cannot be stored.
+    #[error("the record batch is refused: {0}")]
+    Batch(String),
     /// The stored bytes could not be read.
     #[error("stored data cannot be read: {0}")]
     Damaged(String),

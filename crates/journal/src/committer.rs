@@ -399,6 +399,9 @@ impl<J: Journal, N: FnMut(Event)> Owner<J, N> {
             return Some(Job::Sync);
         }
         if !state.open.is_empty() {
+            if let Space::Low { room_bytes } = &mut state.space {
+                *room_bytes = room_bytes.saturating_sub(state.open.end().0 - state.open.start().0);
+            }
             let next =
                 Group::with_buffer(state.open.end(), self.journal.align_bytes(), self.inner.buffers.take());
             return Some(Job::Commit(std::mem::replace(&mut state.open, next)));
@@ -431,10 +434,13 @@ impl<J: Journal, N: FnMut(Event)> Owner<J, N> {
     }
 
     fn commit(&mut self, mut group: Group) -> Result<(), Failure> {
-        match self.journal.append(group.start(), self.epoch, &mut group) {
-            Ok(()) => {}
-            Err(AppendError::Failed(failure)) => return Err(failure),
-            Err(other) => return Err(Failure::refused(&other)),
+        loop {
+            match self.journal.append(group.start(), self.epoch, &mut group) {
+                Ok(()) => break,
+                Err(error @ AppendError::NoSpace { .. }) => self.wait_for_space(&error)?,
+                Err(AppendError::Failed(failure)) => return Err(failure),
+                Err(other) => return Err(Failure::refused(&other)),
+            }
         }
         let (start, end) = (group.start(), group.end());
         if self.mode == Mode::Sync {
@@ -444,6 +450,23 @@ impl<J: Journal, N: FnMut(Event)> Owner<J, N> {
         let bytes = group.into_bytes(&self.inner.buffers);
         (self.notify)(Event::Durable { start, end, bytes });
         Ok(())
+    }
+
+    /// Holds a group for which there is no room until there may be some. Nobody has been told that it is durable; it
+    /// is given up only if the committer is stopped.
+    fn wait_for_space(&mut self, error: &AppendError) -> Result<(), Failure> {
+        self.look_for_space();
+        let mut state = self.inner.state();
+        if state.stopping {
+            return Err(Failure::refused(error));
+        }
+        state.sleeping = true;
+        let (mut state, _) =
+            self.inner.work.wait_timeout(state, Self::SPACE_POLL).unwrap_or_else(PoisonError::into_inner);
+        state.sleeping = false;
+        let trim = state.trim.take();
+        drop(state);
+        trim.map_or(Ok(()), |before| self.journal.trim(before))
     }
 
     fn sync(&mut self) -> Result<(), Failure> {

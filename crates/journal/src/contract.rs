@@ -148,6 +148,14 @@ pub enum AppendError {
         /// Bytes of the group.
         bytes: usize,
     },
+    /// There is no room for it. Nothing has failed: the same group may be appended again when there is room.
+    #[error("there is no room for a group of {bytes} bytes: {why}")]
+    NoSpace {
+        /// Bytes of the group.
+        bytes: usize,
+        /// What the system said.
+        why: String,
+    },
     /// Writing failed, now or before.
     #[error(transparent)]
     Failed(#[from] Failure),

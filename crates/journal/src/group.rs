@@ -23,7 +23,8 @@ pub struct Group {
     align_bytes: usize,
     entries: u32,
     too_large: bool,
-    sealed: bool,
+    /// Bytes of the entries, once the group is sealed and takes no more.
+    entry_bytes: Option<usize>,
     /// The CRC-32C of the bytes from the first entry up to `summed`.
     crc: u32,
     summed: usize,
@@ -67,7 +68,17 @@ impl Group {
         let lead = buffer::lead(&buffer, start.0);
         buffer.resize(lead + HEADER_BYTES, 0);
         let (crc, summed) = (0, HEADER_BYTES);
-        Group { buffer, lead, start, align_bytes, entries: 0, too_large: false, sealed: false, crc, summed }
+        Group {
+            buffer,
+            lead,
+            start,
+            align_bytes,
+            entries: 0,
+            too_large: false,
+            entry_bytes: None,
+            crc,
+            summed,
+        }
     }
 
     /// The position of the frame's first byte.
@@ -111,7 +122,7 @@ impl Group {
     /// If `write` takes bytes away that were there before.
     #[inline]
     pub fn push(&mut self, kind: u8, write: impl FnOnce(&mut Vec<u8>)) -> Position {
-        debug_assert!(!self.sealed, "a sealed group takes no more entries");
+        debug_assert!(self.entry_bytes.is_none(), "a sealed group takes no more entries");
         let head = self.buffer.len();
         let payload = head + ENTRY_HEADER_BYTES;
         self.buffer.extend_from_slice(&[0, 0, 0, 0, kind]);
@@ -150,10 +161,10 @@ impl Group {
         self.too_large = mark.too_large;
     }
 
-    /// Pads the frame and writes its header and checksums: done once, by the journal, on append.
+    /// Pads the frame and writes its header and checksums: done by the journal on append, and again if that is.
     pub(crate) fn seal(&mut self, synced_through: Position, epoch: Epoch, salt: u64) {
-        assert!(!self.sealed && !self.too_large, "a group is sealed once and within its limits");
-        let entry_bytes = self.len() - HEADER_BYTES;
+        assert!(!self.too_large, "a group is sealed within its limits");
+        let entry_bytes = *self.entry_bytes.get_or_insert(self.buffer.len() - self.lead - HEADER_BYTES);
         let length = self.len().next_multiple_of(self.align_bytes);
         self.buffer.resize(self.lead + length, 0);
         self.align();
@@ -169,7 +180,6 @@ impl Group {
             salt,
         };
         header.seal_with(self.crc, &mut self.buffer[self.lead..]);
-        self.sealed = true;
     }
 
     /// Moves the frame if the buffer was moved while it grew: rare, because buffers are used again.
@@ -190,7 +200,7 @@ impl Group {
 
     /// The whole frame, once sealed.
     pub(crate) fn frame(&self) -> &[u8] {
-        assert!(self.sealed, "only a sealed group has a frame");
+        assert!(self.entry_bytes.is_some(), "only a sealed group has a frame");
         &self.buffer[self.lead..]
     }
 

@@ -126,6 +126,11 @@ impl TestDisk {
         self.state().capacity = bytes;
     }
 
+    /// Writes, syncs and changes of names so far.
+    pub(crate) fn operations(&self) -> u64 {
+        self.state().operations
+    }
+
     pub(crate) fn used(&self) -> u64 {
         self.state().used()
     }

@@ -11,6 +11,7 @@ pub(crate) mod recover;
 pub(crate) mod walk;
 
 use std::{
+    io,
     ops::ControlFlow,
     path::{Path, PathBuf},
     sync::Arc,
@@ -83,6 +84,8 @@ pub struct FileJournal {
     epoch: Epoch,
     /// Whether a group was appended since the journal was opened or closed.
     open: bool,
+    /// Whether the last append found no room.
+    full: bool,
     failed: Option<Failure>,
 }
 
@@ -145,6 +148,7 @@ impl FileJournal {
             synced,
             epoch,
             open: false,
+            full: false,
             failed: None,
         };
         Ok((journal, report))
@@ -201,16 +205,23 @@ impl FileJournal {
         Ok(())
     }
 
-    fn write(&mut self, epoch: Epoch, group: &mut Group) -> Result<(), Failure> {
+    fn write(&mut self, epoch: Epoch, group: &mut Group) -> Result<(), AppendError> {
         let bytes = group.end().0 - group.start().0;
         if self.wants_next_file(bytes) {
             self.rotate(epoch)?;
         }
         group.seal(self.synced, epoch, self.current.salt);
         let file = &self.current;
-        file.file
-            .write_all_at(group.frame(), file.offset_of(self.end))
-            .map_err(|error| Failure::new("writing", &file.path, &error))?;
+        match file.file.write_all_at(group.frame(), file.offset_of(self.end)) {
+            Ok(()) => self.full = false,
+            // A file that cannot grow is no doubt about what is in it: what was written of the group lies behind the
+            // end, and is written over.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                self.full = true;
+                return Err(AppendError::NoSpace { bytes: group.len(), why: error.to_string() });
+            }
+            Err(error) => return Err(Failure::new("writing", &file.path, &error).into()),
+        }
         self.end = group.end();
         self.epoch = epoch;
         self.open = true;
@@ -285,7 +296,10 @@ impl Journal for FileJournal {
     fn append(&mut self, expected: Position, epoch: Epoch, group: &mut Group) -> Result<(), AppendError> {
         self.check()?;
         check_append(expected, self.end, epoch, self.epoch, group)?;
-        self.write(epoch, group).map_err(|failure| AppendError::Failed(self.fail(failure)))
+        self.write(epoch, group).map_err(|error| match error {
+            AppendError::Failed(failure) => AppendError::Failed(self.fail(failure)),
+            other => other,
+        })
     }
 
     fn sync(&mut self) -> Result<Position, Failure> {
@@ -327,7 +341,11 @@ impl Journal for FileJournal {
     }
 
     fn space(&self) -> Space {
-        let Some((_, spare_bytes)) = self.pool.shortage() else { return Space::Enough };
+        let spare_bytes = match self.pool.shortage() {
+            Some((_, spare_bytes)) => spare_bytes,
+            None if self.full => 0,
+            None => return Space::Enough,
+        };
         self.pool.retry();
         let left = self.current.capacity().saturating_sub(self.used());
         Space::Low { room_bytes: left + spare_bytes }
@@ -338,8 +356,13 @@ impl Journal for FileJournal {
         self.sync()?;
         if self.open {
             let mut group = Group::new(self.end, self.options.align_bytes);
-            let epoch = self.epoch;
-            self.write(epoch, &mut group).map_err(|failure| self.fail(failure))?;
+            match self.append(self.end, self.epoch, &mut group) {
+                Ok(()) => {}
+                // All is durable; a full disk may do without the voucher.
+                Err(AppendError::NoSpace { .. }) => return Ok(self.synced),
+                Err(AppendError::Failed(failure)) => return Err(failure),
+                Err(other) => return Err(Failure::refused(&other)),
+            }
             self.sync()?;
             self.open = false;
         }

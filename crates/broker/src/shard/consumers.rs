@@ -1,0 +1,251 @@
+//! Who consumes, and whose turn it is.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, VecDeque},
+};
+
+use super::{HashMap, HashSet};
+use waystation_base::{ConsumerId, Tag};
+
+use crate::{SessionId, command::Hold};
+
+/// An attached consumer, or a waiting pull.
+#[derive(Clone, Debug)]
+pub struct Consumer {
+    /// How many messages it may hold.
+    pub window: u32,
+    /// What it holds.
+    pub held: HashSet<Tag>,
+    /// How it holds.
+    pub hold: Hold,
+    /// Higher goes first.
+    pub priority: i32,
+    /// Whom it belongs to.
+    pub session: SessionId,
+    /// Nobody else may consume.
+    pub exclusive: bool,
+    /// A pull that has been given something.
+    pub served: bool,
+    order: u64,
+    queued: bool,
+}
+
+impl Consumer {
+    fn available(&self) -> u32 {
+        self.window.saturating_sub(self.held.len() as u32)
+    }
+
+    /// Whether it is a single pull.
+    pub fn is_pull(&self) -> bool {
+        matches!(self.hold, Hold::Pull { .. })
+    }
+}
+
+/// The consumers of one queue or subscription.
+#[derive(Clone, Debug, Default)]
+pub struct Consumers {
+    all: HashMap<ConsumerId, Consumer>,
+    /// Those that may take more, by priority, each in turn. Entries may be stale.
+    turns: BTreeMap<Reverse<i32>, VecDeque<ConsumerId>>,
+    orders: u64,
+    attached: usize,
+}
+
+impl Consumers {
+    /// How many there are, waiting pulls included.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// How many there are without pulls.
+    pub fn attached(&self) -> usize {
+        self.attached
+    }
+
+    /// One of them.
+    pub fn get(&self, id: ConsumerId) -> Option<&Consumer> {
+        self.all.get(&id)
+    }
+
+    /// One of them, to be changed.
+    pub fn get_mut(&mut self, id: ConsumerId) -> Option<&mut Consumer> {
+        self.all.get_mut(&id)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (ConsumerId, &Consumer)> {
+        self.all.iter().map(|(id, consumer)| (*id, consumer))
+    }
+
+    /// Whether one of them has it all for itself.
+    pub fn exclusive(&self) -> bool {
+        self.all.len() == 1 && self.all.values().any(|consumer| consumer.exclusive)
+    }
+
+    /// Adds one.
+    pub fn add(
+        &mut self,
+        id: ConsumerId,
+        window: u32,
+        hold: Hold,
+        priority: i32,
+        session: SessionId,
+        exclusive: bool,
+    ) {
+        self.orders += 1;
+        let consumer = Consumer {
+            window,
+            held: HashSet::default(),
+            hold,
+            priority,
+            session,
+            exclusive,
+            served: false,
+            order: self.orders,
+            queued: false,
+        };
+        self.attached += usize::from(!consumer.is_pull());
+        self.all.insert(id, consumer);
+        self.offer(id);
+    }
+
+    /// Takes one away.
+    pub fn remove(&mut self, id: ConsumerId) -> Option<Consumer> {
+        let consumer = self.all.remove(&id)?;
+        self.attached -= usize::from(!consumer.is_pull());
+        if self.all.is_empty() {
+            self.turns.clear();
+        }
+        Some(consumer)
+    }
+
+    /// Puts one in line if it may take more.
+    pub fn offer(&mut self, id: ConsumerId) {
+        let Some(consumer) = self.all.get_mut(&id) else { return };
+        if !consumer.queued && consumer.available() > 0 {
+            consumer.queued = true;
+            self.turns.entry(Reverse(consumer.priority)).or_default().push_back(id);
+        }
+    }
+
+    /// Lets go of a message that one holds.
+    pub fn let_go(&mut self, id: ConsumerId, tag: Tag) {
+        if let Some(consumer) = self.all.get_mut(&id) {
+            consumer.held.remove(&tag);
+            self.offer(id);
+        }
+    }
+
+    /// The one that may have a queue for itself while others wait: the first come among those of the highest priority.
+    pub fn active(&self) -> Option<ConsumerId> {
+        let first = self.all.iter().filter(|(_, consumer)| !consumer.is_pull());
+        first.min_by_key(|(_, consumer)| (Reverse(consumer.priority), consumer.order)).map(|(id, _)| *id)
+    }
+
+    /// Whose turn it is among those for whom `fits` holds; it keeps its turn until [`Consumers::given`].
+    pub fn next(&mut self, fits: impl Fn(ConsumerId, &Consumer) -> bool) -> Option<ConsumerId> {
+        for line in self.turns.values_mut() {
+            for _ in 0..line.len() {
+                let id = *line.front()?;
+                let Some(consumer) = self.all.get_mut(&id) else {
+                    line.pop_front();
+                    continue;
+                };
+                if consumer.available() == 0 {
+                    consumer.queued = false;
+                    line.pop_front();
+                } else if fits(id, consumer) {
+                    return Some(id);
+                } else {
+                    line.rotate_left(1);
+                }
+            }
+        }
+        None
+    }
+
+    /// Notes that a message went to the one whose turn it was. A pull keeps its turn until it is full.
+    pub fn given(&mut self, id: ConsumerId, tag: Tag) {
+        let consumer = self.all.get_mut(&id).expect("whose turn it was");
+        match consumer.hold {
+            Hold::None => consumer.window -= 1,
+            _ => {
+                consumer.held.insert(tag);
+            }
+        }
+        consumer.served = true;
+        let line = self.turns.get_mut(&Reverse(consumer.priority)).expect("its line");
+        debug_assert_eq!(line.front(), Some(&id));
+        if consumer.available() == 0 {
+            line.pop_front();
+            consumer.queued = false;
+        } else if !consumer.is_pull() {
+            line.rotate_left(1);
+        }
+    }
+
+    /// Whether anybody may take more.
+    pub fn any_available(&self) -> bool {
+        self.turns
+            .values()
+            .flatten()
+            .any(|id| self.all.get(id).is_some_and(|consumer| consumer.available() > 0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use waystation_base::Millis;
+
+    use super::*;
+
+    fn consumers(list: &[(u64, u32, i32)]) -> Consumers {
+        let mut consumers = Consumers::default();
+        for &(id, window, priority) in list {
+            consumers.add(ConsumerId(id), window, Hold::Attached, priority, SessionId(0), false);
+        }
+        consumers
+    }
+
+    fn turns(consumers: &mut Consumers, count: u64) -> Vec<u64> {
+        let mut out = Vec::new();
+        for n in 0..count {
+            let Some(id) = consumers.next(|_, _| true) else { break };
+            consumers.given(id, Tag(n));
+            out.push(id.0);
+        }
+        out
+    }
+
+    #[test]
+    fn equal_consumers_take_turns_until_their_windows_are_full() {
+        assert_eq!(turns(&mut consumers(&[(1, 2, 0), (2, 1, 0), (3, 2, 0)]), 9), [1, 2, 3, 1, 3]);
+    }
+
+    #[test]
+    fn a_higher_priority_goes_first_and_comes_back_when_it_lets_go() {
+        let mut consumers = consumers(&[(1, 9, 0), (2, 1, 5)]);
+        assert_eq!(turns(&mut consumers, 2), [2, 1]);
+        consumers.let_go(ConsumerId(2), Tag(0));
+        assert_eq!(turns(&mut consumers, 2), [2, 1]);
+    }
+
+    #[test]
+    fn a_pull_is_filled_before_the_next_one_gets_anything() {
+        let mut consumers = Consumers::default();
+        let hold = Hold::Pull { lease_ms: None, until: Millis(9) };
+        (1..3).for_each(|id| consumers.add(ConsumerId(id), 2, hold, 0, SessionId(0), false));
+        assert_eq!(turns(&mut consumers, 9), [1, 1, 2, 2]);
+        assert_eq!(consumers.attached(), 0);
+    }
+
+    #[test]
+    fn the_next_in_line_becomes_active_when_the_first_leaves() {
+        let mut consumers = consumers(&[(1, 1, 0), (2, 1, 0)]);
+        assert_eq!(consumers.active(), Some(ConsumerId(1)));
+        consumers.remove(ConsumerId(1));
+        assert_eq!(consumers.active(), Some(ConsumerId(2)));
+        assert_eq!(turns(&mut consumers, 9), [2]);
+    }
+}

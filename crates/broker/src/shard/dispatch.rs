@@ -1,0 +1,447 @@
+//! Handing out: which message is next, to whom it goes, and what must be loaded first.
+
+use std::collections::BTreeMap;
+
+use waystation_base::{Attempt, ConsumerId, Millis, Offset};
+
+use super::{
+    Ctx,
+    cursor::{DELAYED_LOGS, Flight, Reason, is_delayed, priority, tag},
+    entry::{Entry, Item},
+    log::Log,
+    outlet::{Finished, Logs, Outlet, Popped},
+    timers::Timer,
+};
+use crate::{
+    Effect, Kind,
+    command::Hold,
+    effect::{Closed, Handed, Notice},
+    place::{Load, Meta, Purpose},
+};
+
+/// Messages asked for in one load.
+const LOAD_MESSAGES_MAX: usize = 256;
+/// A window with fewer messages is filled again before it is empty.
+const WINDOW_LOW: usize = 64;
+/// Stretches of a log named in one load.
+const LOAD_SPANS_MAX: usize = 256;
+
+/// What is next in line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pick {
+    /// This message: of those that came back, or else the window's first. `rank` orders it among others of its priority.
+    Next { log: u16, returned: Option<u64>, rank: u64 },
+    /// It must be loaded first; that is under way.
+    Wait,
+    /// There is nothing.
+    Empty,
+}
+
+/// A queue's length limits.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Length {
+    /// Messages.
+    pub messages: Option<u64>,
+    /// Bytes.
+    pub bytes: Option<u64>,
+}
+
+impl Outlet {
+    /// Hands out all that can be.
+    pub fn dispatch(&mut self, length: Length, logs: &dyn Logs, ctx: &mut Ctx<'_>) {
+        if self.policy.by_key && self.cursors.values().any(|cursor| !cursor.finding.is_empty()) {
+            // A message that came back must be known by its key before any other one of that key goes.
+            return;
+        }
+        let mut finished = Finished::default();
+        self.shorten(length, logs, &mut finished, ctx);
+        self.expire(logs, &mut finished, ctx);
+        let mut round = Round::default();
+        while let Some((log, returned, consumer)) = self.next_pair(logs, ctx) {
+            if let Popped::Ready(meta, attempt) = self.pop(log, returned, logs, &mut finished, ctx) {
+                self.hand(log, meta, attempt, consumer, &mut round, &mut finished, ctx);
+            }
+        }
+        self.close_round(round, ctx);
+        self.finish(finished, ctx);
+        self.read_ahead(logs, ctx);
+    }
+
+    /// Which message goes to whom now.
+    fn next_pair(&mut self, logs: &dyn Logs, ctx: &mut Ctx<'_>) -> Option<(u16, Option<u64>, ConsumerId)> {
+        if !self.consumers.any_available() {
+            return None;
+        }
+        if self.kind == Kind::Subscription {
+            return self.next_pair_of_sources(logs, ctx);
+        }
+        let Pick::Next { log, returned, .. } = self.pick_lane(logs, ctx) else { return None };
+        let active = if self.policy.single_active { self.consumers.active() } else { None };
+        let consumer = self.consumers.next(|id, _| active.is_none_or(|active| active == id))?;
+        Some((log, returned, consumer))
+    }
+
+    /// Strict priority: the first message of the highest lane that has any.
+    fn pick_lane(&mut self, logs: &dyn Logs, ctx: &mut Ctx<'_>) -> Pick {
+        for lane in self.lanes() {
+            let pick = self.pick_of_lane(lane, logs, ctx);
+            if pick != Pick::Empty {
+                return pick;
+            }
+        }
+        Pick::Empty
+    }
+
+    /// Priorities that there are, highest first.
+    fn lanes(&self) -> Vec<u8> {
+        let mut lanes: Vec<u8> = self.cursors.keys().map(|log| priority(*log)).collect();
+        lanes.sort_unstable_by(|a, b| b.cmp(a));
+        lanes.dedup();
+        lanes
+    }
+
+    /// Of one priority: what was published plainly and what became due, by time.
+    fn pick_of_lane(&mut self, lane: u8, logs: &dyn Logs, ctx: &mut Ctx<'_>) -> Pick {
+        let plain = self.look(lane.into(), logs, ctx);
+        match (plain, self.look(u16::from(lane) + DELAYED_LOGS, logs, ctx)) {
+            (plain, Pick::Empty) => plain,
+            (Pick::Empty, delayed) => delayed,
+            (Pick::Wait, _) | (_, Pick::Wait) => Pick::Wait,
+            (Pick::Next { rank: a, .. }, Pick::Next { rank: b, .. }) if a <= b => plain,
+            (_, delayed) => delayed,
+        }
+    }
+
+    fn next_pair_of_sources(
+        &mut self,
+        logs: &dyn Logs,
+        ctx: &mut Ctx<'_>,
+    ) -> Option<(u16, Option<u64>, ConsumerId)> {
+        let numbers: Vec<u16> =
+            self.cursors.range(self.turn..).chain(self.cursors.range(..self.turn)).map(|c| *c.0).collect();
+        for number in numbers {
+            let Pick::Next { log, returned, .. } = self.look(number, logs, ctx) else { continue };
+            if let Some(consumer) = self.consumer_of_source(log) {
+                self.turn = log.wrapping_add(1);
+                return Some((log, returned, consumer));
+            }
+        }
+        None
+    }
+
+    /// Who may get a source's next message: in an ordered subscription its owner, who changes only when nothing is held.
+    fn consumer_of_source(&mut self, log: u16) -> Option<ConsumerId> {
+        if !self.policy.ordered {
+            return self.consumers.next(|_, _| true);
+        }
+        let cursor = self.cursors.get_mut(&log)?;
+        if let Some(owner) = cursor.owner.filter(|owner| self.consumers.get(*owner).is_some()) {
+            return self.consumers.next(|id, _| id == owner);
+        }
+        cursor.owner = None;
+        if cursor.flying.is_empty() {
+            cursor.owner = self.consumers.next(|_, _| true);
+        }
+        cursor.owner
+    }
+
+    /// What is next in one log.
+    fn look(&mut self, number: u16, logs: &dyn Logs, ctx: &mut Ctx<'_>) -> Pick {
+        let Some((log, cursor)) = logs.log(number).zip(self.cursors.get(&number)) else { return Pick::Empty };
+        let next = |returned, rank| Pick::Next { log: number, returned, rank };
+        let ahead = !is_delayed(number) && cursor.scan < log.next;
+        let front = cursor.window.front();
+        if let Some((&(rank, offset), returned)) = cursor.returned.first_key_value() {
+            if returned.meta.is_none() {
+                self.find(number, logs, ctx);
+                return Pick::Wait;
+            }
+            match front {
+                Some(meta) if meta.timestamp.0 < rank => return next(None, meta.timestamp.0),
+                None if ahead && rank != 0 => {}
+                _ => return next(Some(offset), rank),
+            }
+        }
+        if let Some(meta) = front {
+            return next(None, meta.timestamp.0);
+        }
+        if ahead && self.may_park() {
+            self.fill(number, logs, ctx);
+            return Pick::Wait;
+        }
+        Pick::Empty
+    }
+
+    /// Asks for the next messages of a log.
+    fn fill(&mut self, number: u16, logs: &dyn Logs, ctx: &mut Ctx<'_>) {
+        let Some((log, cursor)) = logs.log(number).zip(self.cursors.get_mut(&number)) else { return };
+        if cursor.loading {
+            return;
+        }
+        cursor.loading = true;
+        cursor.scan = cursor.scan.max(cursor.done.head());
+        ctx.effects.push(Effect::Load(Load {
+            purpose: Purpose::Window { entity: self.id, log: number, generation: cursor.generation },
+            log: logs.id(number),
+            from: Offset(cursor.scan),
+            to: Offset(log.next),
+            only: None,
+            filter: self.policy.filter.clone(),
+            messages_max: LOAD_MESSAGES_MAX,
+            spans: log.spans(cursor.scan, log.next, LOAD_SPANS_MAX),
+        }));
+    }
+
+    /// Asks where messages are that came back.
+    fn find(&mut self, number: u16, logs: &dyn Logs, ctx: &mut Ctx<'_>) {
+        let Some((log, cursor)) = logs.log(number).zip(self.cursors.get(&number)) else { return };
+        let lost = cursor.returned.iter().filter(|(_, returned)| returned.meta.is_none());
+        let lost = lost.map(|((_, offset), _)| *offset).take(LOAD_MESSAGES_MAX).collect();
+        self.find_offsets(number, lost, log, logs, ctx);
+    }
+
+    /// Asks where these messages are.
+    pub fn find_offsets(
+        &mut self,
+        number: u16,
+        mut lost: Vec<u64>,
+        log: &Log,
+        logs: &dyn Logs,
+        ctx: &mut Ctx<'_>,
+    ) {
+        let Some(cursor) = self.cursors.get_mut(&number) else { return };
+        lost.sort_unstable();
+        let (true, Some(&from), Some(&to)) = (cursor.finding.is_empty(), lost.first(), lost.last()) else {
+            return;
+        };
+        cursor.finding = lost.clone();
+        let mut spans: Vec<_> = lost.iter().flat_map(|offset| log.spans(*offset, offset + 1, 1)).collect();
+        spans.dedup();
+        ctx.effects.push(Effect::Load(Load {
+            purpose: Purpose::Returned { entity: self.id, log: number },
+            log: logs.id(number),
+            from: Offset(from),
+            to: Offset(to + 1),
+            messages_max: lost.len(),
+            only: Some(lost.into_iter().map(Offset).collect()),
+            filter: None,
+            spans,
+        }));
+    }
+
+    /// Drops the oldest messages, lowest priority first, while the queue is too long.
+    fn shorten(&mut self, length: Length, logs: &dyn Logs, finished: &mut Finished, ctx: &mut Ctx<'_>) {
+        if length.messages.is_none() && length.bytes.is_none() {
+            return;
+        }
+        let (mut messages, mut bytes) =
+            (self.alive(logs) - self.dying.min(self.alive(logs) as usize) as u64, self.bytes);
+        let mut lanes = self.lanes();
+        while length.messages.is_some_and(|max| messages > max) || length.bytes.is_some_and(|max| bytes > max)
+        {
+            let Some(lane) = lanes.last() else { break };
+            match self.pick_of_lane(*lane, logs, ctx) {
+                Pick::Empty => {
+                    lanes.pop();
+                }
+                Pick::Wait => break,
+                Pick::Next { log, returned, .. } => {
+                    let Some(size) = self.evict(log, returned, logs, finished, ctx) else { break };
+                    messages -= 1;
+                    bytes = bytes.saturating_sub(size.into());
+                }
+            }
+        }
+    }
+
+    /// Messages that are not done.
+    pub fn alive(&self, logs: &dyn Logs) -> u64 {
+        self.cursors
+            .iter()
+            .map(|(number, cursor)| logs.log(*number).map_or(0, |log| cursor.alive(log.next)))
+            .sum()
+    }
+
+    /// Discards messages at the heads that have expired, and sees to it that the next one will be in time.
+    fn expire(&mut self, logs: &dyn Logs, finished: &mut Finished, ctx: &mut Ctx<'_>) {
+        if !self.expiring {
+            return;
+        }
+        for number in self.cursors.keys().copied().collect::<Vec<_>>() {
+            while let Pick::Next { log, returned, .. } = self.look(number, logs, ctx) {
+                if !self.head_expired(log, returned, ctx.now) {
+                    break;
+                }
+                self.pop(log, returned, logs, finished, ctx);
+            }
+        }
+        let heads = self.cursors.values().flat_map(|cursor| {
+            let returned = cursor.returned.first_key_value().and_then(|(_, returned)| returned.meta.as_ref());
+            cursor.window.front().into_iter().chain(returned).map(|meta| meta.expires_at)
+        });
+        if let Some(at) = heads.min().filter(|at| *at != Millis::NEVER && *at > ctx.now) {
+            ctx.timers.push((at, Timer::Expiry(self.id)));
+        }
+    }
+
+    /// Gives one message to one consumer.
+    fn hand(
+        &mut self,
+        log: u16,
+        meta: Meta,
+        attempts: Attempt,
+        consumer: ConsumerId,
+        round: &mut Round,
+        finished: &mut Finished,
+        ctx: &mut Ctx<'_>,
+    ) {
+        let tag = tag(log, meta.offset.0);
+        let attempt = Attempt(attempts.0 + 1);
+        let hold = self.consumers.get(consumer).expect("picked").hold;
+        let (holder, held_until) = match hold {
+            Hold::Attached | Hold::None => (Some(consumer), Millis::NEVER),
+            Hold::Pull { lease_ms, .. } => (None, ctx.now.plus(lease_ms.unwrap_or(self.policy.lease_ms))),
+        };
+        self.consumers.given(consumer, tag);
+        let flight = Flight {
+            consumer: holder,
+            held_until,
+            attempt,
+            bytes: meta.bytes,
+            meta: Some(meta),
+            dying: None,
+        };
+        self.cursors.entry(log).or_default().flying.insert(meta.offset.0, flight);
+        self.counters.delivered += 1;
+        self.counters.redelivered += u64::from(attempt.0 > 1);
+        if held_until != Millis::NEVER {
+            ctx.timers.push((held_until, Timer::Lease(self.id, tag, attempt)));
+        }
+        if hold == Hold::None {
+            finished.add(Reason::Accepted, log, meta.offset.0, meta.bytes);
+        }
+        let item = Item { log, offset: meta.offset.0, attempt, bytes: meta.bytes, due: Millis(0) };
+        round.takes.entry(held_until).or_default().push(item);
+        round.handed.entry(consumer).or_default().push(Handed { tag, attempt, held_until, meta });
+    }
+
+    fn close_round(&mut self, round: Round, ctx: &mut Ctx<'_>) {
+        for (held_until, items) in round.takes {
+            Entry::Take(self.id, held_until, items).append(ctx.log);
+        }
+        for (consumer, messages) in round.handed {
+            ctx.effects.push(Effect::Deliver { consumer, messages });
+            if self.consumers.get(consumer).is_some_and(|consumer| consumer.is_pull()) {
+                self.consumers.remove(consumer);
+                ctx.gone.push(consumer);
+                ctx.effects.push(Effect::Closed { consumer, reason: Closed::PullEnded });
+            }
+        }
+    }
+
+    /// Loads what will be wanted soon.
+    fn read_ahead(&mut self, logs: &dyn Logs, ctx: &mut Ctx<'_>) {
+        if self.consumers.len() == 0 || !self.may_park() {
+            return;
+        }
+        let low = |cursor: &super::cursor::Cursor| cursor.window.len() < WINDOW_LOW && !cursor.loading;
+        let ends = |number: u16| logs.log(number).map_or(0, |log| log.next);
+        let wanted: Vec<u16> = self
+            .cursors
+            .iter()
+            .filter(|(number, cursor)| !is_delayed(**number) && low(cursor) && cursor.scan < ends(**number))
+            .map(|(number, _)| *number)
+            .collect();
+        wanted.into_iter().for_each(|number| self.fill(number, logs, ctx));
+    }
+
+    /// Takes in what a window load found. Returns whether the answer was wanted.
+    pub fn window_loaded(
+        &mut self,
+        number: u16,
+        generation: u32,
+        loaded: crate::place::Loaded,
+        ctx: &mut Ctx<'_>,
+    ) -> bool {
+        let since = self.policy.since;
+        let subscription = self.kind == Kind::Subscription;
+        let Some(cursor) = self.cursors.get_mut(&number).filter(|cursor| cursor.generation == generation)
+        else {
+            return false;
+        };
+        if let Some(detail) = loaded.damaged {
+            // The load stays "under way": this log is not read past the damage.
+            ctx.effects.push(Effect::Notice(Notice::Damaged {
+                kind: self.kind,
+                name: self.name.clone(),
+                detail,
+            }));
+            return false;
+        }
+        cursor.loading = false;
+        let mut at = cursor.scan;
+        for (meta, _) in loaded.messages {
+            let offset = meta.offset.0;
+            if offset < cursor.scan {
+                continue;
+            }
+            // What the load left out is not there, or not wanted.
+            cursor.done.insert(at, offset);
+            at = offset + 1;
+            if cursor.done.contains(offset) || cursor.skip.remove(&offset) {
+                continue;
+            }
+            if subscription && since.is_some_and(|since| meta.timestamp < since) {
+                cursor.done.add(offset);
+                continue;
+            }
+            self.expiring |= meta.expires_at != Millis::NEVER;
+            cursor.window.push_back(meta);
+        }
+        cursor.done.insert(at, loaded.next.0);
+        cursor.scan = cursor.scan.max(loaded.next.0);
+        true
+    }
+
+    /// Takes in where messages are that came back.
+    pub fn returned_found(&mut self, number: u16, loaded: crate::place::Loaded, ctx: &mut Ctx<'_>) {
+        let Some(cursor) = self.cursors.get_mut(&number) else { return };
+        if let Some(detail) = loaded.damaged {
+            ctx.effects.push(Effect::Notice(Notice::Damaged {
+                kind: self.kind,
+                name: self.name.clone(),
+                detail,
+            }));
+            return;
+        }
+        let asked = std::mem::take(&mut cursor.finding);
+        let mut finished = Finished::default();
+        let mut found = loaded.messages.iter().map(|(meta, _)| meta).peekable();
+        for offset in asked {
+            let meta = found.next_if(|meta| meta.offset.0 == offset).copied();
+            if let Some(returned) = cursor.returned_mut(offset) {
+                match meta {
+                    Some(_) => returned.meta = meta,
+                    None => finished.add(Reason::Filtered, number, offset, returned.bytes),
+                }
+            } else if let Some(flight) = cursor.flying.get_mut(&offset) {
+                flight.meta = meta.or(flight.meta);
+            }
+            if let Some(meta) = meta.filter(|meta| self.policy.by_key && meta.key_hash != 0) {
+                let holder = tag(number, offset);
+                let parked = Default::default;
+                self.keys
+                    .entry(meta.key_hash)
+                    .or_insert_with(|| super::outlet::Key { holder, parked: parked() });
+            }
+        }
+        self.finish(finished, ctx);
+    }
+}
+
+/// What one dispatch hands out.
+#[derive(Default)]
+struct Round {
+    takes: BTreeMap<Millis, Vec<Item>>,
+    handed: BTreeMap<ConsumerId, Vec<Handed>>,
+}

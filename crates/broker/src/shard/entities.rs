@@ -1,0 +1,296 @@
+//! Queues, topics and subscriptions as the shard holds them.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use waystation_base::{EntityId, Millis, Name, limits::DEDUPLICATION_IDS_MAX};
+
+use super::{
+    Ctx, HashMap,
+    cursor::Cursor,
+    dispatch::Length,
+    log::Log,
+    outlet::{Logs, Outlet, Policy},
+};
+use crate::{
+    Kind, SessionId,
+    place::LogId,
+    spec::{Mode, Order, Overflow, QueueSpec, Start, SubscriptionSpec, TopicSpec},
+    view::Counters,
+};
+
+/// What a name that can be published to stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// A queue.
+    Queue(EntityId),
+    /// A topic.
+    Topic(EntityId),
+}
+
+/// A queue: a log for each priority in use, and one beside it for delayed messages.
+#[derive(Debug)]
+pub struct Queue {
+    /// How it is declared.
+    pub(super) spec: QueueSpec,
+    /// Consumers and progress.
+    pub(super) outlet: Outlet,
+    /// Its logs by number.
+    pub(super) logs: BTreeMap<u16, Log>,
+    /// Message ids seen of late.
+    pub(super) recent: Recent,
+    /// Whom it belongs to, if it is exclusive.
+    pub(super) owner: Option<SessionId>,
+}
+
+/// Message ids seen of late.
+#[derive(Clone, Debug, Default)]
+pub struct Recent {
+    ids: HashMap<u128, Millis>,
+    order: VecDeque<(Millis, u128)>,
+}
+
+impl Recent {
+    /// Whether an id was seen within the window that ends now.
+    pub fn has(&self, id: u128, now: Millis) -> bool {
+        self.ids.get(&id).is_some_and(|until| *until > now)
+    }
+
+    /// Notes an id until a time, and forgets what is over.
+    pub fn note(&mut self, id: u128, now: Millis, until: Millis) {
+        while self.order.front().is_some_and(|(old, _)| *old <= now)
+            || self.order.len() >= DEDUPLICATION_IDS_MAX
+        {
+            let Some((until, id)) = self.order.pop_front() else { break };
+            if self.ids.get(&id) == Some(&until) {
+                self.ids.remove(&id);
+            }
+        }
+        self.ids.insert(id, until);
+        self.order.push_back((until, id));
+    }
+
+    /// All of them with their ends, oldest first.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (Millis, u128)> + '_ {
+        self.order.iter().copied()
+    }
+}
+
+/// A queue's own logs.
+pub(super) struct QueueLogs<'a>(EntityId, &'a BTreeMap<u16, Log>);
+
+impl Logs for QueueLogs<'_> {
+    fn log(&self, number: u16) -> Option<&Log> {
+        self.1.get(&number)
+    }
+
+    fn id(&self, number: u16) -> LogId {
+        LogId { entity: self.0, log: number }
+    }
+}
+
+impl Queue {
+    /// An empty queue.
+    pub fn new(id: EntityId, name: Name, spec: QueueSpec) -> Queue {
+        let outlet = Outlet::new(id, Kind::Queue, name, queue_policy(&spec));
+        Queue { spec, outlet, logs: BTreeMap::new(), recent: Recent::default(), owner: None }
+    }
+
+    /// Changes its declaration.
+    pub fn change(&mut self, spec: QueueSpec) {
+        self.outlet.policy = queue_policy(&spec);
+        self.spec = spec;
+    }
+
+    /// The outlet, to be changed, and the logs to read.
+    pub(super) fn parts(&mut self) -> (&mut Outlet, QueueLogs<'_>) {
+        let logs = QueueLogs(self.outlet.id, &self.logs);
+        (&mut self.outlet, logs)
+    }
+
+    /// The logs to read.
+    pub(super) fn logs(&self) -> QueueLogs<'_> {
+        QueueLogs(self.outlet.id, &self.logs)
+    }
+
+    /// Messages that are not done.
+    pub fn alive(&self) -> u64 {
+        self.outlet.alive(&self.logs())
+    }
+
+    pub(super) fn dispatch(&mut self, ctx: &mut Ctx<'_>) {
+        let shortens = self.spec.overflow != Overflow::RejectPublish;
+        let length = if shortens {
+            Length { messages: self.spec.max_messages, bytes: self.spec.max_bytes }
+        } else {
+            Length::default()
+        };
+        let (outlet, logs) = self.parts();
+        outlet.dispatch(length, &logs, ctx);
+        self.trim();
+    }
+
+    /// Lets go of what is done.
+    pub fn trim(&mut self) {
+        for (number, log) in &mut self.logs {
+            if let Some(cursor) = self.outlet.cursors.get(number) {
+                log.trim(cursor.done.head());
+            }
+        }
+    }
+
+    /// The log with a number, and work on it, made if they are not there.
+    pub fn lane(&mut self, number: u16) -> (&mut Log, &mut Cursor) {
+        (self.logs.entry(number).or_default(), self.outlet.cursors.entry(number).or_default())
+    }
+}
+
+fn queue_policy(spec: &QueueSpec) -> Policy {
+    Policy {
+        lease_ms: spec.lease_ms,
+        max_attempts: spec.max_attempts,
+        dead_letter: spec.dead_letter.as_deref().and_then(|name| Name::new(name).ok()),
+        by_key: spec.order == Order::Key,
+        single_active: spec.single_active_consumer,
+        ..Policy::default()
+    }
+}
+
+/// A topic: a log for each partition.
+#[derive(Debug)]
+pub struct Topic {
+    /// Its id.
+    pub(super) id: EntityId,
+    /// Its name.
+    pub(super) name: Name,
+    /// How it is declared.
+    pub(super) spec: TopicSpec,
+    /// Its partitions.
+    pub(super) logs: Vec<Log>,
+    /// Subscriptions that read a partition, with the number of the source there.
+    pub(super) readers: Vec<Vec<(EntityId, u16)>>,
+    /// What became of messages.
+    pub(super) counters: Counters,
+    /// Where the next publish without key goes.
+    pub(super) turn: u32,
+}
+
+impl Topic {
+    /// An empty topic.
+    pub fn new(id: EntityId, name: Name, spec: TopicSpec) -> Topic {
+        let mut topic = Topic {
+            id,
+            name,
+            spec,
+            logs: Vec::new(),
+            readers: Vec::new(),
+            counters: Counters::default(),
+            turn: 0,
+        };
+        topic.grow();
+        topic
+    }
+
+    /// Makes the partitions that the declaration names.
+    pub fn grow(&mut self) {
+        let partitions = self.logs.len().max(self.spec.partitions as usize);
+        self.logs.resize_with(partitions, Log::default);
+        self.readers.resize_with(partitions, Vec::new);
+    }
+
+    /// How long to wait between two looks at retention; none if it keeps everything.
+    pub fn retention_interval_ms(&self) -> Option<u64> {
+        if self.spec.retention_ms.is_none() && self.spec.retention_bytes.is_none() {
+            return None;
+        }
+        Some(self.spec.retention_ms.map_or(10_000, |ms| (ms / 10).clamp(100, 30_000)))
+    }
+}
+
+/// A subscription: work on partitions of one or more topics.
+#[derive(Debug)]
+pub struct Subscription {
+    /// How it is declared.
+    pub(super) spec: SubscriptionSpec,
+    /// Consumers and progress.
+    pub(super) outlet: Outlet,
+    /// What it reads, by number; none where a topic is gone.
+    pub(super) sources: Vec<Option<LogId>>,
+}
+
+/// A subscription's logs: partitions of topics.
+pub(super) struct SourceLogs<'a>(&'a [Option<LogId>], &'a HashMap<EntityId, Box<Topic>>);
+
+impl Logs for SourceLogs<'_> {
+    fn log(&self, number: u16) -> Option<&Log> {
+        let source = self.0.get(usize::from(number)).copied().flatten()?;
+        self.1.get(&source.entity)?.logs.get(usize::from(source.log))
+    }
+
+    fn id(&self, number: u16) -> LogId {
+        let nothing = LogId { entity: EntityId(0), log: number };
+        self.0.get(usize::from(number)).copied().flatten().unwrap_or(nothing)
+    }
+}
+
+impl Subscription {
+    /// A subscription that reads nothing yet.
+    pub fn new(id: EntityId, name: Name, spec: SubscriptionSpec) -> Subscription {
+        let outlet = Outlet::new(id, Kind::Subscription, name, subscription_policy(&spec));
+        Subscription { spec, outlet, sources: Vec::new() }
+    }
+
+    /// Changes its declaration.
+    pub fn change(&mut self, spec: SubscriptionSpec) {
+        self.outlet.policy = subscription_policy(&spec);
+        self.spec = spec;
+    }
+
+    /// The outlet, to be changed, and the logs to read.
+    pub(super) fn parts<'a>(
+        &'a mut self,
+        topics: &'a HashMap<EntityId, Box<Topic>>,
+    ) -> (&'a mut Outlet, SourceLogs<'a>) {
+        (&mut self.outlet, SourceLogs(&self.sources, topics))
+    }
+
+    /// The logs to read.
+    pub(super) fn logs<'a>(&'a self, topics: &'a HashMap<EntityId, Box<Topic>>) -> SourceLogs<'a> {
+        SourceLogs(&self.sources, topics)
+    }
+
+    pub(super) fn dispatch(&mut self, topics: &HashMap<EntityId, Box<Topic>>, ctx: &mut Ctx<'_>) {
+        let (outlet, logs) = self.parts(topics);
+        outlet.dispatch(Length::default(), &logs, ctx);
+    }
+}
+
+fn subscription_policy(spec: &SubscriptionSpec) -> Policy {
+    Policy {
+        lease_ms: spec.lease_ms,
+        max_attempts: spec.max_attempts,
+        dead_letter: spec.dead_letter.as_deref().and_then(|name| Name::new(name).ok()),
+        ordered: spec.mode == Mode::Ordered,
+        filter: spec.filter.clone().map(Arc::new),
+        since: if let Start::Time(ms) = spec.start { Some(Millis(ms)) } else { None },
+        ..Policy::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recent_ids_are_forgotten_after_their_time_and_past_deduplication_ids_max() {
+        let mut recent = Recent::default();
+        recent.note(1, Millis(0), Millis(10));
+        assert!(recent.has(1, Millis(9)) && !recent.has(1, Millis(10)));
+        (2..DEDUPLICATION_IDS_MAX as u128 + 1).for_each(|id| recent.note(id, Millis(0), Millis(10)));
+        assert!(recent.has(1, Millis(0)));
+        recent.note(0, Millis(0), Millis(10));
+        assert!(!recent.has(1, Millis(0)) && recent.has(2, Millis(0)));
+    }
+}

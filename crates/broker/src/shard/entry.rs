@@ -1,0 +1,458 @@
+//! The journal entries of a shard: each a fact that the state is a fold of. Numbers are varints unless said otherwise.
+//!
+//! ```text
+//! 1 declare:  entity | JSON of {name, spec}
+//! 2 delete:   entity
+//! 3 publish:  entity | log | 2 * count of ids + 1 if a message expires | ids (16 bytes each) | record batch
+//! 4 take:     entity | held until (0: while attached) | (log | offset | attempt | bytes)*
+//! 5 done:     entity | reason | bytes in all | (log | start | count)*
+//! 6 return:   entity | (log | offset | attempt | bytes | due (0: now))*
+//! 7 dying:    entity | reason | error text behind its length | (log | offset | attempt | bytes)
+//! 8 extend:   entity | held until | (log | offset)*
+//! 9 source:   subscription | source number | topic | partition | start offset
+//! 10 seek:    subscription | source number | offset
+//! 11 trim:    topic | partition | base
+//! 12 settled: 0 and a journal position, or 1, a count and file numbers | runs*
+//! 13 count:   entity | duplicates
+//! ```
+
+use serde::{Deserialize, Serialize};
+use waystation_base::{
+    Attempt, EntityId, Millis, Name, Offset, Position,
+    varint::{self, put, put_prefixed, take, take_bytes, take_prefixed},
+};
+
+use super::cursor::Reason;
+use crate::{
+    Append,
+    place::LogId,
+    settle::{Leaving, Outcome, SettledRun},
+    spec::Spec,
+};
+
+/// The kinds by number.
+pub mod kind {
+    /// See the module.
+    pub const DECLARE: u8 = 1;
+    /// See the module.
+    pub const DELETE: u8 = 2;
+    /// See the module.
+    pub const PUBLISH: u8 = 3;
+    /// See the module.
+    pub const TAKE: u8 = 4;
+    /// See the module.
+    pub const DONE: u8 = 5;
+    /// See the module.
+    pub const RETURN: u8 = 6;
+    /// See the module.
+    pub const DYING: u8 = 7;
+    /// See the module.
+    pub const EXTEND: u8 = 8;
+    /// See the module.
+    pub const SOURCE: u8 = 9;
+    /// See the module.
+    pub const SEEK: u8 = 10;
+    /// See the module.
+    pub const TRIM: u8 = 11;
+    /// See the module.
+    pub const SETTLED: u8 = 12;
+    /// See the module.
+    pub const COUNT: u8 = 13;
+}
+
+/// Why an entry cannot be understood: the journal is of a later version, or damaged in a way that its checksums do not see.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No such kind in this version.
+    #[error("journal entry kind {0} is unknown: it was written by a later version")]
+    Kind(u8),
+    /// Cut or malformed.
+    #[error("journal entry is malformed: {0}")]
+    Malformed(#[from] varint::Error),
+    /// A number that names nothing.
+    #[error("journal entry names an unknown {0}")]
+    Unknown(&'static str),
+    /// A declaration that is none.
+    #[error("journal entry holds a bad declaration: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A batch that is none.
+    #[error("journal entry holds a bad record batch: {0}")]
+    Batch(#[from] waystation_base::batch::Error),
+}
+
+/// The text of a declare entry.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Declaration {
+    /// Its name.
+    pub name: Name,
+    /// What it shall be.
+    pub spec: Spec,
+}
+
+/// One message in a take, return or dying entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// The log number.
+    pub log: u16,
+    /// The offset.
+    pub offset: u64,
+    /// Take: the attempt that this is. Return: the attempts so far.
+    pub attempt: Attempt,
+    /// Bytes of its record.
+    pub bytes: u32,
+    /// Return: when it is ready again; 0 for now.
+    pub due: Millis,
+}
+
+/// An entry taken apart.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Entry<'a> {
+    /// 1.
+    Declare(EntityId, Declaration),
+    /// 2.
+    Delete(EntityId),
+    /// 3.
+    Publish(Publish<'a>),
+    /// 4.
+    Take(EntityId, Millis, Vec<Item>),
+    /// 5.
+    Done(EntityId, Reason, u64, Vec<(u16, u64, u64)>),
+    /// 6.
+    Return(EntityId, Vec<Item>),
+    /// 7.
+    Dying(EntityId, Reason, Option<String>, Item),
+    /// 8.
+    Extend(EntityId, Millis, Vec<(u16, u64)>),
+    /// 9.
+    Source(EntityId, u16, LogId, Offset),
+    /// 10.
+    Seek(EntityId, u16, Offset),
+    /// 11.
+    Trim(LogId, Offset),
+    /// 12.
+    Settled(Outcome),
+    /// 13.
+    Count(EntityId, u32),
+}
+
+/// A publish entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publish<'a> {
+    /// Where to.
+    pub log: LogId,
+    /// Hashes of message ids, 16 bytes each, of a queue that deduplicates.
+    pub ids: &'a [u8],
+    /// Whether a message in it has an expiry.
+    pub expires: bool,
+    /// Where in the payload the batch begins.
+    pub batch_at: usize,
+    /// The record batch.
+    pub batch: &'a [u8],
+}
+
+/// Writes the head of a publish entry; the batch follows at once.
+pub fn put_publish_head(out: &mut Vec<u8>, log: LogId, ids: &[u128], expires: bool) {
+    put(out, log.entity.0.into());
+    put(out, log.log.into());
+    put(out, (ids.len() as u64) << 1 | u64::from(expires));
+    for id in ids {
+        out.extend_from_slice(&id.to_le_bytes());
+    }
+}
+
+fn put_item(out: &mut Vec<u8>, item: &Item) {
+    put(out, item.log.into());
+    put(out, item.offset);
+    put(out, item.attempt.0.into());
+    put(out, item.bytes.into());
+}
+
+impl Entry<'_> {
+    /// Appends any entry but a publish, whose batch is encoded in place.
+    pub fn append(&self, log: &mut dyn Append) {
+        log.append(self.kind(), &mut |out| self.write(out));
+    }
+
+    fn kind(&self) -> u8 {
+        match self {
+            Entry::Declare(..) => kind::DECLARE,
+            Entry::Delete(..) => kind::DELETE,
+            Entry::Publish(..) => kind::PUBLISH,
+            Entry::Take(..) => kind::TAKE,
+            Entry::Done(..) => kind::DONE,
+            Entry::Return(..) => kind::RETURN,
+            Entry::Dying(..) => kind::DYING,
+            Entry::Extend(..) => kind::EXTEND,
+            Entry::Source(..) => kind::SOURCE,
+            Entry::Seek(..) => kind::SEEK,
+            Entry::Trim(..) => kind::TRIM,
+            Entry::Settled(..) => kind::SETTLED,
+            Entry::Count(..) => kind::COUNT,
+        }
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Entry::Declare(entity, declaration) => {
+                put(out, entity.0.into());
+                serde_json::to_writer(out, declaration).expect("a declaration has a JSON form");
+            }
+            Entry::Delete(entity) => put(out, entity.0.into()),
+            Entry::Publish(_) => {
+                unreachable!("a publish is written by put_publish_head and the batch encoder")
+            }
+            Entry::Take(entity, until, items) => {
+                put(out, entity.0.into());
+                put(out, if *until == Millis::NEVER { 0 } else { until.0 });
+                items.iter().for_each(|item| put_item(out, item));
+            }
+            Entry::Done(entity, reason, bytes, stretches) => {
+                put(out, entity.0.into());
+                put(out, *reason as u64);
+                put(out, *bytes);
+                for (log, start, count) in stretches {
+                    put(out, (*log).into());
+                    put(out, *start);
+                    put(out, *count);
+                }
+            }
+            Entry::Return(entity, items) => {
+                put(out, entity.0.into());
+                for item in items {
+                    put_item(out, item);
+                    put(out, item.due.0);
+                }
+            }
+            Entry::Dying(entity, reason, error, item) => {
+                put(out, entity.0.into());
+                put(out, *reason as u64);
+                put_prefixed(out, error.as_deref().unwrap_or_default().as_bytes());
+                put_item(out, item);
+            }
+            Entry::Extend(entity, until, held) => {
+                put(out, entity.0.into());
+                put(out, until.0);
+                for (log, offset) in held {
+                    put(out, (*log).into());
+                    put(out, *offset);
+                }
+            }
+            Entry::Source(subscription, number, log, start) => {
+                for value in
+                    [subscription.0.into(), u64::from(*number), log.entity.0.into(), log.log.into(), start.0]
+                {
+                    put(out, value);
+                }
+            }
+            Entry::Seek(subscription, number, offset) => {
+                [subscription.0.into(), u64::from(*number), offset.0]
+                    .into_iter()
+                    .for_each(|value| put(out, value));
+            }
+            Entry::Trim(log, base) => {
+                [log.entity.0.into(), u64::from(log.log), base.0]
+                    .into_iter()
+                    .for_each(|value| put(out, value));
+            }
+            Entry::Settled(outcome) => put_outcome(out, outcome),
+            Entry::Count(entity, duplicates) => {
+                put(out, entity.0.into());
+                put(out, (*duplicates).into());
+            }
+        }
+    }
+}
+
+fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
+    match &outcome.leaving {
+        Leaving::Journal(to) => {
+            put(out, 0);
+            put(out, to.0);
+        }
+        Leaving::Files(files) => {
+            put(out, 1);
+            put(out, files.len() as u64);
+            files.iter().for_each(|file| put(out, (*file).into()));
+        }
+    }
+    outcome.runs.iter().for_each(|run| put_run(out, run));
+}
+
+/// Appends one run.
+pub fn put_run(out: &mut Vec<u8>, run: &SettledRun) {
+    for value in [run.file.into(), u64::from(run.log.entity.0), run.log.log.into(), run.first.0, run.last.0] {
+        put(out, value);
+    }
+    for value in [run.messages, run.bytes, run.min_timestamp.0, run.max_timestamp.0] {
+        put(out, value);
+    }
+}
+
+fn number<T: TryFrom<u64>>(input: &mut &[u8]) -> Result<T, varint::Error> {
+    T::try_from(take(input)?).map_err(|_| varint::Error::Overflow)
+}
+
+fn entity(input: &mut &[u8]) -> Result<EntityId, varint::Error> {
+    number(input).map(EntityId)
+}
+
+fn reason(input: &mut &[u8]) -> Result<Reason, Error> {
+    Reason::from_stored(number(input)?).ok_or(Error::Unknown("reason"))
+}
+
+fn item(input: &mut &[u8]) -> Result<Item, varint::Error> {
+    Ok(Item {
+        log: number(input)?,
+        offset: take(input)?,
+        attempt: Attempt(number(input)?),
+        bytes: number(input)?,
+        due: Millis(0),
+    })
+}
+
+/// Takes one run off the front of `input`.
+pub fn take_run(input: &mut &[u8]) -> Result<SettledRun, varint::Error> {
+    Ok(SettledRun {
+        file: number(input)?,
+        log: LogId { entity: entity(input)?, log: number(input)? },
+        first: Offset(take(input)?),
+        last: Offset(take(input)?),
+        messages: take(input)?,
+        bytes: take(input)?,
+        min_timestamp: Millis(take(input)?),
+        max_timestamp: Millis(take(input)?),
+    })
+}
+
+/// Reads to the end of `input`.
+fn all<T, E>(input: &mut &[u8], mut one: impl FnMut(&mut &[u8]) -> Result<T, E>) -> Result<Vec<T>, E> {
+    let mut items = Vec::new();
+    while !input.is_empty() {
+        items.push(one(input)?);
+    }
+    Ok(items)
+}
+
+/// Takes an entry apart.
+pub fn read(entry_kind: u8, payload: &[u8]) -> Result<Entry<'_>, Error> {
+    let mut rest = payload;
+    let input = &mut rest;
+    Ok(match entry_kind {
+        kind::DECLARE => Entry::Declare(entity(input)?, serde_json::from_slice(input)?),
+        kind::DELETE => Entry::Delete(entity(input)?),
+        kind::PUBLISH => {
+            let log = LogId { entity: entity(input)?, log: number(input)? };
+            let head: usize = number(input)?;
+            let ids = take_bytes(input, (head >> 1).checked_mul(16).ok_or(varint::Error::Length)?)?;
+            let expires = head & 1 == 1;
+            Entry::Publish(Publish { log, ids, expires, batch_at: payload.len() - input.len(), batch: input })
+        }
+        kind::TAKE => {
+            let (entity, until) = (entity(input)?, take(input)?);
+            let until = if until == 0 { Millis::NEVER } else { Millis(until) };
+            Entry::Take(entity, until, all(input, item)?)
+        }
+        kind::DONE => Entry::Done(
+            entity(input)?,
+            reason(input)?,
+            take(input)?,
+            all(input, |input| Ok::<_, varint::Error>((number(input)?, take(input)?, take(input)?)))?,
+        ),
+        kind::RETURN => Entry::Return(
+            entity(input)?,
+            all(input, |input| {
+                let item = item(input)?;
+                Ok::<_, varint::Error>(Item { due: Millis(take(input)?), ..item })
+            })?,
+        ),
+        kind::DYING => {
+            let (entity, reason) = (entity(input)?, reason(input)?);
+            let error = String::from_utf8_lossy(take_prefixed(input)?).into_owned();
+            Entry::Dying(entity, reason, Some(error).filter(|error| !error.is_empty()), item(input)?)
+        }
+        kind::EXTEND => Entry::Extend(
+            entity(input)?,
+            Millis(take(input)?),
+            all(input, |input| Ok::<_, varint::Error>((number(input)?, take(input)?)))?,
+        ),
+        kind::SOURCE => Entry::Source(
+            entity(input)?,
+            number(input)?,
+            LogId { entity: entity(input)?, log: number(input)? },
+            Offset(take(input)?),
+        ),
+        kind::SEEK => Entry::Seek(entity(input)?, number(input)?, Offset(take(input)?)),
+        kind::TRIM => {
+            Entry::Trim(LogId { entity: entity(input)?, log: number(input)? }, Offset(take(input)?))
+        }
+        kind::SETTLED => {
+            let leaving = match take(input)? {
+                0 => Leaving::Journal(Position(take(input)?)),
+                1 => {
+                    let count: usize = number(input)?;
+                    if count > input.len() {
+                        return Err(varint::Error::Length.into());
+                    }
+                    Leaving::Files((0..count).map(|_| number(input)).collect::<Result<_, _>>()?)
+                }
+                _ => return Err(Error::Unknown("kind of leaving")),
+            };
+            Entry::Settled(Outcome { leaving, runs: all(input, take_run)? })
+        }
+        kind::COUNT => Entry::Count(entity(input)?, number(input)?),
+        other => return Err(Error::Kind(other)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::spec::QueueSpec;
+
+    fn check(entry: Entry<'_>) {
+        let mut bytes = Vec::new();
+        entry.write(&mut bytes);
+        assert_eq!(read(entry.kind(), &bytes).expect("an entry"), entry);
+    }
+
+    #[test]
+    fn each_entry_comes_back() {
+        let log = LogId { entity: EntityId(7), log: 300 };
+        let item = |due| Item { log: 3, offset: 1 << 40, attempt: Attempt(2), bytes: 1000, due: Millis(due) };
+        let spec = Spec::Queue(QueueSpec { ttl_ms: Some(5), ..QueueSpec::default() });
+        check(Entry::Declare(EntityId(1), Declaration { name: Name::new("a.b").expect("a name"), spec }));
+        check(Entry::Delete(EntityId(1)));
+        check(Entry::Take(EntityId(1), Millis::NEVER, vec![item(0), item(0)]));
+        check(Entry::Take(EntityId(1), Millis(77), vec![]));
+        check(Entry::Done(EntityId(1), Reason::Expired, 12, vec![(1, 2, 3), (4, 5, 6)]));
+        check(Entry::Return(EntityId(1), vec![item(0), item(99)]));
+        check(Entry::Dying(EntityId(1), Reason::Rejected, Some("bad".into()), item(0)));
+        check(Entry::Dying(EntityId(1), Reason::Attempts, None, item(0)));
+        check(Entry::Extend(EntityId(1), Millis(9), vec![(1, 2), (3, 4)]));
+        check(Entry::Source(EntityId(1), 2, log, Offset(5)));
+        check(Entry::Seek(EntityId(1), 2, Offset(5)));
+        check(Entry::Trim(log, Offset(5)));
+        let run = SettledRun {
+            file: 1,
+            log,
+            first: Offset(1),
+            last: Offset(2),
+            messages: 2,
+            bytes: 3,
+            min_timestamp: Millis(4),
+            max_timestamp: Millis(5),
+        };
+        check(Entry::Settled(Outcome { leaving: Leaving::Journal(Position(9)), runs: vec![run] }));
+        check(Entry::Settled(Outcome { leaving: Leaving::Files(vec![1, 2]), runs: vec![] }));
+        check(Entry::Count(EntityId(1), 3));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_give_an_entry_or_an_error(kind in 0u8..16, bytes: Vec<u8>) {
+            let _ = read(kind, &bytes);
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The state machine: what there is, and which file carries out which command.
+//!
+//! Each command checks everything first, then writes its entries and applies them; a restart applies the same entries
+//! ([`replay`]). Effects that follow from becoming ready come out of [`Shard::flush`].
+
+mod attach;
+mod browse;
+mod consumers;
+mod cursor;
+mod deadletter;
+mod declare;
+mod delete;
+mod dispatch;
+mod entities;
+mod entry;
+mod info;
+mod log;
+mod outlet;
+mod plan;
+mod publish;
+mod ranges;
+mod replay;
+mod seek;
+mod settle;
+mod snapshot;
+mod tick;
+mod timers;
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
+};
+
+use waystation_base::{ConsumerId, EntityId, Millis, batch};
+
+pub use browse::{BrowseStep, BrowseTarget};
+pub use entities::{Address, Queue, Subscription, Topic};
+pub use entry::Error as ReplayError;
+pub use plan::FileUse;
+pub use snapshot::Error as SnapshotError;
+
+use timers::Timer;
+
+use crate::{
+    Append, Command, Effect, Kind, Refusal, Reply, RequestId, SessionId,
+    place::{Loaded, Purpose},
+};
+
+/// A map whose order does not depend on chance.
+pub(crate) type HashMap<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;
+/// A set whose order does not depend on chance.
+pub(crate) type HashSet<K> = hashbrown::HashSet<K, foldhash::fast::FixedState>;
+
+/// One command's surroundings: the time, where entries go, where effects go.
+pub(crate) struct Ctx<'a> {
+    pub now: Millis,
+    pub log: &'a mut dyn Append,
+    pub effects: &'a mut Vec<Effect>,
+    /// Timers to be set.
+    pub timers: Vec<(Millis, Timer)>,
+    /// Consumers that have ended.
+    pub gone: Vec<ConsumerId>,
+    /// Queues and subscriptions to be looked at.
+    pub dirty: Vec<(Kind, EntityId)>,
+}
+
+impl<'a> Ctx<'a> {
+    fn new(now: Millis, log: &'a mut dyn Append, effects: &'a mut Vec<Effect>) -> Ctx<'a> {
+        Ctx { now, log, effects, timers: Vec::new(), gone: Vec::new(), dirty: Vec::new() }
+    }
+}
+
+/// What belongs to a session.
+#[derive(Clone, Debug, Default)]
+struct Session {
+    consumers: HashSet<ConsumerId>,
+    queues: HashSet<EntityId>,
+}
+
+/// The state of all queues, topics and subscriptions of one shard.
+#[derive(Debug, Default)]
+pub struct Shard {
+    entities: u32,
+    addresses: HashMap<waystation_base::Name, Address>,
+    subscription_names: HashMap<waystation_base::Name, EntityId>,
+    queues: HashMap<EntityId, Box<Queue>>,
+    topics: HashMap<EntityId, Box<Topic>>,
+    subscriptions: HashMap<EntityId, Box<Subscription>>,
+    consumers: HashMap<ConsumerId, (Kind, EntityId)>,
+    sessions: HashMap<SessionId, Session>,
+    timers: BinaryHeap<Reverse<(Millis, Timer)>>,
+    dirty: VecDeque<(Kind, EntityId)>,
+    scratch: batch::Scratch,
+    places: Vec<u32>,
+}
+
+impl Shard {
+    /// A shard with nothing in it.
+    pub fn new() -> Shard {
+        Shard::default()
+    }
+
+    /// Carries out a command. Its reply, if `request` names one, comes out as an effect.
+    pub fn handle(
+        &mut self,
+        now: Millis,
+        request: Option<RequestId>,
+        command: Command,
+        log: &mut dyn Append,
+        effects: &mut Vec<Effect>,
+    ) {
+        let mut ctx = Ctx::new(now, log, effects);
+        let result = self.carry_out(command, &mut ctx);
+        if let Some(request) = request {
+            ctx.effects.push(Effect::Reply { request, result });
+        }
+        self.close(ctx);
+    }
+
+    fn carry_out(&mut self, command: Command, ctx: &mut Ctx<'_>) -> Result<Reply, Refusal> {
+        match command {
+            Command::Declare(declare) => self.declare(declare, ctx).map(Reply::Declared),
+            Command::Delete(delete) => self.delete(&delete, ctx).map(Reply::Removed),
+            Command::Purge(queue) => self.purge(&queue, ctx).map(Reply::Removed),
+            Command::Transact(transaction) => self.transact(transaction, ctx).map(Reply::Committed),
+            Command::Attach(attach) => self.attach(attach, ctx).map(|()| Reply::Done),
+            Command::Credit(consumer, credit) => self.credit(consumer, credit, ctx).map(|()| Reply::Done),
+            Command::Detach(consumer) => self.detach(consumer, ctx).map(|()| Reply::Done),
+            Command::CloseSession(session) => {
+                self.close_session(session, ctx);
+                Ok(Reply::Done)
+            }
+            Command::Extend(extend) => self.extend(&extend, ctx).map(Reply::Extended),
+            Command::Seek(seek) => self.seek(&seek, ctx).map(|()| Reply::Done),
+            Command::Loaded(loaded) => {
+                self.loaded(loaded, ctx);
+                Ok(Reply::Done)
+            }
+            Command::Settled(outcome) => {
+                entry::Entry::Settled(outcome.clone()).append(ctx.log);
+                self.apply_settled(&outcome);
+                Ok(Reply::Done)
+            }
+        }
+    }
+
+    /// Takes over what a command's surroundings have gathered.
+    fn close(&mut self, ctx: Ctx<'_>) {
+        let Ctx { timers, gone, dirty, .. } = ctx;
+        self.timers.extend(timers.into_iter().map(Reverse));
+        for consumer in gone {
+            self.consumers.remove(&consumer);
+        }
+        for (kind, id) in dirty {
+            self.mark(kind, id);
+        }
+    }
+
+    /// Puts a queue or subscription on the list of what to look at.
+    fn mark(&mut self, kind: Kind, id: EntityId) {
+        let outlet = match kind {
+            Kind::Queue => self.queues.get_mut(&id).map(|queue| &mut queue.outlet),
+            Kind::Subscription => {
+                self.subscriptions.get_mut(&id).map(|subscription| &mut subscription.outlet)
+            }
+            Kind::Topic => None,
+        };
+        if let Some(outlet) = outlet
+            && !std::mem::replace(&mut outlet.dirty, true)
+        {
+            self.dirty.push_back((kind, id));
+        }
+    }
+
+    /// Hands out what became ready. To be called after each batch of commands, into the same commit group.
+    pub fn flush(&mut self, now: Millis, log: &mut dyn Append, effects: &mut Vec<Effect>) {
+        while let Some((kind, id)) = self.dirty.pop_front() {
+            let mut ctx = Ctx::new(now, log, effects);
+            match kind {
+                Kind::Queue => {
+                    if let Some(queue) = self.queues.get_mut(&id) {
+                        queue.outlet.dirty = false;
+                        queue.dispatch(&mut ctx);
+                    }
+                }
+                _ => {
+                    if let Some(subscription) = self.subscriptions.get_mut(&id) {
+                        subscription.outlet.dirty = false;
+                        subscription.dispatch(&self.topics, &mut ctx);
+                    }
+                }
+            }
+            self.close(ctx);
+        }
+    }
+
+    fn loaded(&mut self, loaded: Loaded, ctx: &mut Ctx<'_>) {
+        match loaded.purpose {
+            Purpose::Window { entity, log, generation } => {
+                if let Some(outlet) = self.outlet_mut(entity)
+                    && outlet.window_loaded(log, generation, loaded, ctx)
+                {
+                    ctx.dirty.push((outlet.kind, entity));
+                }
+            }
+            Purpose::Returned { entity, log } => {
+                if let Some(outlet) = self.outlet_mut(entity) {
+                    outlet.returned_found(log, loaded, ctx);
+                    ctx.dirty.push((outlet.kind, entity));
+                }
+            }
+            Purpose::DeadLetter { entity, tag } => self.dead_letter(entity, tag, loaded, ctx),
+        }
+    }
+
+    fn outlet_mut(&mut self, id: EntityId) -> Option<&mut outlet::Outlet> {
+        match self.queues.get_mut(&id) {
+            Some(queue) => Some(&mut queue.outlet),
+            None => self.subscriptions.get_mut(&id).map(|subscription| &mut subscription.outlet),
+        }
+    }
+}

@@ -1,0 +1,558 @@
+//! What a queue and a subscription have in common: cursors over logs, consumers, and the rules by which messages come and go.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use waystation_base::{
+    Attempt, EntityId, Millis, Name, Offset, Tag, filter::Filter, limits::PARKED_MESSAGES_MAX,
+};
+
+use super::{
+    Ctx, HashMap,
+    consumers::Consumers,
+    cursor::{Cursor, Dying, Flight, Reason, Returned, is_delayed, tag},
+    entry::{Entry, Item},
+    log::Log,
+    timers::Timer,
+};
+use crate::{
+    Effect, Kind,
+    place::{Load, LogId, Meta, Purpose},
+    view::Counters,
+};
+
+/// Messages on their way to the dead letters at a time; more expire or overflow when these are gone.
+const DYING_MAX: usize = 256;
+
+/// The logs behind a queue's lanes or a subscription's sources.
+pub trait Logs {
+    /// The log with a number.
+    fn log(&self, number: u16) -> Option<&Log>;
+    /// Its full name.
+    fn id(&self, number: u16) -> LogId;
+}
+
+/// The rules.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// Milliseconds of a pull's lease, unless it names its own.
+    pub lease_ms: u64,
+    /// Deliveries after which a message that comes back goes to the dead letters.
+    pub max_attempts: Option<u32>,
+    /// Where they go.
+    pub dead_letter: Option<Name>,
+    /// One message of a key at a time.
+    pub by_key: bool,
+    /// One consumer at a time.
+    pub single_active: bool,
+    /// A subscription that gives each log to one consumer.
+    pub ordered: bool,
+    /// Only messages for which this holds.
+    pub filter: Option<Arc<Filter>>,
+    /// Only messages from this time on.
+    pub since: Option<Millis>,
+}
+
+/// A message that waits for its time.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting {
+    /// How often it has been handed out.
+    pub attempt: Attempt,
+    /// Bytes of its record.
+    pub bytes: u32,
+}
+
+/// A key that is being worked on.
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// The message that has it, until it is done.
+    pub holder: Tag,
+    /// Those that came after it.
+    pub parked: VecDeque<Meta>,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Outlet {
+    /// The queue or subscription.
+    pub id: EntityId,
+    /// Which of the two.
+    pub kind: Kind,
+    /// Its name.
+    pub name: Name,
+    /// The rules.
+    pub policy: Policy,
+    /// Work on each log.
+    pub cursors: BTreeMap<u16, Cursor>,
+    /// Who consumes.
+    pub consumers: Consumers,
+    /// Messages that wait for their time.
+    pub delayed: BTreeMap<(Millis, Tag), Waiting>,
+    /// Keys that are being worked on.
+    pub keys: HashMap<u64, Key>,
+    /// Messages parked behind keys.
+    pub parked: usize,
+    /// Bytes of records that are not done (queues).
+    pub bytes: u64,
+    /// What became of messages.
+    pub counters: Counters,
+    /// Some message has an expiry.
+    pub expiring: bool,
+    /// Messages on their way to the dead letters.
+    pub dying: usize,
+    /// It stands in the shard's list of what to look at.
+    pub dirty: bool,
+    /// When it was last used.
+    pub last_used: Millis,
+    /// Its idle expiry has been announced.
+    pub warned: bool,
+    /// Which log to look at first, to be fair among a subscription's sources.
+    pub turn: u16,
+}
+
+/// Messages that are done for the same reason, gathered to one entry.
+#[derive(Debug, Default)]
+pub struct Finished(Vec<(u8, u16, u64, u32)>);
+
+impl Finished {
+    /// Adds one.
+    pub fn add(&mut self, reason: Reason, log: u16, offset: u64, bytes: u32) {
+        self.0.push((reason as u8, log, offset, bytes));
+    }
+
+    /// Writes the entries and gives each to `apply`.
+    pub fn write(
+        mut self,
+        entity: EntityId,
+        ctx: &mut Ctx<'_>,
+        mut apply: impl FnMut(Reason, u64, &[(u16, u64, u64)]),
+    ) {
+        self.0.sort_unstable();
+        for same in self.0.chunk_by(|a, b| a.0 == b.0) {
+            let reason = Reason::from_stored(same[0].0).expect("made from a reason");
+            let mut stretches: Vec<(u16, u64, u64)> = Vec::new();
+            let mut bytes = 0;
+            for &(_, log, offset, size) in same {
+                bytes += u64::from(size);
+                match stretches.last_mut() {
+                    Some((l, start, count)) if *l == log && *start + *count == offset => *count += 1,
+                    _ => stretches.push((log, offset, 1)),
+                }
+            }
+            apply(reason, bytes, &stretches);
+            Entry::Done(entity, reason, bytes, stretches).append(ctx.log);
+        }
+    }
+}
+
+impl Outlet {
+    /// An outlet that has seen nothing.
+    pub fn new(id: EntityId, kind: Kind, name: Name, policy: Policy) -> Outlet {
+        Outlet {
+            id,
+            kind,
+            name,
+            policy,
+            cursors: BTreeMap::new(),
+            consumers: Consumers::default(),
+            delayed: BTreeMap::new(),
+            keys: HashMap::default(),
+            parked: 0,
+            bytes: 0,
+            counters: Counters::default(),
+            expiring: false,
+            dying: 0,
+            dirty: false,
+            last_used: Millis(0),
+            warned: false,
+            turn: 0,
+        }
+    }
+
+    /// Messages in consumers' hands, or on their way to the dead letters.
+    pub fn in_flight(&self) -> u64 {
+        self.cursors.values().map(|cursor| cursor.flying.len() as u64).sum()
+    }
+
+    /// The message that a consumer holds, if under that attempt.
+    pub fn held(&self, tag: Tag, attempt: Attempt) -> Option<&Flight> {
+        let flight = self.cursors.get(&tag.log())?.flying.get(&tag.offset().0)?;
+        (flight.attempt == attempt && flight.dying.is_none()).then_some(flight)
+    }
+
+    /// Messages are done. Returns the logs whose head may have moved.
+    pub fn apply_done(&mut self, reason: Reason, bytes: u64, stretches: &[(u16, u64, u64)]) {
+        let mut count = 0;
+        for &(log, start, length) in stretches {
+            count += length;
+            let Some(cursor) = self.cursors.get_mut(&log) else { continue };
+            if length == 1 {
+                cursor.done.add(start)
+            } else {
+                cursor.done.insert(start, start + length)
+            }
+            if cursor.flying.is_empty() && cursor.returned.is_empty() {
+                continue;
+            }
+            for offset in cursor.standing(start, length) {
+                self.landed(log, offset);
+            }
+        }
+        self.bytes = self.bytes.saturating_sub(bytes);
+        *match reason {
+            Reason::Accepted => &mut self.counters.acknowledged,
+            Reason::Rejected | Reason::Attempts => &mut self.counters.rejected,
+            Reason::Expired => &mut self.counters.expired,
+            Reason::Overflow => &mut self.counters.dropped,
+            Reason::Purged => &mut self.counters.purged,
+            Reason::DeadLettered => &mut self.counters.dead_lettered,
+            Reason::Filtered => &mut self.counters.filtered,
+        } += count;
+        if reason == Reason::Purged {
+            self.forget_done_delayed();
+        }
+    }
+
+    /// Keys are held by what is in flight only, and nothing waits behind them.
+    pub fn forget_parked(&mut self) {
+        let cursors = &self.cursors;
+        self.keys.retain(|_, key| {
+            key.parked.clear();
+            cursors
+                .get(&key.holder.log())
+                .is_some_and(|cursor| cursor.flying.contains_key(&key.holder.offset().0))
+        });
+        self.parked = 0;
+    }
+
+    fn forget_done_delayed(&mut self) {
+        let cursors = &self.cursors;
+        self.delayed
+            .retain(|(_, tag), _| cursors.get(&tag.log()).is_some_and(|c| !c.done.contains(tag.offset().0)));
+    }
+
+    /// A message is done: nobody holds it, its key is free.
+    fn landed(&mut self, log: u16, offset: u64) {
+        let Some(cursor) = self.cursors.get_mut(&log) else { return };
+        cursor.take_returned(offset);
+        let Some(flight) = cursor.flying.remove(&offset) else { return };
+        self.dying -= usize::from(flight.dying.is_some());
+        if let Some(consumer) = flight.consumer {
+            self.consumers.let_go(consumer, tag(log, offset));
+        }
+        if self.policy.by_key {
+            self.free_key(tag(log, offset), flight.meta);
+        }
+    }
+
+    /// The next message of a key, if there is one, is ready.
+    pub fn free_key(&mut self, holder: Tag, meta: Option<Meta>) {
+        let hash = match meta {
+            Some(meta) => Some(meta.key_hash),
+            None => self.keys.iter().find(|(_, key)| key.holder == holder).map(|(hash, _)| *hash),
+        };
+        let Some(hash) = hash.filter(|hash| *hash != 0) else { return };
+        let Some(key) = self.keys.get_mut(&hash).filter(|key| key.holder == holder) else { return };
+        match key.parked.pop_front() {
+            None => {
+                self.keys.remove(&hash);
+            }
+            Some(next) => {
+                self.parked -= 1;
+                key.holder = tag(next.log.log, next.offset.0);
+                let cursor = self.cursors.entry(next.log.log).or_default();
+                let returned = Returned { attempt: Attempt(0), bytes: next.bytes, meta: Some(next) };
+                cursor.give_back(0, next.offset.0, returned);
+            }
+        }
+    }
+
+    /// Whether a message may be handed out as far as its key goes; if so it has the key, or else it waits behind it.
+    fn take_key(&mut self, log: u16, meta: Meta) -> bool {
+        if !self.policy.by_key || meta.key_hash == 0 {
+            return true;
+        }
+        let holder = tag(log, meta.offset.0);
+        let key = self.keys.entry(meta.key_hash).or_insert_with(|| Key { holder, parked: VecDeque::new() });
+        if key.holder == holder {
+            return true;
+        }
+        key.parked.push_back(meta);
+        self.parked += 1;
+        false
+    }
+
+    /// Messages were handed out (or a restart reads that they were).
+    pub fn apply_take(&mut self, held_until: Millis, items: &[Item]) {
+        for item in items {
+            let cursor = self.cursors.entry(item.log).or_default();
+            cursor.take_returned(item.offset);
+            let flight = Flight {
+                consumer: None,
+                held_until,
+                attempt: item.attempt,
+                bytes: item.bytes,
+                meta: None,
+                dying: None,
+            };
+            cursor.flying.insert(item.offset, flight);
+            self.count_delivery(item.attempt);
+        }
+    }
+
+    fn count_delivery(&mut self, attempt: Attempt) {
+        self.counters.delivered += 1;
+        self.counters.redelivered += u64::from(attempt.0 > 1);
+    }
+
+    /// Messages came back.
+    pub fn apply_return(&mut self, items: &[Item]) {
+        for item in items {
+            let Some(cursor) = self.cursors.get_mut(&item.log) else { continue };
+            let flight = cursor.flying.remove(&item.offset);
+            let meta = flight.as_ref().and_then(|flight| flight.meta);
+            if item.due == Millis(0) {
+                cursor.give_back(0, item.offset, Returned { attempt: item.attempt, bytes: item.bytes, meta });
+            } else {
+                self.wait(
+                    item.due,
+                    tag(item.log, item.offset),
+                    Waiting { attempt: item.attempt, bytes: item.bytes },
+                );
+            }
+            if let Some(consumer) = flight.and_then(|flight| flight.consumer) {
+                self.consumers.let_go(consumer, tag(item.log, item.offset));
+            }
+        }
+    }
+
+    /// Sets a message aside until its time.
+    pub fn wait(&mut self, due: Millis, tag: Tag, waiting: Waiting) {
+        self.delayed.insert((due, tag), waiting);
+        if !is_delayed(tag.log()) {
+            self.cursors.entry(tag.log()).or_default().aside.insert(tag.offset().0);
+        }
+    }
+
+    /// Messages whose time has come are ready.
+    pub fn due(&mut self, now: Millis) {
+        while let Some(entry) = self.delayed.first_entry() {
+            let (due, tag) = *entry.key();
+            if due > now {
+                break;
+            }
+            let Waiting { attempt, bytes } = entry.remove();
+            let cursor = self.cursors.entry(tag.log()).or_default();
+            cursor.give_back(due.0.max(1), tag.offset().0, Returned { attempt, bytes, meta: None });
+        }
+    }
+
+    /// Gives messages that are held back: those handed out too often go to the dead letters. `counts`: whether the attempt does.
+    pub fn bring_back(
+        &mut self,
+        tags: &[Tag],
+        counts: bool,
+        due: Millis,
+        logs: &dyn Logs,
+        ctx: &mut Ctx<'_>,
+    ) {
+        let mut items = Vec::with_capacity(tags.len());
+        let mut finished = Finished::default();
+        for tag in tags {
+            let (log, offset) = (tag.log(), tag.offset().0);
+            let Some(flight) = self.cursors.get(&log).and_then(|cursor| cursor.flying.get(&offset)) else {
+                continue;
+            };
+            if flight.dying.is_some() {
+                continue;
+            }
+            let exhausted = self.policy.max_attempts.is_some_and(|max| flight.attempt.0 >= max);
+            let attempt = Attempt(flight.attempt.0 - u32::from(!counts));
+            if counts && exhausted {
+                self.condemn(
+                    log,
+                    offset,
+                    Dying { reason: Reason::Attempts, error: None },
+                    logs,
+                    &mut finished,
+                    ctx,
+                );
+            } else {
+                items.push(Item { log, offset, attempt, bytes: flight.bytes, due });
+            }
+        }
+        self.finish(finished, ctx);
+        if !items.is_empty() {
+            self.apply_return(&items);
+            Entry::Return(self.id, items).append(ctx.log);
+            if due != Millis(0) {
+                ctx.timers.push((due, Timer::Due(self.id)));
+            }
+        }
+    }
+
+    /// Sends a held message to the dead letters; without such an address it is done.
+    pub fn condemn(
+        &mut self,
+        log: u16,
+        offset: u64,
+        dying: Dying,
+        logs: &dyn Logs,
+        finished: &mut Finished,
+        ctx: &mut Ctx<'_>,
+    ) {
+        let cursor = self.cursors.get_mut(&log).expect("of a held message");
+        let flight = cursor.flying.get_mut(&offset).expect("held");
+        if self.policy.dead_letter.is_none() {
+            finished.add(dying.reason, log, offset, flight.bytes);
+            return;
+        }
+        let item = Item { log, offset, attempt: flight.attempt, bytes: flight.bytes, due: Millis(0) };
+        Entry::Dying(self.id, dying.reason, dying.error.clone(), item).append(ctx.log);
+        let consumer = flight.consumer.take();
+        flight.dying = Some(Box::new(dying));
+        flight.held_until = Millis::NEVER;
+        self.dying += 1;
+        if let Some(consumer) = consumer {
+            self.consumers.let_go(consumer, tag(log, offset));
+        }
+        self.load_dying(log, offset, logs, ctx);
+    }
+
+    /// Asks for the body of a message that goes to the dead letters.
+    pub fn load_dying(&self, log: u16, offset: u64, logs: &dyn Logs, ctx: &mut Ctx<'_>) {
+        let purpose = Purpose::DeadLetter { entity: self.id, tag: tag(log, offset) };
+        let spans = logs.log(log).map_or_else(Vec::new, |l| l.spans(offset, offset + 1, 1));
+        ctx.effects.push(Effect::Load(Load {
+            purpose,
+            log: logs.id(log),
+            from: Offset(offset),
+            to: Offset(offset + 1),
+            only: Some(vec![Offset(offset)]),
+            filter: None,
+            messages_max: 1,
+            spans,
+        }));
+    }
+
+    /// A message that nobody holds is over: expired, or the queue is too long.
+    fn discard(
+        &mut self,
+        log: u16,
+        meta: Meta,
+        attempt: Attempt,
+        reason: Reason,
+        logs: &dyn Logs,
+        finished: &mut Finished,
+        ctx: &mut Ctx<'_>,
+    ) {
+        if self.policy.dead_letter.is_none() {
+            finished.add(reason, log, meta.offset.0, meta.bytes);
+            return;
+        }
+        let flight = Flight {
+            consumer: None,
+            held_until: Millis::NEVER,
+            attempt,
+            bytes: meta.bytes,
+            meta: Some(meta),
+            dying: Some(Box::new(Dying { reason, error: None })),
+        };
+        let cursor = self.cursors.entry(log).or_default();
+        cursor.flying.insert(meta.offset.0, flight);
+        self.dying += 1;
+        self.load_dying(log, meta.offset.0, logs, ctx);
+    }
+
+    /// Writes down and applies what is done.
+    pub fn finish(&mut self, finished: Finished, ctx: &mut Ctx<'_>) {
+        if !finished.0.is_empty() {
+            finished
+                .write(self.id, ctx, |reason, bytes, stretches| self.apply_done(reason, bytes, stretches));
+        }
+    }
+
+    /// Room for more that expire or overflow.
+    fn may_discard(&self) -> bool {
+        self.dying < DYING_MAX
+    }
+
+    /// Room for more behind busy keys.
+    pub fn may_park(&self) -> bool {
+        self.parked < PARKED_MESSAGES_MAX
+    }
+
+    /// Takes a message that is next in line off its line, if it is to be discarded (`Some(None)`) or waits behind its key;
+    /// otherwise it is to be handed out.
+    pub(super) fn pop(
+        &mut self,
+        log: u16,
+        returned: Option<u64>,
+        logs: &dyn Logs,
+        finished: &mut Finished,
+        ctx: &mut Ctx<'_>,
+    ) -> Popped {
+        let cursor = self.cursors.get_mut(&log).expect("picked");
+        let (meta, attempt) = match returned {
+            Some(offset) => {
+                let returned = cursor.take_returned(offset).expect("picked");
+                (returned.meta.expect("loaded"), returned.attempt)
+            }
+            None => (cursor.window.pop_front().expect("picked"), Attempt(0)),
+        };
+        if meta.expires_at <= ctx.now {
+            self.discard(log, meta, attempt, Reason::Expired, logs, finished, ctx);
+            return Popped::Gone;
+        }
+        if !self.take_key(log, meta) {
+            return Popped::Gone;
+        }
+        Popped::Ready(meta, attempt)
+    }
+
+    /// Discards the message that is next in line because the queue is too long. Returns its size.
+    pub(super) fn evict(
+        &mut self,
+        log: u16,
+        returned: Option<u64>,
+        logs: &dyn Logs,
+        finished: &mut Finished,
+        ctx: &mut Ctx<'_>,
+    ) -> Option<u32> {
+        if !self.may_discard() {
+            return None;
+        }
+        let cursor = self.cursors.get_mut(&log)?;
+        let (meta, attempt) = match returned {
+            Some(offset) => {
+                cursor.take_returned(offset).and_then(|r| r.meta.map(|meta| (meta, r.attempt)))?
+            }
+            None => (cursor.window.pop_front()?, Attempt(0)),
+        };
+        if self.policy.by_key {
+            self.free_key(tag(log, meta.offset.0), Some(meta));
+        }
+        self.discard(log, meta, attempt, Reason::Overflow, logs, finished, ctx);
+        Some(meta.bytes)
+    }
+
+    /// Whether the message that is next in line in a log has expired and may be discarded now.
+    pub(super) fn head_expired(&self, log: u16, returned: Option<u64>, now: Millis) -> bool {
+        let Some(cursor) = self.cursors.get(&log) else { return false };
+        let meta = match returned {
+            Some(_) => cursor.returned.first_key_value().and_then(|(_, returned)| returned.meta.as_ref()),
+            None => cursor.window.front(),
+        };
+        self.may_discard() && meta.is_some_and(|meta| meta.expires_at <= now)
+    }
+}
+
+/// What became of the message that was next in line.
+pub(super) enum Popped {
+    /// It is to be handed out; the attempts before this one.
+    Ready(Meta, Attempt),
+    /// It expired, or waits behind its key.
+    Gone,
+}

@@ -1,0 +1,186 @@
+//! Moving messages to settled files: what must be copied, and taking over where they are then.
+
+use std::collections::BTreeMap;
+
+use waystation_base::{EntityId, Millis, Offset, Position};
+
+use super::{
+    Shard, Topic,
+    entities::Queue,
+    log::Log,
+    outlet::{Logs, Outlet},
+    ranges::Done,
+};
+use crate::{
+    place::{LogId, Place, Span},
+    settle::{Leaving, LogPlan, Outcome, Plan, SettledRun},
+};
+
+/// How much of a settled file is still wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileUse {
+    /// The file.
+    pub file: u32,
+    /// Bytes of the runs in it that are known.
+    pub bytes: u64,
+    /// About how many bytes of them are alive.
+    pub live_bytes: u64,
+    /// It holds runs of a topic of which only the latest message of each key need be kept, beside other runs of that topic.
+    pub compactable: bool,
+}
+
+impl Shard {
+    /// What must be copied before `leaving` can be left behind.
+    pub fn plan(&self, leaving: &Leaving, now: Millis) -> Plan {
+        let mut logs = Vec::new();
+        for (id, queue) in &self.queues {
+            for (number, log) in &queue.logs {
+                let done = queue.outlet.cursors.get(number).map(|cursor| &cursor.done);
+                let live = |span: &Span| match done {
+                    Some(done) => done.live(span.first.0, span.last.0),
+                    None => vec![(span.first.0, span.last.0)],
+                };
+                logs.extend(log_plan(LogId { entity: *id, log: *number }, log, leaving, live, None, false));
+            }
+        }
+        for topic in self.topics.values() {
+            let compact = topic
+                .compacts(leaving)
+                .then(|| Millis(now.0.saturating_sub(topic.spec.tombstone_retention_ms)));
+            for (partition, log) in topic.logs.iter().enumerate() {
+                let live = |span: &Span| vec![(span.first.0.max(log.base), span.last.0)];
+                let log_id = LogId { entity: topic.id, log: partition as u16 };
+                logs.extend(log_plan(log_id, log, leaving, live, compact, true));
+            }
+        }
+        logs.sort_unstable_by_key(|plan| plan.log);
+        Plan { leaving: leaving.clone(), logs }
+    }
+
+    /// Takes over that messages have moved, now or after a restart.
+    pub(super) fn apply_settled(&mut self, outcome: &Outcome) {
+        let mut runs: BTreeMap<LogId, Vec<SettledRun>> = BTreeMap::new();
+        for run in &outcome.runs {
+            runs.entry(run.log).or_default().push(*run);
+        }
+        let of = |entity: EntityId, log: u16| runs.get(&LogId { entity, log }).map_or(&[][..], Vec::as_slice);
+        for (id, queue) in &mut self.queues {
+            for (number, log) in &mut queue.logs {
+                log.settle(&outcome.leaving, of(*id, *number));
+            }
+        }
+        for (id, topic) in &mut self.topics {
+            for (partition, log) in topic.logs.iter_mut().enumerate() {
+                log.settle(&outcome.leaving, of(*id, partition as u16));
+            }
+        }
+        for queue in self.queues.values_mut() {
+            let (outlet, logs) = queue.parts();
+            outlet.relocate(&outcome.leaving, &logs);
+        }
+        for subscription in self.subscriptions.values_mut() {
+            let (outlet, logs) = subscription.parts(&self.topics);
+            outlet.relocate(&outcome.leaving, &logs);
+        }
+    }
+
+    /// Whether any log has a batch in the journal before a position.
+    pub fn has_live_in_journal_before(&self, position: Position) -> bool {
+        let queues = self.queues.values().flat_map(|queue| queue.logs.values());
+        let topics = self.topics.values().flat_map(|topic| topic.logs.iter());
+        queues.chain(topics).any(|log| log.has_hot_before(position))
+    }
+
+    /// The settled files that are referred to, by number.
+    pub fn files(&self) -> Vec<FileUse> {
+        let mut files = BTreeMap::new();
+        for queue in self.queues.values() {
+            queue.use_files(&mut files);
+        }
+        for topic in self.topics.values() {
+            for log in &topic.logs {
+                let several = topic.spec.compact && log.runs().count() > 1;
+                for run in log.runs() {
+                    let file = entry(&mut files, run);
+                    file.live_bytes += run.bytes;
+                    file.compactable |= several;
+                }
+            }
+        }
+        files.into_values().collect()
+    }
+}
+
+fn entry<'a>(files: &'a mut BTreeMap<u32, FileUse>, run: &SettledRun) -> &'a mut FileUse {
+    let file = files.entry(run.file).or_default();
+    file.file = run.file;
+    file.bytes += run.bytes;
+    file
+}
+
+impl Queue {
+    fn use_files(&self, files: &mut BTreeMap<u32, FileUse>) {
+        for (number, log) in &self.logs {
+            let nothing = Done::default();
+            let done = self.outlet.cursors.get(number).map_or(&nothing, |cursor| &cursor.done);
+            for run in log.runs() {
+                let live = done
+                    .live(run.first.0, run.last.0)
+                    .iter()
+                    .map(|(first, last)| last - first + 1)
+                    .sum::<u64>();
+                let share = u128::from(live.min(run.messages)) * u128::from(run.bytes)
+                    / u128::from(run.messages.max(1));
+                entry(files, run).live_bytes += share as u64;
+            }
+        }
+    }
+}
+
+impl Topic {
+    /// Whether files that are left behind are compacted by key on the way.
+    fn compacts(&self, leaving: &Leaving) -> bool {
+        self.spec.compact && matches!(leaving, Leaving::Files(_))
+    }
+}
+
+fn log_plan(
+    log: LogId,
+    places: &Log,
+    leaving: &Leaving,
+    live: impl Fn(&Span) -> Vec<(u64, u64)>,
+    compact: Option<Millis>,
+    verbatim: bool,
+) -> Option<LogPlan> {
+    let spans = places.leaving(leaving);
+    let mut stretches: Vec<(Offset, Offset)> = Vec::new();
+    for (first, last) in spans.iter().flat_map(live).filter(|(first, last)| first <= last) {
+        match stretches.last_mut() {
+            Some((_, end)) if end.0 + 1 >= first => *end = Offset(last),
+            _ => stretches.push((Offset(first), Offset(last))),
+        }
+    }
+    (!stretches.is_empty()).then_some(LogPlan { log, spans, live: stretches, compact, verbatim })
+}
+
+impl Outlet {
+    /// Tells metas in memory where their messages are now.
+    fn relocate(&mut self, leaving: &Leaving, logs: &dyn Logs) {
+        let left = |place: &Place| match (leaving, place) {
+            (Leaving::Journal(to), Place::Journal(position)) => position < to,
+            (Leaving::Files(files), Place::Settled(file)) => files.contains(file),
+            _ => false,
+        };
+        for (number, cursor) in &mut self.cursors {
+            let Some(log) = logs.log(*number) else { continue };
+            for meta in cursor.metas_mut().filter(|meta| left(&meta.place)) {
+                meta.place = log.settled_file(meta.offset.0).map_or(meta.place, Place::Settled);
+            }
+        }
+        for meta in self.keys.values_mut().flat_map(|key| &mut key.parked).filter(|meta| left(&meta.place)) {
+            // A queue's parked messages: their log has the number of their lane.
+            let file = logs.log(meta.log.log).and_then(|log| log.settled_file(meta.offset.0));
+            meta.place = file.map_or(meta.place, Place::Settled);
+        }
+    }
+}

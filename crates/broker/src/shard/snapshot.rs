@@ -1,0 +1,334 @@
+//! The state as bytes, so that a restart need not read the journal from its beginning. Where messages are in the journal is
+//! left out: the journal itself says so ([`Shard::reindex`]). So a snapshot grows with what is under way, not with what waits.
+//!
+//! ```text
+//! version u8 = 1 | entity counter | topics | queues | subscriptions, each behind its count; numbers are varints
+//! topic:        id | declaration | counters | partitions: base, next, runs
+//! queue:        id | declaration | outlet | logs: number, base, next, runs | recent ids: until, 16 bytes
+//! subscription: id | declaration | outlet | sources: 0, or 1 + topic + partition
+//! outlet:       counters | bytes | expiring | cursors: number, head, stretches, flights, returned | delayed
+//! ```
+
+use waystation_base::{
+    Attempt, EntityId, Millis, Tag,
+    varint::{self, put, put_prefixed, take, take_bytes, take_prefixed},
+};
+
+use super::{
+    Queue, Shard, Subscription, Topic,
+    cursor::{Cursor, Dying, Flight, Reason, Returned},
+    entry::{Declaration, put_run, take_run},
+    log::Log,
+    outlet::{Outlet, Waiting},
+    ranges::Done,
+};
+use crate::{place::LogId, spec::Spec, view::Counters};
+
+const VERSION: u8 = 1;
+
+/// Why a snapshot cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Made by another version.
+    #[error("snapshot version {0} is not supported, only {VERSION}")]
+    Version(u8),
+    /// Cut or malformed.
+    #[error("snapshot is malformed: {0}")]
+    Malformed(#[from] varint::Error),
+    /// A declaration that is none.
+    #[error("snapshot holds a bad declaration: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A number that names nothing.
+    #[error("snapshot names an unknown {0}")]
+    Unknown(&'static str),
+}
+
+impl Shard {
+    /// The state as bytes.
+    pub fn snapshot(&self) -> Vec<u8> {
+        let mut out = vec![VERSION];
+        put(&mut out, self.entities.into());
+        put_sorted(&mut out, &self.topics, put_topic);
+        put_sorted(&mut out, &self.queues, put_queue);
+        put_sorted(&mut out, &self.subscriptions, put_subscription);
+        out
+    }
+
+    /// The state from bytes. What is missing is made good by [`Shard::reindex`], [`Shard::replay`] and [`Shard::recovered`].
+    pub fn restore(snapshot: &[u8]) -> Result<Shard, Error> {
+        let mut rest = snapshot;
+        let input = &mut rest;
+        let version = take_bytes(input, 1)?[0];
+        if version != VERSION {
+            return Err(Error::Version(version));
+        }
+        let mut shard = Shard { entities: number(input)?, ..Shard::default() };
+        for _ in 0..count(input)? {
+            take_topic(input, &mut shard)?;
+        }
+        for _ in 0..count(input)? {
+            take_queue(input, &mut shard)?;
+        }
+        for _ in 0..count(input)? {
+            take_subscription(input, &mut shard)?;
+        }
+        Ok(shard)
+    }
+}
+
+fn put_sorted<T>(out: &mut Vec<u8>, map: &super::HashMap<EntityId, T>, one: fn(&mut Vec<u8>, &T)) {
+    let mut items: Vec<_> = map.iter().collect();
+    items.sort_unstable_by_key(|(id, _)| **id);
+    put(out, items.len() as u64);
+    for (id, item) in items {
+        put(out, id.0.into());
+        one(out, item);
+    }
+}
+
+fn number<T: TryFrom<u64>>(input: &mut &[u8]) -> Result<T, varint::Error> {
+    T::try_from(take(input)?).map_err(|_| varint::Error::Overflow)
+}
+
+/// A count of things of a byte at least: past the input it is refused before anything is reserved.
+fn count(input: &mut &[u8]) -> Result<usize, varint::Error> {
+    number(input).and_then(|count| if count > input.len() { Err(varint::Error::Length) } else { Ok(count) })
+}
+
+fn put_declaration(out: &mut Vec<u8>, name: &waystation_base::Name, spec: Spec) {
+    let declaration = Declaration { name: name.clone(), spec };
+    put_prefixed(out, &serde_json::to_vec(&declaration).expect("a declaration has a JSON form"));
+}
+
+/// Reads an id and a declaration and makes what it says.
+fn take_declaration(input: &mut &[u8], shard: &mut Shard) -> Result<EntityId, Error> {
+    let id = EntityId(number(input)?);
+    shard.apply_declare(id, serde_json::from_slice(take_prefixed(input)?)?);
+    Ok(id)
+}
+
+fn put_counters(out: &mut Vec<u8>, counters: &Counters) {
+    let c = counters;
+    let values = [
+        c.published,
+        c.duplicates,
+        c.delivered,
+        c.redelivered,
+        c.acknowledged,
+        c.dead_lettered,
+        c.expired,
+        c.rejected,
+        c.dropped,
+        c.purged,
+        c.filtered,
+        c.retired,
+    ];
+    values.into_iter().for_each(|value| put(out, value));
+}
+
+fn take_counters(input: &mut &[u8]) -> Result<Counters, varint::Error> {
+    Ok(Counters {
+        published: take(input)?,
+        duplicates: take(input)?,
+        delivered: take(input)?,
+        redelivered: take(input)?,
+        acknowledged: take(input)?,
+        dead_lettered: take(input)?,
+        expired: take(input)?,
+        rejected: take(input)?,
+        dropped: take(input)?,
+        purged: take(input)?,
+        filtered: take(input)?,
+        retired: take(input)?,
+    })
+}
+
+fn put_log(out: &mut Vec<u8>, log: &Log) {
+    put(out, log.base);
+    put(out, log.next);
+    put(out, log.runs().count() as u64);
+    log.runs().for_each(|run| put_run(out, run));
+}
+
+fn take_log(input: &mut &[u8]) -> Result<Log, varint::Error> {
+    let (base, next) = (take(input)?, take(input)?);
+    let runs = (0..count(input)?).map(|_| take_run(input)).collect::<Result<_, _>>()?;
+    Ok(Log::restore(base, next, runs))
+}
+
+#[allow(clippy::borrowed_box)]
+fn put_topic(out: &mut Vec<u8>, topic: &Box<Topic>) {
+    put_declaration(out, &topic.name, Spec::Topic(topic.spec.clone()));
+    put_counters(out, &topic.counters);
+    put(out, topic.logs.len() as u64);
+    topic.logs.iter().for_each(|log| put_log(out, log));
+}
+
+fn take_topic(input: &mut &[u8], shard: &mut Shard) -> Result<(), Error> {
+    let id = take_declaration(input, shard)?;
+    let topic = shard.topics.get_mut(&id).ok_or(Error::Unknown("topic"))?;
+    topic.counters = take_counters(input)?;
+    topic.logs = (0..count(input)?).map(|_| take_log(input)).collect::<Result<_, _>>()?;
+    topic.grow();
+    Ok(())
+}
+
+#[allow(clippy::borrowed_box)]
+fn put_queue(out: &mut Vec<u8>, queue: &Box<Queue>) {
+    put_declaration(out, &queue.outlet.name, Spec::Queue(queue.spec.clone()));
+    put_outlet(out, &queue.outlet);
+    put(out, queue.logs.len() as u64);
+    for (number, log) in &queue.logs {
+        put(out, (*number).into());
+        put_log(out, log);
+    }
+    put(out, queue.recent.iter().len() as u64);
+    for (until, id) in queue.recent.iter() {
+        put(out, until.0);
+        out.extend_from_slice(&id.to_le_bytes());
+    }
+}
+
+fn take_queue(input: &mut &[u8], shard: &mut Shard) -> Result<(), Error> {
+    let id = take_declaration(input, shard)?;
+    let queue = shard.queues.get_mut(&id).ok_or(Error::Unknown("queue"))?;
+    take_outlet(input, &mut queue.outlet)?;
+    for _ in 0..count(input)? {
+        queue.logs.insert(number(input)?, take_log(input)?);
+    }
+    for _ in 0..count(input)? {
+        let until = Millis(take(input)?);
+        let id = u128::from_le_bytes(take_bytes(input, 16)?.try_into().expect("sixteen"));
+        queue.recent.note(id, Millis(0), until);
+    }
+    Ok(())
+}
+
+#[allow(clippy::borrowed_box)]
+fn put_subscription(out: &mut Vec<u8>, subscription: &Box<Subscription>) {
+    put_declaration(out, &subscription.outlet.name, Spec::Subscription(subscription.spec.clone()));
+    put_outlet(out, &subscription.outlet);
+    put(out, subscription.sources.len() as u64);
+    for source in &subscription.sources {
+        match source {
+            None => put(out, 0),
+            Some(log) => {
+                [1, u64::from(log.entity.0), log.log.into()].into_iter().for_each(|value| put(out, value))
+            }
+        }
+    }
+}
+
+fn take_subscription(input: &mut &[u8], shard: &mut Shard) -> Result<(), Error> {
+    let id = take_declaration(input, shard)?;
+    let subscription = shard.subscriptions.get_mut(&id).ok_or(Error::Unknown("subscription"))?;
+    take_outlet(input, &mut subscription.outlet)?;
+    for source in 0..count(input)? {
+        if take(input)? == 0 {
+            subscription.sources.push(None);
+            continue;
+        }
+        let log = LogId { entity: EntityId(number(input)?), log: number(input)? };
+        subscription.sources.push(Some(log));
+        let topic = shard.topics.get_mut(&log.entity).ok_or(Error::Unknown("topic"))?;
+        let readers = topic.readers.get_mut(usize::from(log.log)).ok_or(Error::Unknown("partition"))?;
+        readers.push((id, source as u16));
+    }
+    Ok(())
+}
+
+fn put_outlet(out: &mut Vec<u8>, outlet: &Outlet) {
+    put_counters(out, &outlet.counters);
+    put(out, outlet.bytes);
+    put(out, outlet.expiring.into());
+    put(out, outlet.cursors.len() as u64);
+    for (number, cursor) in &outlet.cursors {
+        put(out, (*number).into());
+        put_cursor(out, cursor);
+    }
+    put(out, outlet.delayed.len() as u64);
+    for ((due, tag), waiting) in &outlet.delayed {
+        for value in [due.0, tag.0, waiting.attempt.0.into(), waiting.bytes.into()] {
+            put(out, value);
+        }
+    }
+}
+
+fn take_outlet(input: &mut &[u8], outlet: &mut Outlet) -> Result<(), Error> {
+    outlet.counters = take_counters(input)?;
+    outlet.bytes = take(input)?;
+    outlet.expiring = take(input)? != 0;
+    for _ in 0..count(input)? {
+        let log = number(input)?;
+        let cursor = take_cursor(input)?;
+        outlet.dying += cursor.flying.values().filter(|flight| flight.dying.is_some()).count();
+        outlet.cursors.insert(log, cursor);
+    }
+    for _ in 0..count(input)? {
+        let key = (Millis(take(input)?), Tag(take(input)?));
+        outlet.delayed.insert(key, Waiting { attempt: Attempt(number(input)?), bytes: number(input)? });
+    }
+    Ok(())
+}
+
+fn put_cursor(out: &mut Vec<u8>, cursor: &Cursor) {
+    put(out, cursor.done.head());
+    put(out, cursor.done.stretches() as u64);
+    for (start, end) in cursor.done.above() {
+        put(out, start);
+        put(out, end);
+    }
+    // What is on its way to the dead letters without having been handed out waits again after a restart.
+    let mut flights: Vec<_> = cursor.flying.iter().filter(|(_, flight)| flight.attempt.0 > 0).collect();
+    flights.sort_unstable_by_key(|(offset, _)| **offset);
+    put(out, flights.len() as u64);
+    for (offset, flight) in flights {
+        put(out, *offset);
+        put(out, if flight.held_until == Millis::NEVER { 0 } else { flight.held_until.0 });
+        put(out, flight.attempt.0.into());
+        put(out, flight.bytes.into());
+        let dying = flight.dying.as_deref();
+        put(out, dying.map_or(0, |dying| dying.reason as u64 + 1));
+        if let Some(dying) = dying {
+            put_prefixed(out, dying.error.as_deref().unwrap_or_default().as_bytes());
+        }
+    }
+    put(out, cursor.returned.len() as u64);
+    for ((rank, offset), returned) in &cursor.returned {
+        for value in [*rank, *offset, returned.attempt.0.into(), returned.bytes.into()] {
+            put(out, value);
+        }
+    }
+}
+
+fn take_cursor(input: &mut &[u8]) -> Result<Cursor, Error> {
+    let mut done = Done::up_to(take(input)?);
+    for _ in 0..count(input)? {
+        done.insert(take(input)?, take(input)?);
+    }
+    let mut cursor = Cursor::starting_at(0);
+    cursor.done = done;
+    for _ in 0..count(input)? {
+        let (offset, until) = (take(input)?, take(input)?);
+        let held_until = if until == 0 { Millis::NEVER } else { Millis(until) };
+        let (attempt, bytes) = (Attempt(number(input)?), number(input)?);
+        let dying = match take(input)? {
+            0 => None,
+            stored => {
+                let reason = u8::try_from(stored - 1).ok().and_then(Reason::from_stored);
+                let error = String::from_utf8_lossy(take_prefixed(input)?).into_owned();
+                let error = Some(error).filter(|error| !error.is_empty());
+                Some(Box::new(Dying { reason: reason.ok_or(Error::Unknown("reason"))?, error }))
+            }
+        };
+        cursor
+            .flying
+            .insert(offset, Flight { consumer: None, held_until, attempt, bytes, meta: None, dying });
+    }
+    for _ in 0..count(input)? {
+        let (rank, offset) = (take(input)?, take(input)?);
+        let returned = Returned { attempt: Attempt(number(input)?), bytes: number(input)?, meta: None };
+        cursor.give_back(rank, offset, returned);
+    }
+    Ok(cursor)
+}

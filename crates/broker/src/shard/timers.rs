@@ -1,0 +1,22 @@
+//! What happens by itself, and when.
+
+use waystation_base::{Attempt, ConsumerId, EntityId, Tag};
+
+/// A reason to look at something at a time. A timer may come too early or for something gone: its handler checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Timer {
+    /// A lease may have run out.
+    Lease(EntityId, Tag, Attempt),
+    /// A pull may have waited long enough.
+    Pull(EntityId, ConsumerId),
+    /// Delayed messages may be due.
+    Due(EntityId),
+    /// The message at a head may have expired.
+    Expiry(EntityId),
+    /// A queue or subscription may have been idle for long enough.
+    Idle(EntityId),
+    /// Dead-lettering is to be tried again.
+    DeadLetter(EntityId, Tag),
+    /// A topic's retention is to be looked at.
+    Retention(EntityId),
+}
