@@ -180,15 +180,19 @@ impl Outlet {
         }
         cursor.loading = true;
         cursor.scan = cursor.scan.max(cursor.done.head());
+        let spans = log.spans(cursor.scan, log.next, LOAD_SPANS_MAX);
+        // The answer speaks for every offset below `to`: no further than the stretches that are named.
+        let to =
+            spans.last().filter(|_| spans.len() == LOAD_SPANS_MAX).map_or(log.next, |span| span.last.0 + 1);
         ctx.effects.push(Effect::Load(Load {
             purpose: Purpose::Window { entity: self.id, log: number, generation: cursor.generation },
             log: logs.id(number),
             from: Offset(cursor.scan),
-            to: Offset(log.next),
+            to: Offset(to),
             only: None,
             filter: self.policy.filter.clone(),
             messages_max: LOAD_MESSAGES_MAX,
-            spans: log.spans(cursor.scan, log.next, LOAD_SPANS_MAX),
+            spans,
         }));
     }
 
