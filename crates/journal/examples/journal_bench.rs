@@ -55,6 +55,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if wanted("replay") {
         replay(&settings)?;
     }
+    if wanted("open") {
+        open(&settings)?;
+    }
     if wanted("preparation") {
         preparation(&settings)?;
     }
@@ -317,6 +320,27 @@ fn replay(settings: &Settings) -> Result<(), Box<dyn std::error::Error>> {
         print(&format!("journal.replay.{name}"), median(rates), "MB/s");
         bench.committer().sync_through(to)?;
     }
+    Ok(())
+}
+
+/// How long a start takes: in an empty folder, and with a journal to check from its beginning.
+fn open(settings: &Settings) -> Result<(), Box<dyn std::error::Error>> {
+    let (mut empty, mut full, mut bytes) = (vec![], vec![], 0);
+    for _ in 0..ROUNDS {
+        let begin = Instant::now();
+        let mut bench = Bench::new(&settings.dir, Mode::Os, Options::default())?;
+        empty.push(begin.elapsed().as_secs_f64() * 1e3);
+        bench.put((256 << 20) / 1029, 1024);
+        let committer = bench.committer.take().expect("not stopped");
+        committer.flush_and_stop()?;
+        let begin = Instant::now();
+        let (_, report) = FileJournal::open(Arc::new(OsDisk), &bench.dir, Options::default(), Verify::All)?;
+        full.push(begin.elapsed().as_secs_f64() * 1e3);
+        bytes = report.end.0 - report.start.0;
+    }
+    print("journal.open.empty", median(empty), "ms");
+    print("journal.open.full", median(full), "ms");
+    print("journal.open.bytes", bytes as f64 / f64::from(1 << 20), "MiB");
     Ok(())
 }
 

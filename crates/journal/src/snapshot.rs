@@ -347,6 +347,7 @@ mod tests {
     use waystation_base::os::OsDisk;
 
     use super::*;
+    use crate::test_disk::{Random, Tear, TestDisk};
 
     fn put(dir: &Path, position: u64, payload: &[u8]) {
         write(&OsDisk, dir, Position(position), payload.chunks(1000)).expect("written");
@@ -416,6 +417,28 @@ mod tests {
         std::fs::write(&newest, &bytes).expect("written");
         let Err(error) = latest(&OsDisk, dir.path()) else { panic!("passed over") };
         assert!(error.to_string().contains("format version 2"), "{error}");
+    }
+
+    #[test]
+    fn a_power_cut_at_any_moment_leaves_the_old_snapshot_or_the_new_one() {
+        let payload = |n: u8| vec![n; 2_500_000];
+        for fail_in in 0..12 {
+            for seed in 1..8 {
+                let disk = TestDisk::default();
+                let dir = Path::new("/snapshots");
+                write(&disk, dir, Position(1), [payload(1)]).expect("written");
+                disk.fail_in(Some(fail_in));
+                let written = write(&disk, dir, Position(2), payload(2).chunks(100_000)).is_ok();
+                disk.crash(&mut Random(seed), Tear::Garbage);
+                let latest = latest(&disk, dir).expect("found");
+                assert!(latest.damaged.is_empty());
+                let snapshot = latest.snapshot.expect("the old one at least");
+                assert!(!written || snapshot.position == Position(2));
+                assert_eq!(snapshot.load().expect("read"), payload(snapshot.position.0 as u8));
+                remove_older(&disk, dir, KEEP).expect("removed");
+                assert!(disk.names().iter().all(|name| name.ends_with(".snapshot")));
+            }
+        }
     }
 
     #[test]

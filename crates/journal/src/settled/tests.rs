@@ -3,6 +3,7 @@
 use waystation_base::{EntityId, os::OsDisk};
 
 use super::*;
+use crate::test_disk::{Random, Tear, TestDisk};
 
 fn store(dir: &Path) -> Arc<Store> {
     Store::open(Arc::new(OsDisk), dir).expect("opened")
@@ -126,6 +127,33 @@ fn an_unfinished_file_is_not_there() {
     let store_2 = store(dir.path());
     assert!(store_2.files().expect("listed").is_empty());
     assert_eq!(std::fs::read_dir(dir.path()).expect("listed").count(), 0);
+}
+
+#[test]
+fn a_power_cut_at_any_moment_leaves_no_file_or_a_whole_one() {
+    for fail_in in 0..12 {
+        for seed in 1..6 {
+            let disk = TestDisk::default();
+            let dir = Path::new("/settled");
+            let store = Store::open(Arc::new(disk.clone()), dir).expect("opened");
+            disk.fail_in(Some(fail_in));
+            let mut writer = store.create(1).expect("created");
+            writer.begin_run(EntityId(7), 0);
+            let mut result = Ok(());
+            for n in 0..40 {
+                let batch = writer.batch(Offset(n), Offset(n), Millis(n), &payload(n, 150_000));
+                result = result.and(batch);
+            }
+            let finished = result.is_ok() && writer.finish().is_ok();
+            disk.crash(&mut Random(seed), Tear::Garbage);
+            let store = Store::open(Arc::new(disk.clone()), dir).expect("opened");
+            let files = store.files().expect("listed");
+            assert!(!finished || files == [1], "a finished file is there");
+            for id in files {
+                assert_eq!(store.verify(id).expect("whole"), 40);
+            }
+        }
+    }
 }
 
 #[test]
