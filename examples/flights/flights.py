@@ -23,6 +23,7 @@ QUIET_SECONDS_MAX = 30
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--limit", type=int, help="only the first N flights (default: all)")
+    parser.add_argument("--write-ndjson", type=Path, metavar="FILE", help="only write the flights to a file, and stop")
     parser.add_argument("--kills", type=int, default=2, help="how often the server is killed (default: 2)")
     parser.add_argument("--server-binary", type=Path, help="default: target/release/waystation")
     parser.add_argument("--data", type=Path, help="a folder for the server's data; emptied first")
@@ -154,8 +155,18 @@ def account(day, seconds) -> bool:
     return not lost and not faults
 
 
+def write_ndjson(path: Path, limit) -> int:
+    """The flights as `waystation publish flights --ndjson FILE` takes them."""
+    with path.open("wb") as file:
+        for _, _, _, message in data.flights(limit):
+            file.write(message)
+    return 0
+
+
 def main() -> int:
     options = arguments()
+    if options.write_ndjson:
+        return write_ndjson(options.write_ndjson, options.limit)
     total = min(options.limit or ALL_FLIGHTS, ALL_FLIGHTS)
     folder = options.data or ROOT / "target/flights-data"
     shutil.rmtree(folder, ignore_errors=True)
