@@ -83,10 +83,10 @@ fn decisions() -> Vec<(String, String)> {
 
 #[test]
 fn every_decision_follows_the_template() {
-    let parts = ["**Decided.**", "**Why.**", "**Rejected"];
+    let parts = ["## Seen", "## Decided", "## Rejected"];
     let mut offences = Vec::new();
     for (path, text) in decisions() {
-        let missing = parts.iter().find(|part| !text.lines().any(|line| line.starts_with(**part)));
+        let missing = parts.iter().find(|part| !text.lines().any(|line| line.trim_end() == **part));
         offences.extend(missing.map(|part| format!("{path}: {part}")));
     }
     assert_none(&offences, "a decision lacks a part of the template in docs/decisions/README.md");

@@ -1,3 +1,5 @@
+//! Does the committer share syncs, release what is durable in order, and stop after a failure?
+
 use std::{collections::HashMap, ops::ControlFlow, path::Path, sync::mpsc};
 
 use super::*;

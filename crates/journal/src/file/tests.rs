@@ -1,3 +1,5 @@
+//! Do journal files keep what was synced, cut a torn tail, and refuse damage?
+
 use std::{path::Path, sync::Arc};
 
 use waystation_base::os::OsDisk;
