@@ -61,9 +61,9 @@ impl Shard {
         let step = match target.kind {
             Kind::Queue => {
                 let queue = self.queues.get(&id).ok_or_else(missing)?;
-                let mut numbers: Vec<u16> = queue.logs.keys().copied().collect();
+                let mut numbers: Vec<u16> = queue.logs.iter().map(|(number, _)| number).collect();
                 numbers.sort_by_key(|log| (std::cmp::Reverse(priority(*log)), is_delayed(*log)));
-                step(&numbers, from, |n| Some((queue.logs().id(n), queue.logs.get(&n)?)), Some(&queue.outlet))
+                step(&numbers, from, |n| Some((queue.logs().id(n), queue.logs.get(n)?)), Some(&queue.outlet))
             }
             Kind::Topic => {
                 let topic = self.topics.get(&id).ok_or_else(missing)?;

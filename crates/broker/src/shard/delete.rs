@@ -97,21 +97,21 @@ impl Shard {
         let queue = self.queues.get_mut(&id).expect("found");
         let mut stretches = Vec::new();
         let mut held_bytes = 0;
-        for (number, log) in &queue.logs {
-            let Some(cursor) = queue.outlet.cursors.get_mut(number) else { continue };
+        for (number, log) in queue.logs.iter() {
+            let Some(cursor) = queue.outlet.cursors.get_mut(&number) else { continue };
             let mut held: Vec<u64> = cursor.flying.keys().copied().collect();
             held.sort_unstable();
             held_bytes += cursor.flying.values().map(|flight| u64::from(flight.bytes)).sum::<u64>();
             let mut at = cursor.done.head();
             for end in held.into_iter().chain([log.next]) {
                 let gaps = if at < end { cursor.done.live(at, end - 1) } else { Vec::new() };
-                stretches.extend(gaps.into_iter().map(|(first, last)| (*number, first, last - first + 1)));
+                stretches.extend(gaps.into_iter().map(|(first, last)| (number, first, last - first + 1)));
                 at = end + 1;
             }
             cursor.window.clear();
             cursor.loading = false;
             cursor.generation = cursor.generation.wrapping_add(1);
-            cursor.scan = if is_delayed(*number) { 0 } else { log.next };
+            cursor.scan = if is_delayed(number) { 0 } else { log.next };
             cursor.skip.clear();
             cursor.aside.clear();
         }

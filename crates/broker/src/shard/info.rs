@@ -15,8 +15,8 @@ impl Shard {
         let queue = self.queues.get(id)?;
         let (in_flight, delayed) = (queue.outlet.in_flight(), queue.outlet.delayed.len() as u64);
         let oldest =
-            queue.logs.iter().filter(|(number, _)| !is_delayed(**number)).filter_map(|(number, log)| {
-                log.timestamp(queue.outlet.cursors.get(number).map_or(log.base, |cursor| cursor.done.head()))
+            queue.logs.iter().filter(|(number, _)| !is_delayed(*number)).filter_map(|(number, log)| {
+                log.timestamp(queue.outlet.cursors.get(&number).map_or(log.base, |cursor| cursor.done.head()))
             });
         Some(QueueInfo {
             name: name.clone(),

@@ -14,6 +14,7 @@ mod dispatch;
 mod entities;
 mod entry;
 mod info;
+mod lanes;
 mod log;
 mod outlet;
 mod plan;

@@ -73,41 +73,42 @@ pub struct Key {
     pub parked: VecDeque<Meta>,
 }
 
-/// See the module.
+/// See the module. What a publish touches comes first.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct Outlet {
     /// The queue or subscription.
     pub id: EntityId,
     /// Which of the two.
     pub kind: Kind,
-    /// Its name.
-    pub name: Name,
-    /// The rules.
-    pub policy: Policy,
-    /// Work on each log.
-    pub cursors: BTreeMap<u16, Cursor>,
-    /// Who consumes.
-    pub consumers: Consumers,
-    /// Messages that wait for their time.
-    pub delayed: BTreeMap<(Millis, Tag), Waiting>,
-    /// Keys that are being worked on.
-    pub keys: HashMap<u64, Key>,
-    /// Messages parked behind keys.
-    pub parked: usize,
+    /// Some message has an expiry.
+    pub expiring: bool,
+    /// It stands in the shard's list of what to look at.
+    pub dirty: bool,
+    /// Its idle expiry has been announced.
+    pub warned: bool,
     /// Bytes of records that are not done (queues).
     pub bytes: u64,
     /// What became of messages.
     pub counters: Counters,
-    /// Some message has an expiry.
-    pub expiring: bool,
+    /// Who consumes.
+    pub consumers: Consumers,
+    /// Work on each log.
+    pub cursors: BTreeMap<u16, Cursor>,
+    /// Messages that wait for their time.
+    pub delayed: BTreeMap<(Millis, Tag), Waiting>,
+    /// Its name.
+    pub name: Name,
+    /// The rules.
+    pub policy: Policy,
+    /// Keys that are being worked on.
+    pub keys: HashMap<u64, Key>,
+    /// Messages parked behind keys.
+    pub parked: usize,
     /// Messages on their way to the dead letters.
     pub dying: usize,
-    /// It stands in the shard's list of what to look at.
-    pub dirty: bool,
     /// When it was last used.
     pub last_used: Millis,
-    /// Its idle expiry has been announced.
-    pub warned: bool,
     /// Which log to look at first, to be fair among a subscription's sources.
     pub turn: u16,
 }

@@ -34,13 +34,13 @@ impl Shard {
     pub fn plan(&self, leaving: &Leaving, now: Millis) -> Plan {
         let mut logs = Vec::new();
         for (id, queue) in &self.queues {
-            for (number, log) in &queue.logs {
-                let done = queue.outlet.cursors.get(number).map(|cursor| &cursor.done);
+            for (number, log) in queue.logs.iter() {
+                let done = queue.outlet.cursors.get(&number).map(|cursor| &cursor.done);
                 let live = |span: &Span| match done {
                     Some(done) => done.live(span.first.0, span.last.0),
                     None => vec![(span.first.0, span.last.0)],
                 };
-                logs.extend(log_plan(LogId { entity: *id, log: *number }, log, leaving, live, None, false));
+                logs.extend(log_plan(LogId { entity: *id, log: number }, log, leaving, live, None, false));
             }
         }
         for topic in self.topics.values() {
@@ -65,8 +65,8 @@ impl Shard {
         }
         let of = |entity: EntityId, log: u16| runs.get(&LogId { entity, log }).map_or(&[][..], Vec::as_slice);
         for (id, queue) in &mut self.queues {
-            for (number, log) in &mut queue.logs {
-                log.settle(&outcome.leaving, of(*id, *number));
+            for (number, log) in queue.logs.iter_mut() {
+                log.settle(&outcome.leaving, of(*id, number));
             }
         }
         for (id, topic) in &mut self.topics {
@@ -86,7 +86,7 @@ impl Shard {
 
     /// Whether any log has a batch in the journal before a position.
     pub fn has_live_in_journal_before(&self, position: Position) -> bool {
-        let queues = self.queues.values().flat_map(|queue| queue.logs.values());
+        let queues = self.queues.values().flat_map(|queue| queue.logs.iter().map(|(_, log)| log));
         let topics = self.topics.values().flat_map(|topic| topic.logs.iter());
         queues.chain(topics).any(|log| log.has_hot_before(position))
     }
@@ -120,9 +120,9 @@ fn entry<'a>(files: &'a mut BTreeMap<u32, FileUse>, run: &SettledRun) -> &'a mut
 
 impl Queue {
     fn use_files(&self, files: &mut BTreeMap<u32, FileUse>) {
-        for (number, log) in &self.logs {
+        for (number, log) in self.logs.iter() {
             let nothing = Done::default();
-            let done = self.outlet.cursors.get(number).map_or(&nothing, |cursor| &cursor.done);
+            let done = self.outlet.cursors.get(&number).map_or(&nothing, |cursor| &cursor.done);
             for run in log.runs() {
                 let live = done
                     .live(run.first.0, run.last.0)

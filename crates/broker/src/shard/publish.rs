@@ -116,7 +116,9 @@ impl Shard {
             queue.outlet.counters.duplicates += u64::from(published.duplicates);
             Entry::Count(id, published.duplicates).append(ctx.log);
         }
-        if let Some(ttl) = queue.spec.ttl_ms {
+        if !queue.plain
+            && let Some(ttl) = queue.spec.ttl_ms
+        {
             for message in &mut messages {
                 let start = message.deliver_at.unwrap_or(ctx.now).max(ctx.now);
                 message.expires_at = Some(message.expires_at.unwrap_or(Millis::NEVER).min(start.plus(ttl)));
@@ -133,14 +135,16 @@ impl Shard {
         let mut ids = Some(ids);
         for same in messages.chunk_by(|a, b| log_of(a) == log_of(b)) {
             let log = LogId { entity: id, log: log_of(&same[0]) };
-            let first = queue.logs.get(&log.log).map_or(0, |log| log.next);
+            let first = queue.logs.get(log.log).map_or(0, |log| log.next);
             let ids = ids.take().unwrap_or_default();
             places.clear();
             let stored = store(scratch, ctx.log, log, first, &ids, same, places);
             queue.stored(log.log, first, &stored, same, places, ctx);
             published.stretches.push((log.log, Offset(first), same.len() as u32));
         }
-        ctx.dirty.push((Kind::Queue, id));
+        if queue.wants_look() {
+            ctx.dirty.push((Kind::Queue, id));
+        }
         published
     }
 
@@ -327,7 +331,7 @@ impl Queue {
     /// Whether so much more fits in, for a queue that refuses what does not.
     pub(super) fn check_room(&self, messages: u64, bytes: u64) -> Result<(), Refusal> {
         let full = |limit| Err(Refusal::Full { name: self.outlet.name.clone(), limit });
-        if self.spec.overflow != Overflow::RejectPublish {
+        if self.plain || self.spec.overflow != Overflow::RejectPublish {
             return Ok(());
         }
         if let Some(max) = self.spec.max_messages
@@ -341,8 +345,18 @@ impl Queue {
         }
     }
 
+    /// Whether a publish may have made something ready, or too much.
+    fn wants_look(&self) -> bool {
+        self.outlet.consumers.len() > 0
+            || self.outlet.expiring
+            || (!self.plain && self.spec.overflow != Overflow::RejectPublish)
+    }
+
     /// Takes out messages whose id was seen of late; returns the ids of the others.
     fn sift_duplicates(&mut self, messages: &mut Vec<Message>, now: Millis) -> Vec<u128> {
+        if self.plain {
+            return Vec::new();
+        }
         let Some(window) = self.spec.deduplication_ms else { return Vec::new() };
         let mut ids = Vec::new();
         messages.retain(|message| {
@@ -401,8 +415,13 @@ impl Queue {
         position: Position,
         bytes: u32,
     ) {
-        let (log, _) = self.lane(log);
-        log.append(Hot { first, position: position.0, timestamp: timestamp.0, span: count - 1, bytes });
+        self.lane(log).append(Hot {
+            first,
+            position: position.0,
+            timestamp: timestamp.0,
+            span: count - 1,
+            bytes,
+        });
         self.outlet.bytes += u64::from(bytes) - batch::HEADER_BYTES as u64;
         self.outlet.counters.published += u64::from(count);
     }

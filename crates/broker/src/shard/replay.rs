@@ -31,7 +31,7 @@ impl Shard {
             bytes: header.bytes as u32,
         };
         let log = match self.queues.get_mut(&publish.log.entity) {
-            Some(queue) => queue.logs.get_mut(&publish.log.log),
+            Some(queue) => queue.logs.get_mut(publish.log.log),
             None => self
                 .topics
                 .get_mut(&publish.log.entity)

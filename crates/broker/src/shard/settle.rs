@@ -46,11 +46,12 @@ impl Shard {
         let id = self.source(&source).expect("checked");
         self.with_outlet(source.kind(), id, |outlet, logs| {
             let mut finished = Finished::default();
+            let several = settlements.len() > 1;
             let mut seen = super::HashSet::default();
             for settlement in settlements {
                 let (tag, log, offset) = (settlement.tag, settlement.tag.log(), settlement.tag.offset().0);
                 // One that is named twice has the first outcome.
-                if !seen.insert(tag) {
+                if several && !seen.insert(tag) {
                     continue;
                 }
                 let Some(flight) = outlet.held(tag, settlement.attempt) else { continue };

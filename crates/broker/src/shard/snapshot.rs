@@ -177,9 +177,9 @@ fn take_topic(input: &mut &[u8], shard: &mut Shard) -> Result<(), Error> {
 fn put_queue(out: &mut Vec<u8>, queue: &Box<Queue>) {
     put_declaration(out, &queue.outlet.name, Spec::Queue(queue.spec.clone()));
     put_outlet(out, &queue.outlet);
-    put(out, queue.logs.len() as u64);
-    for (number, log) in &queue.logs {
-        put(out, (*number).into());
+    put(out, queue.logs.iter().len() as u64);
+    for (number, log) in queue.logs.iter() {
+        put(out, number.into());
         put_log(out, log);
     }
     put(out, queue.recent.iter().len() as u64);
