@@ -17,7 +17,7 @@ pub const VALUE_DEPTH_MAX: usize = 16;
 /// Bytes of an address, subscription or filter attribute name.
 pub const NAME_BYTES_MAX: usize = 255;
 /// Queues, topics and subscriptions together.
-pub const ENTITIES_MAX: usize = 1_000_000;
+pub const ENTITIES_MAX: usize = 100_000;
 /// Partitions of one topic.
 pub const PARTITIONS_MAX: u32 = 4_096;
 /// Logs (topic partitions) that one subscription may read.
@@ -31,10 +31,11 @@ pub const WINDOW_MESSAGES_MAX: usize = 1_024;
 /// Messages of one log that may be set aside because another one with their key is being worked on.
 pub const PARKED_MESSAGES_MAX: usize = 10_000;
 /// Delayed messages of one queue; a publish past it is refused.
-pub const DELAYED_MESSAGES_MAX: usize = 10_000_000;
+pub const DELAYED_MESSAGES_MAX: usize = 2_000_000;
 /// Message ids that one queue remembers for deduplication; the oldest is forgotten first.
 pub const DEDUPLICATION_IDS_MAX: usize = 1_000_000;
-/// Ranges of acknowledged offsets above the oldest unacknowledged one, for each log; delivery pauses there.
+/// Stretches of acknowledged offsets above the oldest unacknowledged one, for each log: there nothing new is handed out until
+/// older messages are settled.
 pub const ACKED_RANGES_MAX: usize = 100_000;
 /// Depth of a filter expression.
 pub const FILTER_DEPTH_MAX: usize = 16;

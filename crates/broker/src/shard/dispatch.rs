@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use waystation_base::{Attempt, ConsumerId, Millis, Offset};
+use waystation_base::{Attempt, ConsumerId, Millis, Offset, limits::ACKED_RANGES_MAX};
 
 use super::{
     Ctx,
@@ -162,8 +162,12 @@ impl Outlet {
                 _ => return next(Some(offset), rank),
             }
         }
+        if cursor.done.stretches() >= ACKED_RANGES_MAX {
+            return Pick::Empty;
+        }
         if let Some(meta) = front {
-            return next(None, meta.timestamp.0);
+            let blocked = !self.may_park() && self.is_busy(number, meta);
+            return if blocked { Pick::Empty } else { next(None, meta.timestamp.0) };
         }
         if ahead && self.may_park() {
             self.fill(number, logs, ctx);

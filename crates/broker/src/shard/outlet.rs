@@ -270,6 +270,12 @@ impl Outlet {
         }
     }
 
+    /// Whether another message has the key of this one.
+    pub(super) fn is_busy(&self, log: u16, meta: &Meta) -> bool {
+        let key = self.keys.get(&meta.key_hash).filter(|_| self.policy.by_key);
+        key.is_some_and(|key| key.holder != tag(log, meta.offset.0))
+    }
+
     /// Whether a message may be handed out as far as its key goes; if so it has the key, or else it waits behind it.
     fn take_key(&mut self, log: u16, meta: Meta) -> bool {
         if !self.policy.by_key || meta.key_hash == 0 {

@@ -1,0 +1,198 @@
+//! What happens at each bound of the shard, and one past it.
+
+mod common;
+
+use common::{World, queue, subscription};
+use waystation_base::limits::{
+    ACKED_RANGES_MAX, CONSUMERS_MAX, CREDIT_MAX, DELAYED_MESSAGES_MAX, ENTITIES_MAX, LEASE_MS_MAX,
+    MESSAGE_BYTES_MAX, PARKED_MESSAGES_MAX, PARTITIONS_MAX, PUBLISH_MESSAGES_MAX, SUBSCRIPTION_LOGS_MAX,
+    WINDOW_MESSAGES_MAX,
+};
+use waystation_broker::{
+    Command, Refusal,
+    command::Extend,
+    spec::{Order, QueueSpec, Spec, SubscriptionSpec},
+};
+
+#[test]
+fn a_publish_may_have_publish_messages_max_messages() {
+    let mut w = World::new();
+    w.queue("q", |_| ());
+    let messages = vec![w.message(""); PUBLISH_MESSAGES_MAX];
+    assert!(w.publish_messages("q", messages.clone()).is_ok());
+    let one_more = vec![w.message("")];
+    let refused = w.publish_messages("q", [messages, one_more].concat());
+    assert!(matches!(refused, Err(Refusal::TooLarge { what: "messages in one publish", .. })), "{refused:?}");
+    assert_eq!(w.queue_info("q").ready, PUBLISH_MESSAGES_MAX as u64);
+}
+
+#[test]
+fn a_publish_whose_messages_are_too_much_together_is_refused() {
+    let mut w = World::new();
+    w.queue("q", |_| ());
+    let message = w.message(&"x".repeat(MESSAGE_BYTES_MAX));
+    assert!(w.publish_messages("q", vec![message.clone()]).is_ok());
+    let refused = w.publish_messages("q", vec![message.clone(), message]);
+    assert!(matches!(refused, Err(Refusal::TooLarge { what: "bytes in one publish", .. })), "{refused:?}");
+}
+
+#[test]
+fn there_may_be_entities_max_queues() {
+    let mut w = World::new();
+    for n in 0..ENTITIES_MAX {
+        w.queue(&format!("q{n}"), |_| ());
+    }
+    let refused = w.declare("more", Spec::Queue(QueueSpec::default()));
+    assert!(matches!(refused, Err(Refusal::Limit { limit, .. }) if limit == ENTITIES_MAX as u64));
+}
+
+#[test]
+fn a_subscription_may_read_subscription_logs_max_partitions() {
+    let mut w = World::new();
+    let whole = SUBSCRIPTION_LOGS_MAX / PARTITIONS_MAX as usize;
+    for n in 0..whole {
+        w.topic(&format!("t.{n}"), |spec| spec.partitions = PARTITIONS_MAX);
+    }
+    let rest = (SUBSCRIPTION_LOGS_MAX % PARTITIONS_MAX as usize) as u32;
+    w.topic("t.rest", |spec| spec.partitions = rest);
+    w.subscribe("fits", "t.*", |_| ());
+    assert_eq!(w.subscription_info("fits").sources.len(), SUBSCRIPTION_LOGS_MAX);
+    w.topic("t.more", |_| ());
+    assert_eq!(w.subscription_info("fits").sources.len(), SUBSCRIPTION_LOGS_MAX);
+    let refused = w.declare("more", Spec::Subscription(SubscriptionSpec::new("t.*")));
+    assert!(matches!(refused, Err(Refusal::Limit { .. })), "{refused:?}");
+}
+
+#[test]
+fn a_queue_may_have_consumers_max_consumers_of_credit_max_credit() {
+    let mut w = World::new();
+    w.queue("q", |_| ());
+    for _ in 0..CONSUMERS_MAX {
+        w.attach(queue("q"), CREDIT_MAX);
+    }
+    let refused = w.attach_with(queue("q"), 1, |_| ());
+    assert!(matches!(refused, Err(Refusal::Limit { .. })), "{refused:?}");
+    w.queue("other", |_| ());
+    let refused = w.attach_with(queue("other"), CREDIT_MAX + 1, |_| ());
+    assert!(matches!(refused, Err(Refusal::TooLarge { what: "credit", .. })), "{refused:?}");
+}
+
+#[test]
+fn past_the_window_messages_stay_where_they_are_and_come_in_order() {
+    let mut w = World::new();
+    w.queue("q", |_| ());
+    let a = w.attach(queue("q"), 1);
+    let count = WINDOW_MESSAGES_MAX * 2 + 1;
+    for n in 0..count {
+        w.publish("q", &[&n.to_string()]);
+    }
+    for n in 0..count {
+        let handed = w.take(a);
+        assert_eq!((handed.len(), w.body(&handed[0])), (1, n.to_string()));
+        w.accept(queue("q"), &handed[0]);
+    }
+    assert!(w.take(a).is_empty());
+}
+
+#[test]
+fn behind_a_busy_key_parked_messages_max_wait_and_others_come_when_it_is_free() {
+    let mut w = World::new();
+    w.queue("q", |spec| spec.order = Order::Key);
+    let a = w.attach(queue("q"), 10);
+    let mut messages = vec![w.message("busy"); PARKED_MESSAGES_MAX + 1];
+    messages.iter_mut().for_each(|message| message.key = Some("busy".into()));
+    let mut other = w.message("other");
+    other.key = Some("other".into());
+    messages.push(other.clone());
+    w.publish_messages("q", messages).expect("published");
+    let handed = w.take(a);
+    let bodies: Vec<_> = handed.iter().map(|handed| w.body(handed)).collect();
+    assert_eq!(bodies, ["busy", "other"], "one of them is held, {PARKED_MESSAGES_MAX} wait behind it");
+    w.accept(queue("q"), &handed[1]);
+    let mut more = vec![w.message("busy"); 2];
+    more.iter_mut().for_each(|message| message.key = Some("busy".into()));
+    more.push(other);
+    w.publish_messages("q", more).expect("published");
+    assert!(w.take(a).is_empty(), "past the bound nothing further is looked at");
+    w.accept(queue("q"), &handed[0]);
+    let next = w.take(a);
+    w.accept(queue("q"), &next[0]);
+    let bodies: Vec<_> = next.iter().chain(&w.take(a)).map(|handed| w.body(handed)).collect();
+    assert!(bodies.contains(&"busy".to_string()));
+    w.run(Command::Detach(a)).expect("detached");
+    let info = w.queue_info("q");
+    assert_eq!(info.ready + info.counters.acknowledged, PARKED_MESSAGES_MAX as u64 + 5);
+}
+
+#[test]
+fn past_delayed_messages_max_a_delayed_publish_is_refused_and_a_plain_one_is_not() {
+    let mut w = World::new();
+    w.queue("q", |_| ());
+    let mut message = w.message("");
+    message.deliver_at = Some(w.now.plus(1_000));
+    let chunk = DELAYED_MESSAGES_MAX / 40;
+    for _ in 0..40 {
+        w.publish_messages("q", vec![message.clone(); chunk]).expect("published");
+    }
+    assert_eq!(w.queue_info("q").delayed, DELAYED_MESSAGES_MAX as u64);
+    assert!(matches!(w.publish_messages("q", vec![message]), Err(Refusal::Limit { .. })));
+    w.publish("q", &["plain"]);
+}
+
+#[test]
+fn with_acked_ranges_max_gaps_nothing_new_is_handed_out_until_older_ones_are_settled() {
+    let mut w = World::new();
+    w.queue("q", |_| ());
+    let a = w.attach(queue("q"), CREDIT_MAX);
+    let b = w.attach(queue("q"), CREDIT_MAX);
+    let count = ACKED_RANGES_MAX * 3;
+    let mut sent = 0;
+    while sent < count {
+        let more = (count - sent).min(PUBLISH_MESSAGES_MAX);
+        let messages = vec![w.message(""); more];
+        w.publish_messages("q", messages).expect("published");
+        sent += more;
+    }
+    let mut held = Vec::new();
+    let mut stalled = false;
+    while !stalled {
+        let mut handed: Vec<_> = [a, b].into_iter().flat_map(|consumer| w.take(consumer)).collect();
+        stalled = handed.is_empty();
+        handed.sort_by_key(|handed| handed.tag);
+        for handed in handed {
+            if handed.tag.offset().0 % 2 == 1 { w.accept(queue("q"), &handed) } else { held.push(handed) }
+        }
+    }
+    let info = w.queue_info("q");
+    assert!(info.ready > 0, "{info:?}");
+    // Past the bound go only those that were in flight when it was reached.
+    let flight = 2 * CREDIT_MAX as usize;
+    assert!(
+        (ACKED_RANGES_MAX..ACKED_RANGES_MAX + flight).contains(&(info.counters.acknowledged as usize)),
+        "{info:?}"
+    );
+    held.sort_by_key(|handed| handed.tag);
+    let settled = held.iter().position(|handed| {
+        w.accept(queue("q"), handed);
+        w.queue_info("q").ready < info.ready
+    });
+    assert!(settled.is_some_and(|count| count < held.len() - 1), "settling the oldest lets it go on");
+}
+
+#[test]
+fn a_lease_may_be_extended_to_lease_ms_max() {
+    let mut w = World::new();
+    w.topic("t", |_| ());
+    w.subscribe("s", "t", |_| ());
+    w.publish("t", &["1"]);
+    let held = w.pull(subscription("s"), 1, 1_000);
+    let extend = |lease_ms| {
+        Command::Extend(Extend {
+            source: subscription("s"),
+            held: vec![(held[0].tag, held[0].attempt)],
+            lease_ms,
+        })
+    };
+    assert!(w.run(extend(LEASE_MS_MAX)).is_ok());
+    assert!(matches!(w.run(extend(LEASE_MS_MAX + 1)), Err(Refusal::TooLarge { what: "lease_ms", .. })));
+}
