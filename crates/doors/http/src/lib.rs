@@ -3,3 +3,4 @@
 //! This crate refuses to know the journal, other doors and the terminal.
 
 pub mod api;
+pub mod wire;
