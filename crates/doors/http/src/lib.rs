@@ -2,5 +2,17 @@
 //!
 //! This crate refuses to know the journal, other doors and the terminal.
 
+mod adapter;
 pub mod api;
+mod auth;
+mod door;
+mod failure;
+mod incoming;
+pub mod limits;
+mod serve;
 pub mod wire;
+
+pub use adapter::description;
+pub use auth::{Auth, NewToken, TokenEntry, TokenError, new_token};
+pub use limits::Limits;
+pub use serve::{Error, Options, serve};

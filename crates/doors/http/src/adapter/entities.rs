@@ -1,0 +1,402 @@
+//! How are queues, topics and subscriptions declared, listed, looked at, changed, purged and deleted?
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::Response,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use utoipa::IntoParams;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use waystation_base::Name;
+use waystation_broker::{
+    Kind as Thing, Refusal, SessionId,
+    command::Delete,
+    effect,
+    spec::{QueueSpec, Spec, SubscriptionSpec, TopicSpec},
+    view::{QueueInfo, SubscriptionInfo, TopicInfo},
+};
+use waystation_host::View;
+
+use super::{
+    extract::{self, Named, Params, at_most},
+    json, ok,
+};
+use crate::{
+    api::{Declaration, Declared, List, Problem, Removed},
+    auth::{Caller, Permission},
+    door::Door,
+    failure::Failure,
+    incoming,
+    limits::{CONTROL_BYTES_MAX, PAGE_ENTITIES_MAX},
+    wire,
+};
+
+/// What the three kinds have in common.
+trait Entity {
+    type Spec: Serialize + DeserializeOwned + Send;
+    type Info: Serialize + Send + 'static;
+    const THING: Thing;
+    fn spec(spec: Self::Spec) -> Spec;
+    fn spec_of(info: &Self::Info) -> &Self::Spec;
+    fn info(view: &View<'_>, name: &Name) -> Option<Self::Info>;
+    /// What declaring it so lets somebody do elsewhere.
+    fn check(caller: &Caller, spec: &Self::Spec) -> Result<(), Failure>;
+}
+
+struct Queue;
+struct Topic;
+struct Subscription;
+
+fn check_dead_letter(caller: &Caller, address: Option<&str>) -> Result<(), Failure> {
+    address.map_or(Ok(()), |address| caller.require_all(Permission::Publish, address))
+}
+
+impl Entity for Queue {
+    type Spec = QueueSpec;
+    type Info = QueueInfo;
+    const THING: Thing = Thing::Queue;
+
+    fn spec(spec: QueueSpec) -> Spec {
+        Spec::Queue(spec)
+    }
+
+    fn spec_of(info: &QueueInfo) -> &QueueSpec {
+        &info.spec
+    }
+
+    fn info(view: &View<'_>, name: &Name) -> Option<QueueInfo> {
+        view.queue(name)
+    }
+
+    fn check(caller: &Caller, spec: &QueueSpec) -> Result<(), Failure> {
+        if spec.exclusive {
+            return Err(Failure::field("exclusive", "needs a session that lasts, which HTTP does not have"));
+        }
+        check_dead_letter(caller, spec.dead_letter.as_deref())
+    }
+}
+
+impl Entity for Topic {
+    type Spec = TopicSpec;
+    type Info = TopicInfo;
+    const THING: Thing = Thing::Topic;
+
+    fn spec(spec: TopicSpec) -> Spec {
+        Spec::Topic(spec)
+    }
+
+    fn spec_of(info: &TopicInfo) -> &TopicSpec {
+        &info.spec
+    }
+
+    fn info(view: &View<'_>, name: &Name) -> Option<TopicInfo> {
+        view.topic(name)
+    }
+
+    fn check(_: &Caller, _: &TopicSpec) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+impl Entity for Subscription {
+    type Spec = SubscriptionSpec;
+    type Info = SubscriptionInfo;
+    const THING: Thing = Thing::Subscription;
+
+    fn spec(spec: SubscriptionSpec) -> Spec {
+        Spec::Subscription(spec)
+    }
+
+    fn spec_of(info: &SubscriptionInfo) -> &SubscriptionSpec {
+        &info.spec
+    }
+
+    fn info(view: &View<'_>, name: &Name) -> Option<SubscriptionInfo> {
+        view.subscription(name)
+    }
+
+    fn check(caller: &Caller, spec: &SubscriptionSpec) -> Result<(), Failure> {
+        caller.require_all(Permission::Consume, &spec.topic)?;
+        check_dead_letter(caller, spec.dead_letter.as_deref())
+    }
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct PutParams {
+    /// If it is there and differs: change it, instead of refusing.
+    #[serde(default)]
+    change: bool,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ListParams {
+    /// Names after this one.
+    after: Option<String>,
+    /// Most items on the page: 1 to 1000 (default 100).
+    limit: Option<usize>,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct DeleteParams {
+    /// Only without consumers; a topic: without subscriptions.
+    #[serde(default)]
+    if_unused: bool,
+    /// Only without messages.
+    #[serde(default)]
+    if_empty: bool,
+}
+
+async fn info_of<E: Entity>(door: &Door, name: &Name) -> Result<E::Info, Failure> {
+    let asked = name.clone();
+    let info = door.broker.query(move |view| E::info(view, &asked)).await?;
+    let absent = || Refusal::NotFound { kind: E::THING, name: name.to_string() }.into();
+    info.ok_or_else(absent)
+}
+
+async fn declare<E: Entity>(
+    door: &Door,
+    caller: &Caller,
+    name: Name,
+    spec: E::Spec,
+    change: bool,
+) -> Result<Response, Failure> {
+    E::check(caller, &spec)?;
+    let spec = E::spec(spec);
+    spec.check().map_err(Refusal::from)?;
+    let (status, declared) = match door.broker.declare(name, spec, change, SessionId::default()).await? {
+        effect::Declared::Created => (StatusCode::CREATED, Declared::Created),
+        effect::Declared::Changed => (StatusCode::OK, Declared::Changed),
+        effect::Declared::Unchanged => (StatusCode::OK, Declared::Unchanged),
+    };
+    json(status, &Declaration { declared })
+}
+
+async fn control_body(door: &Door, headers: &HeaderMap, body: Body) -> Result<incoming::Whole, Failure> {
+    extract::require_json(headers)?;
+    incoming::whole(door, headers, body, "the body", CONTROL_BYTES_MAX).await
+}
+
+async fn put<E: Entity>(
+    door: Arc<Door>,
+    caller: Caller,
+    name: Name,
+    params: PutParams,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Failure> {
+    caller.require(Permission::Configure, &name)?;
+    let _permit = door.begin_request()?;
+    let body = control_body(&door, &headers, body).await?;
+    // A PUT without a body asks for all defaults.
+    let text = if body.bytes.is_empty() { &b"{}"[..] } else { &body.bytes };
+    let spec: E::Spec = wire::json::parse(text)?;
+    declare::<E>(&door, &caller, name, spec, params.change).await
+}
+
+/// Merges members into the present declaration (RFC 7396): null takes a member back to its default.
+async fn patch<E: Entity>(
+    door: Arc<Door>,
+    caller: Caller,
+    name: Name,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Failure> {
+    caller.require(Permission::Configure, &name)?;
+    let _permit = door.begin_request()?;
+    let body = control_body(&door, &headers, body).await?;
+    let changes: serde_json::Map<String, serde_json::Value> = wire::json::parse(&body.bytes)?;
+    let info = info_of::<E>(&door, &name).await?;
+    let mut spec = serde_json::to_value(E::spec_of(&info)).map_err(Failure::internal)?;
+    if let Some(members) = spec.as_object_mut() {
+        for (member, value) in changes {
+            match value {
+                serde_json::Value::Null => drop(members.remove(&member)),
+                value => drop(members.insert(member, value)),
+            }
+        }
+    }
+    let spec = serde_json::from_value(spec).map_err(|error| Failure::field("body", error))?;
+    declare::<E>(&door, &caller, name, spec, true).await
+}
+
+async fn get<E: Entity>(door: Arc<Door>, caller: Caller, name: Name) -> Result<Response, Failure> {
+    caller.require_sight(&name)?;
+    ok(&info_of::<E>(&door, &name).await?)
+}
+
+async fn list<E: Entity>(door: Arc<Door>, caller: Caller, params: ListParams) -> Result<Response, Failure> {
+    let limit = at_most("limit", params.limit.unwrap_or(100), 1, PAGE_ENTITIES_MAX)?;
+    let _permit = door.begin_request()?;
+    let after = params.after;
+    let page = door.broker.query(move |view| {
+        let names = view.names(E::THING, after.as_deref(), limit);
+        let next = names.last().filter(|_| names.len() == limit).map(Name::to_string);
+        let seen = names.into_iter().filter(|name| caller.may_see(name));
+        List { items: seen.filter_map(|name| E::info(view, &name)).collect(), next }
+    });
+    ok(&page.await?)
+}
+
+async fn delete<E: Entity>(
+    door: Arc<Door>,
+    caller: Caller,
+    name: Name,
+    params: DeleteParams,
+) -> Result<Response, Failure> {
+    caller.require(Permission::Configure, &name)?;
+    let _permit = door.begin_request()?;
+    let DeleteParams { if_unused, if_empty } = params;
+    door.kinds.forget(&name);
+    let delete = Delete { kind: E::THING, name, if_unused, if_empty, session: SessionId::default() };
+    ok(&Removed { removed: door.broker.delete(delete).await? })
+}
+
+/// Drops every message of a queue that no consumer holds.
+#[utoipa::path(post, path = "/v1/queues/{name}/purge", tag = "queues", params(("name" = String, Path)), responses(
+    (status = 200, description = "Purged", body = Removed),
+    (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json"),
+))]
+async fn purge(
+    State(door): State<Arc<Door>>,
+    caller: Caller,
+    Named(name): Named,
+) -> Result<Response, Failure> {
+    caller.require(Permission::Configure, &name)?;
+    let _permit = door.begin_request()?;
+    super::kinds::require(&door, &name, Thing::Queue).await?;
+    ok(&Removed { removed: door.broker.purge(name).await? })
+}
+
+/// The routes of one kind, with their descriptions.
+macro_rules! entity {
+    ($module:ident, $entity:ident, $spec:ty, $info:ty, $tag:literal, $one:literal, $all:literal) => {
+        mod $module {
+            use super::*;
+
+            /// Make it, or find that it is there just so.
+            #[utoipa::path(
+                put, path = $one, tag = $tag, operation_id = concat!("declare_", $tag),
+                params(("name" = String, Path), PutParams), request_body = $spec,
+                responses(
+                    (status = 201, description = "Created", body = Declaration),
+                    (status = 200, description = "There already, or changed", body = Declaration),
+                    (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json"),
+                ),
+            )]
+            pub async fn put(
+                State(door): State<Arc<Door>>,
+                caller: Caller,
+                Named(name): Named,
+                Params(params): Params<PutParams>,
+                headers: HeaderMap,
+                body: Body,
+            ) -> Result<Response, Failure> {
+                super::put::<$entity>(door, caller, name, params, headers, body).await
+            }
+
+            /// Change the members that are given; null takes one back to its default.
+            #[utoipa::path(
+                patch, path = $one, tag = $tag, operation_id = concat!("change_", $tag),
+                params(("name" = String, Path)), request_body = $spec,
+                responses(
+                    (status = 200, description = "Changed, or so already", body = Declaration),
+                    (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json"),
+                ),
+            )]
+            pub async fn patch(
+                State(door): State<Arc<Door>>,
+                caller: Caller,
+                Named(name): Named,
+                headers: HeaderMap,
+                body: Body,
+            ) -> Result<Response, Failure> {
+                super::patch::<$entity>(door, caller, name, headers, body).await
+            }
+
+            /// Show it as it is now.
+            #[utoipa::path(
+                get, path = $one, tag = $tag, operation_id = concat!("show_", $tag),
+                params(("name" = String, Path)),
+                responses(
+                    (status = 200, description = "As it is now", body = $info),
+                    (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json"),
+                ),
+            )]
+            pub async fn get(
+                State(door): State<Arc<Door>>,
+                caller: Caller,
+                Named(name): Named,
+            ) -> Result<Response, Failure> {
+                super::get::<$entity>(door, caller, name).await
+            }
+
+            /// Delete it with what it holds.
+            #[utoipa::path(
+                delete, path = $one, tag = $tag, operation_id = concat!("delete_", $tag),
+                params(("name" = String, Path), DeleteParams),
+                responses(
+                    (status = 200, description = "Deleted", body = Removed),
+                    (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json"),
+                ),
+            )]
+            pub async fn delete(
+                State(door): State<Arc<Door>>,
+                caller: Caller,
+                Named(name): Named,
+                Params(params): Params<DeleteParams>,
+            ) -> Result<Response, Failure> {
+                super::delete::<$entity>(door, caller, name, params).await
+            }
+
+            /// List them, in order of names.
+            #[utoipa::path(
+                get, path = $all, tag = $tag, operation_id = concat!("list_", $tag),
+                params(ListParams),
+                responses(
+                    (status = 200, description = "A page", body = List<$info>),
+                    (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json"),
+                ),
+            )]
+            pub async fn list(
+                State(door): State<Arc<Door>>,
+                caller: Caller,
+                Params(params): Params<ListParams>,
+            ) -> Result<Response, Failure> {
+                super::list::<$entity>(door, caller, params).await
+            }
+        }
+    };
+}
+
+entity!(queues, Queue, QueueSpec, QueueInfo, "queues", "/v1/queues/{name}", "/v1/queues");
+entity!(topics, Topic, TopicSpec, TopicInfo, "topics", "/v1/topics/{name}", "/v1/topics");
+entity!(
+    subscriptions,
+    Subscription,
+    SubscriptionSpec,
+    SubscriptionInfo,
+    "subscriptions",
+    "/v1/subscriptions/{name}",
+    "/v1/subscriptions"
+);
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
+    OpenApiRouter::new()
+        .routes(routes!(queues::put, queues::patch, queues::get, queues::delete))
+        .routes(routes!(queues::list))
+        .routes(routes!(topics::put, topics::patch, topics::get, topics::delete))
+        .routes(routes!(topics::list))
+        .routes(routes!(subscriptions::put, subscriptions::patch, subscriptions::get, subscriptions::delete))
+        .routes(routes!(subscriptions::list))
+        .routes(routes!(purge))
+}

@@ -1,0 +1,217 @@
+//! How is a queue or subscription followed as server-sent events, and what holds for a follower?
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::State,
+    http::header,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use serde::Deserialize;
+use tokio::{sync::mpsc, time::MissedTickBehavior};
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+use utoipa::IntoParams;
+use waystation_broker::{
+    SessionId, Source,
+    command::{Hold, Outcome, Settlement},
+};
+use waystation_host::{Consumer, Delivery, Event};
+
+use super::extract::{Named, Params, at_most};
+use crate::{
+    api::{Problem, media},
+    auth::{Caller, Permission},
+    door::{Counts, Door},
+    failure::Failure,
+    limits::WINDOW_MAX,
+    wire::show::Shown,
+};
+
+/// How often a silent stream says that it is alive.
+pub const HEARTBEAT: Duration = Duration::from_secs(15);
+/// Milliseconds after which a client should connect again.
+const RETRY: &str = "retry: 1000\n\n";
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct FollowParams {
+    /// Messages that may be under way unacknowledged: 1 to 10000 (default 64).
+    window: Option<u32>,
+    /// `auto` (default): a message is accepted once it is written to the connection. `manual`: settle it by tag and attempt
+    /// while the stream is open; what is not settled when it ends comes back.
+    #[serde(default)]
+    #[param(inline)]
+    ack: Ack,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Ack {
+    /// By being written.
+    #[default]
+    Auto,
+    /// By the client.
+    Manual,
+}
+
+/// The writing end of a stream of events.
+pub(super) struct Feed {
+    parts: mpsc::Sender<Bytes>,
+}
+
+impl Feed {
+    /// A feed and the response that it writes.
+    pub fn open() -> (Feed, Response) {
+        // One part is under way at a time: when there is room again, the part before is in the connection's hands.
+        let (parts, receiver) = mpsc::channel(1);
+        let body = Body::from_stream(ReceiverStream::new(receiver).map(Ok::<_, std::convert::Infallible>));
+        let headers = [(header::CONTENT_TYPE, media::EVENTS), (header::CACHE_CONTROL, "no-store")];
+        (Feed { parts }, (headers, body).into_response())
+    }
+
+    /// Writes a part and waits until the connection has taken it; whether it has.
+    pub async fn write(&self, part: impl Into<Bytes>) -> bool {
+        self.parts.send(part.into()).await.is_ok() && self.parts.reserve().await.is_ok()
+    }
+
+    /// Waits until the client has gone.
+    pub async fn closed(&self) {
+        self.parts.closed().await;
+    }
+
+    /// Tells the client how to come back.
+    pub async fn begin(&self) -> bool {
+        self.write(Bytes::from_static(RETRY.as_bytes())).await
+    }
+
+    /// Says that the stream is alive.
+    pub async fn beat(&self) -> bool {
+        self.write(Bytes::from_static(b": alive\n\n")).await
+    }
+
+    /// Says why the stream ends.
+    pub async fn fail(&self, failure: Failure) {
+        let problem = crate::failure::to_json(&failure.0);
+        self.write(format!("event: problem\ndata: {problem}\n\n")).await;
+    }
+}
+
+/// Messages as events, each with what `id` gives for it.
+pub(super) fn render(
+    messages: &[Delivery],
+    mut id: impl FnMut(&Delivery) -> String,
+) -> Result<Vec<u8>, Failure> {
+    let mut text = Vec::new();
+    for message in messages {
+        text.extend_from_slice(b"id: ");
+        text.extend_from_slice(id(message).as_bytes());
+        text.extend_from_slice(b"\ndata: ");
+        serde_json::to_writer(&mut text, &Shown(message)).map_err(Failure::internal)?;
+        text.extend_from_slice(b"\n\n");
+    }
+    Ok(text)
+}
+
+/// A clock for [`Feed::beat`].
+pub(super) fn heartbeat() -> tokio::time::Interval {
+    let mut beats = tokio::time::interval(HEARTBEAT);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    beats.reset();
+    beats
+}
+
+async fn follow(
+    door: Arc<Door>,
+    caller: Caller,
+    source: Source,
+    params: FollowParams,
+) -> Result<Response, Failure> {
+    caller.require(Permission::Consume, source.name())?;
+    let window = at_most("window", params.window.unwrap_or(64), 1, WINDOW_MAX)?;
+    let permit = door.begin_wait()?;
+    let consumer = door.broker.consume(source.clone(), window, Hold::Attached, SessionId::default()).await?;
+    let (feed, response) = Feed::open();
+    tokio::spawn(async move {
+        let _permit = permit;
+        if let Err(failure) = run(&door, consumer, &source, params.ack, &feed).await {
+            feed.fail(failure).await;
+        }
+    });
+    Ok(response)
+}
+
+async fn run(
+    door: &Door,
+    mut consumer: Consumer,
+    source: &Source,
+    #[param(inline)] ack: Ack,
+    feed: &Feed,
+) -> Result<(), Failure> {
+    let mut beats = heartbeat();
+    let mut is_open = feed.begin().await;
+    while is_open {
+        tokio::select! {
+            biased;
+            () = feed.closed() => return Ok(()),
+            () = door.drain.begun() => return Ok(()),
+            event = consumer.next() => match event {
+                Some(Event::Messages(messages)) => {
+                    let text = render(&messages, |message| format!("{}:{}", message.partition, message.offset))?;
+                    is_open = feed.write(text).await;
+                    Counts::add(&door.counts.delivered, messages.len() as u64);
+                    if is_open && ack == Ack::Auto {
+                        accept(door, source, &messages).await?;
+                    }
+                }
+                Some(Event::Closed(_)) | None => {
+                    return Err(Failure::new(crate::failure::Kind::Gone, "what was followed is gone"));
+                }
+            },
+            _ = beats.tick() => is_open = feed.beat().await,
+        }
+    }
+    Ok(())
+}
+
+async fn accept(door: &Door, source: &Source, messages: &[Delivery]) -> Result<(), Failure> {
+    let accepted = |delivery: &Delivery| {
+        let Delivery { tag, attempt, .. } = *delivery;
+        Settlement { tag, attempt, outcome: Outcome::Accepted }
+    };
+    door.broker.settle(source.clone(), messages.iter().map(accepted).collect()).await?;
+    Counts::add(&door.counts.settled, messages.len() as u64);
+    Ok(())
+}
+
+/// Follow a queue as server-sent events: consuming.
+#[utoipa::path(get, path = "/v1/queues/{name}/events", tag = "queues",
+    params(("name" = String, Path), FollowParams), responses(
+    (status = 200, description = "Events; `data` is a message", body = String, content_type = "text/event-stream"),
+    (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn follow_queue(
+    State(door): State<Arc<Door>>,
+    caller: Caller,
+    Named(name): Named,
+    Params(params): Params<FollowParams>,
+) -> Result<Response, Failure> {
+    follow(door, caller, Source::Queue(name), params).await
+}
+
+/// Follow a subscription as server-sent events: consuming.
+#[utoipa::path(get, path = "/v1/subscriptions/{name}/events", tag = "subscriptions",
+    params(("name" = String, Path), FollowParams), responses(
+    (status = 200, description = "Events; `data` is a message", body = String, content_type = "text/event-stream"),
+    (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn follow_subscription(
+    State(door): State<Arc<Door>>,
+    caller: Caller,
+    Named(name): Named,
+    Params(params): Params<FollowParams>,
+) -> Result<Response, Failure> {
+    follow(door, caller, Source::Subscription(name), params).await
+}

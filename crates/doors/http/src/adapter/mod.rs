@@ -1,0 +1,146 @@
+//! Requests to commands, results to responses: one file for each thing that can be asked.
+
+mod browse;
+mod entities;
+mod events;
+mod extract;
+mod follow;
+mod health;
+pub(crate) mod kinds;
+mod metrics;
+mod publish;
+mod receive;
+mod settle;
+mod stream;
+pub(crate) mod tails;
+mod transact;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    http::{StatusCode, header},
+    response::IntoResponse,
+    routing::get,
+};
+use bytes::Bytes;
+use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    api::media,
+    door::Door,
+    failure::{Failure, Kind},
+};
+
+/// What stands at the head of the description.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Waystation",
+        description = "Queues, topics and subscriptions over HTTP. Errors are problems (RFC 9457).",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    components(schemas(crate::api::Problem, crate::api::Line, crate::api::Progress)),
+    tags(
+        (name = "queues", description = "Work that leaves when it is acknowledged"),
+        (name = "topics", description = "Partitioned logs with retention"),
+        (name = "subscriptions", description = "Named positions on topics"),
+        (name = "transactions", description = "Several publishes and settlements as one"),
+        (name = "server", description = "Health, figures and this description"),
+    )
+)]
+struct Description;
+
+const WELCOME: &str = "\
+Waystation: the place where messages between services stop over.
+
+  /openapi.json   the description of this interface
+  /v1/queues      queues
+  /v1/topics      topics
+  /v1/subscriptions
+  /v1/status      the server as it is now
+  /metrics        figures for Prometheus
+  /livez /readyz  health
+";
+
+fn described() -> OpenApiRouter<Arc<Door>> {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .merge(entities::routes())
+        .routes(routes!(publish::to_queue))
+        .routes(routes!(publish::to_topic))
+        .routes(routes!(transact::transact))
+        .routes(routes!(receive::from_queue))
+        .routes(routes!(receive::from_subscription))
+        .routes(routes!(receive::one_from_queue))
+        .routes(routes!(receive::one_from_subscription))
+        .routes(routes!(settle::settle_queue))
+        .routes(routes!(settle::settle_subscription))
+        .routes(routes!(settle::extend_queue))
+        .routes(routes!(settle::extend_subscription))
+        .routes(routes!(settle::seek))
+        .routes(routes!(browse::browse_queue))
+        .routes(routes!(browse::browse_topic))
+        .routes(routes!(browse::browse_subscription))
+        .routes(routes!(events::follow_queue))
+        .routes(routes!(events::follow_subscription))
+        .routes(routes!(follow::follow_topic))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::status))
+        .routes(routes!(metrics::metrics))
+}
+
+/// The description as JSON.
+pub fn description() -> String {
+    let (_, description) = described().split_for_parts();
+    description.to_pretty_json().unwrap_or_default()
+}
+
+/// All that can be asked.
+pub(crate) fn router(door: Arc<Door>) -> Router {
+    let (router, description) = described().split_for_parts();
+    let json = Bytes::from(description.to_pretty_json().unwrap_or_default());
+    router
+        .route("/openapi.json", get(move || async move { ([(header::CONTENT_TYPE, media::JSON)], json) }))
+        .route("/", get(|| async { ([(header::CONTENT_TYPE, media::TEXT)], WELCOME) }))
+        .fallback(|| async {
+            Failure::new(Kind::NotFound, "nothing is served at this path; / tells where things are")
+        })
+        .method_not_allowed_fallback(|| async {
+            Failure::new(Kind::MethodNotAllowed, "the header Allow names the methods that apply here")
+        })
+        .with_state(door)
+}
+
+/// JSON with a status.
+fn json(status: StatusCode, value: &impl serde::Serialize) -> Result<axum::response::Response, Failure> {
+    let text = serde_json::to_vec(value).map_err(Failure::internal)?;
+    Ok((status, [(header::CONTENT_TYPE, media::JSON)], text).into_response())
+}
+
+/// JSON with status 200.
+fn ok(value: &impl serde::Serialize) -> Result<axum::response::Response, Failure> {
+    json(StatusCode::OK, value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_description_is_openapi_3_1_and_every_reference_in_it_leads_somewhere() {
+        let text = description();
+        let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert!(json["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")));
+        for (at, _) in text.match_indices("\"#/") {
+            let path = text[at + 2..].split('"').next().expect("a reference");
+            assert!(json.pointer(path).is_some(), "{path}");
+        }
+        for path in
+            ["/v1/queues/{name}/messages", "/v1/subscriptions/{name}/seek", "/v1/transactions", "/metrics"]
+        {
+            assert!(json["paths"].get(path).is_some(), "{path}");
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! How do connections become requests, and how does it all end?
+
+use std::{convert::Infallible, future::Future, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    http::{HeaderMap, HeaderValue, Request, Response, header},
+};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+    time::timeout,
+};
+use tower::Service as _;
+use waystation_base::Clock;
+use waystation_host::Broker;
+use waystation_net::{Drain, Listener, Pace, Stream, Timed};
+
+use crate::{
+    adapter,
+    api::media,
+    auth::{self, Auth, Caller},
+    door::{Counts, Door},
+    failure::{self, Failure, Kind},
+    limits::{HEAD_BYTES_MAX, HEADERS_MAX, Limits},
+};
+
+/// Bytes of a request that are read and thrown away after an early answer, so that the client comes to read the answer.
+const LINGER_BYTES_MAX: usize = 64 << 20;
+/// For how long.
+const LINGER: Duration = Duration::from_secs(2);
+/// How often certificate files are looked at for change.
+const TLS_WATCH: Duration = Duration::from_secs(30);
+
+/// What the door is built from.
+pub struct Options {
+    /// The broker behind it.
+    pub broker: Broker,
+    /// The tokens. Keep a clone to replace them.
+    pub auth: Arc<Auth>,
+    /// Whether callers by loopback need a token like everybody else.
+    pub loopback_needs_token: bool,
+    /// The bounds.
+    pub limits: Limits,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// When it begins, the door stops accepting, finishes what is open and closes.
+    pub drain: Drain,
+}
+
+/// A server that cannot start as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Everybody could do everything.
+    #[error(
+        "{0} can be reached from other machines, and no token is configured: configure tokens, or listen on loopback"
+    )]
+    Open(SocketAddr),
+    /// A listener without an address.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Serves until the drain has begun and every connection has ended, or its time is over.
+pub async fn serve(listeners: Vec<Listener>, options: Options) -> Result<(), Error> {
+    let Options { broker, auth, loopback_needs_token, limits, clock, drain } = options;
+    for listener in &listeners {
+        if !listener.is_loopback() && auth.is_empty() {
+            return Err(Error::Open(listener.address()?));
+        }
+    }
+    let door = Arc::new(Door::new(broker, auth, limits, drain, clock));
+    let router = adapter::router(door.clone());
+    let mut accepting = JoinSet::new();
+    for listener in listeners {
+        let is_open = listener.is_loopback() && !loopback_needs_token;
+        let desk = Desk { door: door.clone(), router: router.clone(), is_open };
+        accepting.spawn(accept(listener, desk));
+    }
+    while let Some(ended) = accepting.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a listener failed");
+        }
+    }
+    Ok(())
+}
+
+/// What a connection needs to be served.
+#[derive(Clone)]
+struct Desk {
+    door: Arc<Door>,
+    router: Router,
+    /// Callers need no token.
+    is_open: bool,
+}
+
+/// Accepts until the drain begins, then sees the connections out.
+async fn accept(listener: Listener, desk: Desk) {
+    let mut connections = JoinSet::new();
+    let drain = desk.door.drain.clone();
+    let mut watch = tokio::time::interval(TLS_WATCH);
+    loop {
+        tokio::select! {
+            biased;
+            () = drain.begun() => break,
+            (stream, peer) = listener.accept() => admit(&listener, &desk, &mut connections, stream, peer),
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            _ = watch.tick() => watch_tls(&listener),
+        }
+    }
+    drop(listener);
+    let time = Duration::from_millis(desk.door.limits.drain_ms);
+    let all_ended = async { while connections.join_next().await.is_some() {} };
+    if timeout(time, all_ended).await.is_err() {
+        tracing::warn!(open = connections.len(), "closing connections that did not end in time");
+        connections.shutdown().await;
+    }
+}
+
+fn watch_tls(listener: &Listener) {
+    match listener.tls().map(waystation_net::Tls::reload_if_changed) {
+        Some(Ok(true)) => tracing::info!("certificate files have changed and are in use"),
+        Some(Err(error)) => {
+            tracing::error!(%error, "changed certificate files cannot be used; the old ones stay in use")
+        }
+        _ => {}
+    }
+}
+
+fn admit(
+    listener: &Listener,
+    desk: &Desk,
+    connections: &mut JoinSet<()>,
+    stream: TcpStream,
+    peer: SocketAddr,
+) {
+    let Some(permit) = desk.door.connections.take() else {
+        Counts::add(&desk.door.counts.turned_away, 1);
+        if listener.tls().is_none() {
+            turn_away(&stream, &desk.door);
+        }
+        return;
+    };
+    Counts::add(&desk.door.counts.connections, 1);
+    let tls = listener.tls().cloned();
+    let desk = desk.clone();
+    connections.spawn(async move {
+        let _permit = permit;
+        let stream = match tls {
+            None => Stream::Plain(stream),
+            Some(tls) => {
+                let limit = Duration::from_millis(desk.door.limits.handshake_ms);
+                match tls.handshake(stream, limit).await {
+                    Ok(stream) => Stream::Tls(Box::new(stream)),
+                    Err(error) => return tracing::debug!(%peer, %error, "no TLS"),
+                }
+            }
+        };
+        connection(desk, stream).await;
+    });
+}
+
+/// Tells a client that there is no room, if it can be told without waiting.
+fn turn_away(stream: &TcpStream, door: &Door) {
+    let detail = format!("{} connections are open", door.connections.max());
+    let answer =
+        bare_answer(&Failure::new(Kind::Overloaded, detail), "503 Service Unavailable", "retry-after: 1\r\n");
+    // What does not fit the socket's buffer now is not waited for.
+    let _ = stream.try_write(answer.as_bytes());
+}
+
+/// An answer outside of a request.
+fn bare_answer(failure: &Failure, status: &str, more: &str) -> String {
+    let body = failure::to_json(&failure.0);
+    let (kind, length) = (media::PROBLEM, body.len());
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n{more}connection: close\r\n\r\n{body}"
+    )
+}
+
+/// Serves one connection to its end.
+async fn connection(desk: Desk, stream: Stream) {
+    let door = desk.door.clone();
+    let timed = Timed::new(stream, door.limits.times());
+    let pace = timed.pace();
+    let service = service_fn({
+        let pace = pace.clone();
+        move |request: Request<Incoming>| -> Pin<Box<dyn Future<Output = _> + Send>> {
+            pace.busy();
+            let (desk, pace) = (desk.clone(), pace.clone());
+            Box::pin(async move { Ok::<_, Infallible>(answer(desk, request, pace).await) })
+        }
+    });
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
+        .pipeline_flush(true)
+        .serve_connection(TokioIo::new(timed), service);
+    let mut is_draining = door.drain.has_begun();
+    let result = loop {
+        tokio::select! {
+            biased;
+            result = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)) => break result,
+            () = door.drain.begun(), if !is_draining => {
+                is_draining = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+        }
+    };
+    let mut stream = connection.into_parts().io.into_inner();
+    match result {
+        Ok(()) => linger(&mut stream).await,
+        // A head that trickled in too slowly; silence between requests ends in silence.
+        Err(_) if pace.is_in_head() => {
+            let detail = format!("the head of the request took longer than {} ms", door.limits.head_ms);
+            let answer = bare_answer(&Failure::new(Kind::Timeout, detail), "408 Request Timeout", "");
+            let _ = stream.write_all(answer.as_bytes()).await;
+            linger(&mut stream).await;
+        }
+        Err(error) => tracing::debug!(%error, "a connection ended"),
+    }
+}
+
+/// Ends a connection so that the client gets to read the answer: a socket closed while bytes come in resets the peer, and
+/// the answer is lost to it.
+async fn linger(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    let drained = async {
+        if stream.shutdown().await.is_err() {
+            return;
+        }
+        let mut scrap = vec![0; 16 << 10];
+        let mut read = 0;
+        while read < LINGER_BYTES_MAX {
+            match stream.read(&mut scrap).await {
+                Ok(0) | Err(_) => return,
+                Ok(count) => read += count,
+            }
+        }
+    };
+    // Past its time the connection is closed, read or not.
+    let _ = timeout(LINGER, drained).await;
+}
+
+/// One request: who calls, may he, what is answered.
+async fn answer(desk: Desk, request: Request<Incoming>, pace: Pace) -> Response<Body> {
+    let Desk { door, mut router, is_open } = desk;
+    let path = request.uri().path().to_owned();
+    let mut request = request.map(Body::new);
+    let response = match identify(&door, is_open, request.headers(), &path).await {
+        Err(failure) => axum::response::IntoResponse::into_response(failure),
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            match router.call(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            }
+        }
+    };
+    let mut response = failure::render(response, &path);
+    let class = usize::from(response.status().as_u16() / 100).clamp(1, 5) - 1;
+    Counts::add(&door.counts.answered[class], 1);
+    if door.drain.has_begun() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response.map(|body| Body::new(Paced { body, pace }))
+}
+
+/// Whether a path may be asked by anybody: what an orchestrator of containers asks.
+fn is_public(path: &str) -> bool {
+    matches!(path, "/livez" | "/readyz")
+}
+
+async fn identify(door: &Door, is_open: bool, headers: &HeaderMap, path: &str) -> Result<Caller, Failure> {
+    if let Some(caller) = door.auth.caller(headers).await? {
+        return Ok(caller);
+    }
+    if is_open {
+        auth::check_origin(headers)?;
+        return Ok(Caller::Local);
+    }
+    if is_public(path) {
+        return Ok(Caller::Local);
+    }
+    Err(Failure::new(Kind::Unauthenticated, "send 'Authorization: Bearer' with a token"))
+}
+
+/// A body that tells when it is over: from then on the connection is idle.
+struct Paced {
+    body: Body,
+    pace: Pace,
+}
+
+impl Drop for Paced {
+    fn drop(&mut self) {
+        self.pace.idle();
+    }
+}
+
+impl http_body::Body for Paced {
+    type Data = bytes::Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
