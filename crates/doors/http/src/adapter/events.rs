@@ -147,7 +147,7 @@ async fn run(
     door: &Door,
     mut consumer: Consumer,
     source: &Source,
-    #[param(inline)] ack: Ack,
+    ack: Ack,
     feed: &Feed,
 ) -> Result<(), Failure> {
     let mut beats = heartbeat();
