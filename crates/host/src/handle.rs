@@ -1,8 +1,9 @@
 //! How a door talks to the broker: a cheap handle whose calls answer when what they did is durable.
 
 use std::{
+    future::poll_fn,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -21,14 +22,23 @@ use waystation_broker::{
     view::{QueueInfo, SubscriptionInfo, TopicInfo},
 };
 
-/// Deliveries that may wait between the driver and one consumer's task; a pull or prefetch window is smaller.
-const EVENTS_MAX: usize = 64;
+use crate::mailbox::{Attention, Inbox, Outbox, mailbox};
 
 /// The broker, for doors. Clones are cheap and talk to the same shard.
 #[derive(Clone, Debug)]
 pub struct Broker {
-    pub(crate) requests: mpsc::Sender<Request>,
-    pub(crate) ids: Arc<AtomicU64>,
+    requests: mpsc::Sender<Request>,
+    shared: Arc<Shared>,
+}
+
+/// What all handles and the driver share.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    ids: AtomicU64,
+    /// Consumers that call for the driver.
+    pub(crate) attention: Arc<Attention>,
+    /// Why writing ended, if so.
+    pub(crate) failure: OnceLock<String>,
 }
 
 /// A message in a consumer's hands.
@@ -64,8 +74,8 @@ pub enum Event {
 pub struct Consumer {
     /// Its id.
     pub id: ConsumerId,
-    pub(crate) events: mpsc::Receiver<Event>,
-    pub(crate) requests: mpsc::Sender<Request>,
+    events: Inbox,
+    broker: Broker,
 }
 
 /// How to look at messages without consuming them.
@@ -115,6 +125,18 @@ pub struct Overview {
     pub cache_bytes: u64,
     /// Commit groups synced so far.
     pub groups: u64,
+    /// Bytes of them.
+    pub group_bytes: u64,
+    /// Attached consumers and waiting pulls.
+    pub consumers: u64,
+    /// Messages given to consumers so far.
+    pub delivered: u64,
+    /// Reads of messages that were not in memory so far.
+    pub disk_reads: u64,
+    /// Snapshots written so far.
+    pub snapshots: u64,
+    /// Jobs that settled or compacted messages so far.
+    pub settle_jobs: u64,
     /// Bytes of file system still free.
     pub disk_free_bytes: u64,
     /// Queues, topics and subscriptions.
@@ -126,7 +148,7 @@ pub(crate) enum Request {
     /// A command whose reply goes back when durable.
     Command(Command, oneshot::Sender<Result<Reply, Refusal>>),
     /// A new consumer and where its events go.
-    Attach(Attach, mpsc::Sender<Event>, oneshot::Sender<Result<Reply, Refusal>>),
+    Attach(Attach, Outbox, oneshot::Sender<Result<Reply, Refusal>>),
     /// Messages to look at.
     Browse(Target, Browse, oneshot::Sender<Result<Page, Refusal>>),
     /// Something to read off the shard's state.
@@ -145,14 +167,31 @@ pub enum Target {
 }
 
 impl Broker {
+    /// A handle, what its driver shares with it, and where its requests arrive; `requests_max` of them may wait.
+    pub(crate) fn new(requests_max: usize) -> (Broker, Arc<Shared>, mpsc::Receiver<Request>) {
+        let (requests, inbox) = mpsc::channel(requests_max);
+        let shared = Arc::new(Shared::default());
+        (Broker { requests, shared: shared.clone() }, shared, inbox)
+    }
+
+    async fn send(&self, request: Request) -> Result<(), Refusal> {
+        self.requests.send(request).await.map_err(|_| self.gone())
+    }
+
+    /// Why the driver does not answer.
+    fn gone(&self) -> Refusal {
+        self.shared.failure.get().map_or(Refusal::Draining, |why| Refusal::Stopped(why.clone()))
+    }
+
     async fn command(&self, command: Command) -> Result<Reply, Refusal> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request::Command(command, reply)).await.map_err(|_| Refusal::Draining)?;
-        answer.await.map_err(|_| Refusal::Draining)?
+        self.send(Request::Command(command, reply)).await?;
+        answer.await.map_err(|_| self.gone())?
     }
 
     fn next_id(&self) -> u64 {
-        self.ids.fetch_add(1, Ordering::Relaxed)
+        // 0 is nobody's.
+        self.shared.ids.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// A new session, to own consumers and exclusive queues. Close it with [`Broker::close_session`].
@@ -284,20 +323,20 @@ impl Broker {
     pub async fn attach(&self, mut attach: Attach) -> Result<Consumer, Refusal> {
         let id = ConsumerId(self.next_id());
         attach.consumer = id;
-        let (sender, events) = mpsc::channel(EVENTS_MAX);
+        let (outbox, events) = mailbox(id, self.shared.attention.clone());
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request::Attach(attach, sender, reply)).await.map_err(|_| Refusal::Draining)?;
-        // Made before the answer is awaited, so that a caller who gives up detaches it.
-        let consumer = Consumer { id, events, requests: self.requests.clone() };
-        answer.await.map_err(|_| Refusal::Draining)??;
+        // Made before anything is awaited, so that a caller who gives up detaches it.
+        let consumer = Consumer { id, events, broker: self.clone() };
+        self.send(Request::Attach(attach, outbox, reply)).await?;
+        answer.await.map_err(|_| self.gone())??;
         Ok(consumer)
     }
 
     /// Looks at messages without consuming them.
     pub async fn browse(&self, target: Target, browse: Browse) -> Result<Page, Refusal> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request::Browse(target, browse, reply)).await.map_err(|_| Refusal::Draining)?;
-        answer.await.map_err(|_| Refusal::Draining)?
+        self.send(Request::Browse(target, browse, reply)).await?;
+        answer.await.map_err(|_| self.gone())?
     }
 
     /// Reads something off the state, between two commands.
@@ -310,8 +349,8 @@ impl Broker {
             // A caller that gave up needs no answer.
             let _ = reply.send(read(view));
         });
-        self.requests.send(Request::Query(query)).await.map_err(|_| Refusal::Draining)?;
-        answer.await.map_err(|_| Refusal::Draining)
+        self.send(Request::Query(query)).await?;
+        answer.await.map_err(|_| self.gone())
     }
 
     /// A queue as it is now.
@@ -348,13 +387,12 @@ fn not_found(kind: Kind, name: &Name) -> Refusal {
 impl Consumer {
     /// The next event; `None` when the consumer has ended and all was said.
     pub async fn next(&mut self) -> Option<Event> {
-        self.events.recv().await
+        poll_fn(|context| self.events.poll_next(context)).await
     }
 
     /// Sets how many messages it may hold at a time. Takes effect soon.
     pub async fn set_credit(&self, credit: u32) -> Result<(), Refusal> {
         let (reply, _) = oneshot::channel();
-        let request = Request::Command(Command::Credit(self.id, credit), reply);
-        self.requests.send(request).await.map_err(|_| Refusal::Draining)
+        self.broker.send(Request::Command(Command::Credit(self.id, credit), reply)).await
     }
 }

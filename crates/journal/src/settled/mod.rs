@@ -179,6 +179,13 @@ impl Store {
         Ok(info)
     }
 
+    /// The length of a file in bytes.
+    pub fn length(&self, id: u32) -> Result<u64, Error> {
+        let path = self.path_of(id);
+        let file = self.disk.open(&path, false).map_err(io_error("opening", &path))?;
+        file.len().map_err(io_error("measuring", &path))
+    }
+
     /// Removes a file. Who still reads it may finish.
     pub fn remove(&self, id: u32) -> Result<(), Error> {
         self.forget(id);

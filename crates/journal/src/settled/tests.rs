@@ -33,6 +33,7 @@ fn batches_are_read_from_any_offset_to_the_end() {
     for (id, bytes) in [(1, 100), (2, 5000), (3, 200_000)] {
         let info = write(&store, id, 3, 50, bytes);
         assert_eq!(store.info(id).expect("read"), info);
+        assert_eq!(store.length(id).expect("there"), info.bytes);
         assert_eq!(store.verify(id).expect("whole"), 150);
         for run in &info.runs {
             for from in [0, 100, 104, 105, 109, 110, 355, 594] {

@@ -1,0 +1,370 @@
+//! How cold messages are read: a thread that reads journal and settled files for the driver, in the order of its requests.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread::JoinHandle,
+};
+
+use bytes::Bytes;
+use tokio::sync::mpsc as tokio_mpsc;
+use waystation_base::{ConsumerId, Message, Offset, Position, batch};
+use waystation_broker::{
+    effect::Handed,
+    place::{Loaded, LogId, Place, Span},
+};
+use waystation_journal::{
+    ReadError, Reader,
+    settled::{self, Run, Store, StoredBatch},
+};
+
+use crate::{
+    browse::Browsing,
+    cache::{Block, BlockCache},
+    options::READS_MAX,
+    scan::{self, Flow, LoadScan},
+};
+
+/// Bytes that are read of the journal at once.
+const READ_BYTES: usize = 256 << 10;
+/// Settled runs whose places are kept in memory.
+const RUNS_MAX: usize = 100_000;
+
+/// Why stored bytes could not be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unread {
+    /// They have moved: ask again where they are.
+    Moved,
+    /// They cannot be read; the text says where and why.
+    Damaged(String),
+}
+
+impl From<ReadError> for Unread {
+    fn from(error: ReadError) -> Unread {
+        match error {
+            ReadError::Trimmed { .. } => Unread::Moved,
+            other => Unread::Damaged(other.to_string()),
+        }
+    }
+}
+
+impl From<settled::Error> for Unread {
+    fn from(error: settled::Error) -> Unread {
+        match error {
+            settled::Error::Io { error, .. } if error.kind() == std::io::ErrorKind::NotFound => Unread::Moved,
+            other => Unread::Damaged(other.to_string()),
+        }
+    }
+}
+
+/// Reads stored batches, through a cache of what was read last.
+pub(crate) struct Files {
+    journal: Reader,
+    store: Arc<Store>,
+    blocks: Arc<Mutex<BlockCache>>,
+    /// The runs of settled files, sorted by log and offset.
+    runs: HashMap<u32, Vec<Run>>,
+    runs_count: usize,
+}
+
+impl Files {
+    pub(crate) fn new(journal: Reader, store: Arc<Store>, blocks: Arc<Mutex<BlockCache>>) -> Files {
+        Files { journal, store, blocks, runs: HashMap::new(), runs_count: 0 }
+    }
+
+    fn blocks<R>(&self, use_them: impl FnOnce(&mut BlockCache) -> R) -> R {
+        use_them(&mut self.blocks.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The batch that begins at a journal position, checked.
+    pub(crate) fn journal_batch(&self, position: Position, log: LogId) -> Result<Bytes, Unread> {
+        let place = Place::Journal(position);
+        let found = self.blocks(|blocks| blocks.find(place, log, Offset(0)));
+        let bytes = match found {
+            Some((bytes, _)) => bytes,
+            None => self.read_journal(position)?,
+        };
+        scan::checked_batch(&bytes).map_err(|error| self.damaged(position, log, &error))
+    }
+
+    fn damaged(&self, position: Position, log: LogId, error: &batch::Error) -> Unread {
+        let log = scan::log_name(log);
+        Unread::Damaged(format!("the batch of {log} at journal position {position}: {error}"))
+    }
+
+    /// Bytes from `position` on that hold at least the batch there; what follows is read along.
+    fn read_journal(&self, position: Position) -> Result<Bytes, Unread> {
+        if let Ok(bytes) = self.journal.read_at(position, READ_BYTES)
+            && batch::Header::read(&bytes).is_ok()
+        {
+            self.blocks(|blocks| blocks.add(Block::Journal(position, bytes.clone())));
+            return Ok(bytes);
+        }
+        // Near the end of a file, or longer than that.
+        let header = self.journal.read_at(position, batch::HEADER_BYTES)?;
+        let length = match batch::Header::read(&header) {
+            Ok(header) => header.bytes,
+            Err(batch::Error::Truncated { need, .. }) => need,
+            Err(error) => return Err(Unread::Damaged(format!("journal position {position}: {error}"))),
+        };
+        let bytes = self.journal.read_at(position, length)?;
+        self.blocks(|blocks| blocks.add(Block::Journal(position, bytes.clone())));
+        Ok(bytes)
+    }
+
+    /// Batches of a log in a settled file from `from` on; none if there are none.
+    pub(crate) fn settled_batches(
+        &mut self,
+        file: u32,
+        log: LogId,
+        from: Offset,
+        bytes_max: usize,
+    ) -> Result<Vec<StoredBatch>, Unread> {
+        let Some(run) = self.run(file, log, from)? else { return Ok(Vec::new()) };
+        let batches = self.store.read(file, &run, from, bytes_max)?;
+        self.blocks(|blocks| {
+            for StoredBatch { first, last, bytes, .. } in batches.iter().rev() {
+                blocks.add(Block::Settled(file, log, *first, *last, bytes.clone()));
+            }
+        });
+        Ok(batches)
+    }
+
+    /// The first offset of a log in a settled file, from `from` on, whose batch reaches `time`.
+    pub(crate) fn settled_time(
+        &mut self,
+        file: u32,
+        log: LogId,
+        from: Offset,
+        time: waystation_base::Millis,
+    ) -> Result<Option<Offset>, Unread> {
+        let Some(run) = self.run(file, log, from)? else { return Ok(None) };
+        Ok(self.store.find_time(file, &run, time)?.map(|found| found.max(from)))
+    }
+
+    /// The run of a log in a file that holds `from`, or the next one.
+    fn run(&mut self, file: u32, log: LogId, from: Offset) -> Result<Option<Run>, Unread> {
+        if !self.runs.contains_key(&file) {
+            let mut runs = self.store.info(file)?.runs;
+            runs.sort_by_key(|run| (run.entity, run.log, run.first));
+            if self.runs_count + runs.len() > RUNS_MAX {
+                self.runs.clear();
+                self.runs_count = 0;
+            }
+            self.runs_count += runs.len();
+            self.runs.insert(file, runs);
+        }
+        let runs = &self.runs[&file];
+        let at = runs.partition_point(|run| (run.entity, run.log, run.last) < (log.entity, log.log, from));
+        Ok(runs.get(at).filter(|run| (run.entity, run.log) == (log.entity, log.log)).cloned())
+    }
+
+    /// Forgets a file and removes it.
+    fn remove(&mut self, file: u32) {
+        if let Some(runs) = self.runs.remove(&file) {
+            self.runs_count -= runs.len();
+        }
+        if let Err(error) = self.store.remove(file) {
+            tracing::warn!(%error, "a settled file that is not needed any more stays");
+        }
+    }
+
+    /// Gives `visit` the batches of a span from `from` on until it has enough.
+    pub(crate) fn visit(
+        &mut self,
+        log: LogId,
+        span: &Span,
+        from: Offset,
+        mut visit: impl FnMut(Place, &Bytes) -> Result<Flow, batch::Error>,
+    ) -> Result<Flow, Unread> {
+        let damaged = |error| Unread::Damaged(format!("{}, {:?}: {error}", scan::log_name(log), span.place));
+        let file = match span.place {
+            Place::Journal(position) => {
+                let batch = self.journal_batch(position, log)?;
+                return visit(span.place, &batch).map_err(damaged);
+            }
+            Place::Settled(file) => file,
+        };
+        let mut from = from.max(span.first);
+        while from <= span.last {
+            let batches = self.settled_batches(file, log, from, scan::LOAD_BYTES_MAX)?;
+            let Some(last) = batches.last() else { break };
+            from = last.last.next();
+            for batch in batches.iter().filter(|batch| batch.first <= span.last) {
+                if visit(span.place, &batch.bytes).map_err(damaged)? == Flow::Enough {
+                    return Ok(Flow::Enough);
+                }
+            }
+        }
+        Ok(Flow::More)
+    }
+
+    fn load(&mut self, mut scan: LoadScan) -> Loaded {
+        let spans = std::mem::take(&mut scan.load.spans);
+        let mut outcome = Ok(Flow::More);
+        for span in &spans {
+            if scan.wants(span.first, span.last) {
+                let (log, next) = (scan.load.log, scan.next());
+                outcome = self.visit(log, span, next, |place, batch| scan.batch(place, batch));
+            }
+            match outcome {
+                Ok(Flow::More) => scan.passed(span.last),
+                Ok(Flow::Enough) | Err(_) => break,
+            }
+        }
+        scan.load.spans = spans;
+        match outcome {
+            Ok(Flow::More) => scan.finish(),
+            Ok(Flow::Enough) => scan.stop(None),
+            Err(Unread::Moved) if scan.may_stop_early() => scan.stop(None),
+            Err(Unread::Moved) => scan.stop(Some("messages moved while they were looked for".to_owned())),
+            // What was found before the damage goes first; the damage is met again.
+            Err(Unread::Damaged(_)) if scan.has_part() => scan.stop(None),
+            Err(Unread::Damaged(why)) => scan.stop(Some(why)),
+        }
+    }
+
+    fn body(&mut self, handed: &Handed) -> Result<Message, Unread> {
+        let meta = &handed.meta;
+        let damaged = |error| {
+            let log = scan::log_name(meta.log);
+            Unread::Damaged(format!("offset {} of {log}, {:?}: {error}", meta.offset, meta.place))
+        };
+        match meta.place {
+            Place::Journal(position) => {
+                let batch = self.journal_batch(position, meta.log)?;
+                scan::message_of(&batch, meta.at, READ_BYTES).map_err(damaged)
+            }
+            Place::Settled(file) => {
+                let found = self.blocks(|blocks| blocks.find(meta.place, meta.log, meta.offset));
+                let batch = match found {
+                    Some((batch, _)) => batch,
+                    None => match self.settled_batches(file, meta.log, meta.offset, READ_BYTES)?.first() {
+                        Some(batch) => batch.bytes.clone(),
+                        None => return Err(Unread::Moved),
+                    },
+                };
+                match scan::record_with(&batch, meta.offset).map_err(damaged)? {
+                    Some(record) => scan::message_of(&batch, record.at, READ_BYTES).map_err(damaged),
+                    None => Err(Unread::Damaged(format!(
+                        "offset {} of {} is not in settled file {file}",
+                        meta.offset,
+                        scan::log_name(meta.log)
+                    ))),
+                }
+            }
+        }
+    }
+}
+
+/// What the driver asks of the reading thread.
+pub(crate) enum Read {
+    /// Messages for the shard.
+    Load(LoadScan),
+    /// Bodies of messages that are handed to a consumer.
+    Bodies(ConsumerId, Vec<Handed>),
+    /// A page of a log.
+    Browse(Box<Browsing>),
+    /// Removes settled files, once everything that was asked before has been read.
+    Remove(Vec<u32>),
+}
+
+/// What the reading thread says.
+pub(crate) enum Answer {
+    /// To [`Read::Load`].
+    Loaded(Loaded),
+    /// To [`Read::Bodies`], for each message that was asked for up to the first that could not be read.
+    Bodies(ConsumerId, Vec<Handed>, Vec<Message>, Option<Unread>),
+    /// To [`Read::Browse`].
+    Browsed(Box<Browsing>, Result<(), Unread>),
+    /// To [`Read::Remove`].
+    Removed,
+}
+
+/// The way to the reading thread, which ends when this is dropped.
+pub(crate) struct Loader {
+    queue: Option<mpsc::SyncSender<Read>>,
+    /// What did not fit into the queue: one for each window and consumer at most.
+    waiting: VecDeque<Read>,
+    under_way: usize,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Loader {
+    /// Starts the thread; its answers arrive at the returned receiver.
+    pub(crate) fn start(mut files: Files) -> std::io::Result<(Loader, tokio_mpsc::Receiver<Answer>)> {
+        let (queue, reads) = mpsc::sync_channel(READS_MAX);
+        let (sender, answers) = tokio_mpsc::channel(2 * READS_MAX);
+        let work = move || {
+            while let Ok(read) = reads.recv() {
+                if sender.blocking_send(answer(&mut files, read)).is_err() {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("reader".to_owned()).spawn(work)?;
+        let loader =
+            Loader { queue: Some(queue), waiting: VecDeque::new(), under_way: 0, thread: Some(thread) };
+        Ok((loader, answers))
+    }
+
+    /// Asks for something.
+    pub(crate) fn ask(&mut self, read: Read) {
+        self.under_way += 1;
+        self.waiting.push_back(read);
+        self.feed();
+    }
+
+    /// Notes that an answer has come.
+    pub(crate) fn answered(&mut self) {
+        self.under_way -= 1;
+        self.feed();
+    }
+
+    fn feed(&mut self) {
+        let Some(queue) = &self.queue else { return };
+        while let Some(read) = self.waiting.pop_front() {
+            match queue.try_send(read) {
+                Ok(()) => {}
+                // The thread ends only with the process that it belongs to.
+                Err(mpsc::TrySendError::Full(read) | mpsc::TrySendError::Disconnected(read)) => {
+                    self.waiting.push_front(read);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Ends the thread after what it is at. Its answers must not be waited for any more.
+    pub(crate) fn stop(&mut self) {
+        self.queue = None;
+        self.waiting.clear();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn answer(files: &mut Files, read: Read) -> Answer {
+    match read {
+        Read::Load(scan) => Answer::Loaded(files.load(scan)),
+        Read::Bodies(consumer, handed) => {
+            let mut messages = Vec::with_capacity(handed.len());
+            for one in &handed {
+                match files.body(one) {
+                    Ok(message) => messages.push(message),
+                    Err(why) => return Answer::Bodies(consumer, handed, messages, Some(why)),
+                }
+            }
+            Answer::Bodies(consumer, handed, messages, None)
+        }
+        Read::Browse(mut browsing) => {
+            let result = browsing.read(files);
+            Answer::Browsed(browsing, result)
+        }
+        Read::Remove(ids) => {
+            ids.into_iter().for_each(|id| files.remove(id));
+            Answer::Removed
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! How a broker comes to life: lock, snapshot, journal, settled files, threads.
+
+use std::{
+    collections::BTreeMap,
+    ops::ControlFlow,
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+use tokio::sync::mpsc;
+use waystation_base::{Clock, Position, disk::Disk};
+use waystation_broker::{Append, ReplayError, Shard};
+use waystation_journal::{
+    Committer, DataDir, Entry, Epoch, FileJournal, Group, Journal, ReadError, Reader, RecoveryReport, Verify,
+    settled::Store, snapshot,
+};
+
+use crate::{
+    Broker, Driver, OpenError, Options,
+    cache::{BlockCache, Memory, TailCache},
+    driver::Parts,
+    keeper::{Keeper, Tools},
+    loader::{Files, Loader},
+    options::JOURNAL_EVENTS_MAX,
+    snapshots::Housekeeping,
+};
+
+/// What was found at a start.
+#[derive(Clone, Debug, Default)]
+pub struct Recovery {
+    /// The journal.
+    pub journal: RecoveryReport,
+    /// The position of the snapshot that was used.
+    pub snapshot: Option<Position>,
+    /// Snapshots that could not be used, each with the reason.
+    pub damaged_snapshots: Vec<String>,
+    /// Entries that were replayed after the snapshot.
+    pub replayed: u64,
+    /// Settled files that nothing refers to, removed.
+    pub orphans: usize,
+}
+
+/// Writes a shard's entries to the open commit group.
+pub(crate) struct Log<'a>(pub(crate) &'a mut Group);
+
+impl Append for Log<'_> {
+    fn append(&mut self, kind: u8, write: &mut dyn FnMut(&mut Vec<u8>)) -> Position {
+        self.0.push(kind, |bytes| write(bytes))
+    }
+}
+
+/// Opens the data directory and brings its state back. Nothing moves until the driver runs.
+pub fn open(
+    options: Options,
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+) -> Result<(Broker, Driver, Recovery), OpenError> {
+    let now = clock.now();
+    let owner = format!("process {}, since {now} after 1970", std::process::id());
+    let dir = DataDir::open(disk.clone(), &options.dir, &owner)?;
+    let mut recovery = Recovery::default();
+    let (mut shard, from) = restore(disk.as_ref(), &dir.snapshots(), &mut recovery)?;
+    let journal_options = waystation_journal::Options {
+        file_bytes: options.journal_file_bytes,
+        first_file_bytes: options.journal_file_bytes.min(4 << 20),
+        ..waystation_journal::Options::default()
+    };
+    let (journal, report) =
+        FileJournal::open(disk.clone(), &dir.journal(), journal_options, Verify::From(from))?;
+    recovery.journal = report;
+    let reader = journal.reader();
+    scan(&reader, reader.start(), from, &mut |entry| {
+        shard.reindex(entry.position, entry.kind, entry.payload)
+    })?;
+    let mut replayed = 0;
+    scan(&reader, from, reader.end(), &mut |entry| {
+        replayed += 1;
+        shard.replay(entry.position, entry.kind, entry.payload)
+    })?;
+    recovery.replayed = replayed;
+    let store = Store::open(disk.clone(), &dir.settled())?;
+    let files = settle_accounts(&shard, &store, &dir, &mut recovery)?;
+
+    let (events, journal_events) = mpsc::channel(JOURNAL_EVENTS_MAX);
+    let durable = journal.end();
+    let epoch = Epoch(journal.epoch().0 + 1);
+    let committer = Committer::spawn(journal, options.mode, epoch, move |event| {
+        // A driver that has ended wants to hear nothing.
+        let _ = events.blocking_send(event);
+    });
+    let committer = Arc::new(committer.map_err(io("starting the journal's thread"))?);
+    let mut effects = Vec::new();
+    let end = committer.with_group(|group| {
+        shard.recovered(now, &mut Log(group), &mut effects);
+        if group.is_empty() { group.start() } else { group.end() }
+    })?;
+
+    let blocks: Arc<Mutex<BlockCache>> = Arc::default();
+    let files_of =
+        |blocks: &Arc<Mutex<BlockCache>>| Files::new(reader.clone(), store.clone(), blocks.clone());
+    let (loader, answers) = Loader::start(files_of(&blocks)).map_err(io("starting the reading thread"))?;
+    let tools = Tools {
+        disk: disk.clone(),
+        snapshots: dir.snapshots(),
+        committer: committer.clone(),
+        store: store.clone(),
+        // What is copied is not wanted again soon: it has a cache of its own.
+        files: files_of(&Arc::default()),
+    };
+    let (keeper, done) = Keeper::start(tools).map_err(io("starting the keeping thread"))?;
+    let snapshots = snapshot::positions(disk.as_ref(), &dir.snapshots())?;
+    let house = Housekeeping::new(keeper, &options, snapshots, files);
+    let (broker, shared, requests) = Broker::new(options.requests_max);
+    let memory = Memory { tail: TailCache::new(options.cache_bytes), blocks, durable };
+    let parts = Parts {
+        dir,
+        options,
+        disk,
+        clock,
+        shard,
+        shared,
+        requests,
+        journal_events,
+        answers,
+        done,
+        committer,
+        reader,
+        memory,
+        loader,
+        house,
+    };
+    Ok((broker, Driver::begin(parts, effects, end), recovery))
+}
+
+fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> OpenError {
+    move |error| OpenError::Io { what, error }
+}
+
+/// The state of the newest snapshot, and from where on the journal is to be replayed.
+fn restore(disk: &dyn Disk, dir: &Path, recovery: &mut Recovery) -> Result<(Shard, Position), OpenError> {
+    let latest = snapshot::latest(disk, dir)?;
+    for (path, why) in &latest.damaged {
+        tracing::error!(path = %path.display(), %why, "a snapshot is damaged; an older one takes its place");
+        recovery.damaged_snapshots.push(format!("{}: {why}", path.display()));
+    }
+    let Some(found) = latest.snapshot else { return Ok((Shard::new(), Position(0))) };
+    let state = found.load().map_err(io("reading the snapshot"))?;
+    let shard =
+        Shard::restore(&state).map_err(|error| OpenError::State { path: found.path.clone(), error })?;
+    recovery.snapshot = Some(found.position);
+    Ok((shard, found.position))
+}
+
+fn scan(
+    reader: &Reader,
+    from: Position,
+    to: Position,
+    visit: &mut dyn FnMut(&Entry<'_>) -> Result<(), ReplayError>,
+) -> Result<(), OpenError> {
+    let mut failed = None;
+    if from >= to {
+        return Ok(());
+    }
+    let scanned: Result<Position, ReadError> = reader.scan(from, to, &mut |entry| match visit(&entry) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => {
+            failed = Some(OpenError::Replay { position: entry.position, error });
+            ControlFlow::Break(())
+        }
+    });
+    scanned?;
+    failed.map_or(Ok(()), Err)
+}
+
+/// Compares the settled files that are there with those that hold messages; returns what stays.
+fn settle_accounts(
+    shard: &Shard,
+    store: &Store,
+    dir: &DataDir,
+    recovery: &mut Recovery,
+) -> Result<BTreeMap<u32, u64>, OpenError> {
+    let there = store.files()?;
+    let used = shard.files();
+    if let Some(missing) = used.iter().find(|file| !there.contains(&file.file)) {
+        let (file, bytes) = (missing.file, missing.live_bytes);
+        return Err(OpenError::Missing { file, bytes, dir: dir.settled() });
+    }
+    let (kept, orphans): (Vec<u32>, Vec<u32>) =
+        there.into_iter().partition(|file| used.iter().any(|used| used.file == *file));
+    for file in &orphans {
+        store.remove(*file)?;
+    }
+    recovery.orphans = orphans.len();
+    kept.into_iter().map(|file| Ok((file, store.length(file)?))).collect()
+}

@@ -1,0 +1,268 @@
+//! What of a stored batch an asker wants: the one place where records are matched against a load, a page or a plan.
+
+use bytes::Bytes;
+use waystation_base::{
+    Message, Offset,
+    batch::{self, Record},
+};
+use waystation_broker::place::{Load, Loaded, LogId, Meta, Place, Purpose};
+
+/// Bytes of messages after which a load stops.
+pub(crate) const LOAD_BYTES_MAX: usize = 256 << 10;
+
+/// A load under way.
+pub(crate) struct LoadScan {
+    pub(crate) load: Load,
+    /// The queue or topic of the log, for the filter.
+    address: String,
+    messages: Vec<(Meta, Option<Message>)>,
+    next: Offset,
+    bytes: usize,
+}
+
+/// Whether a scan wants more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// It does.
+    More,
+    /// It has enough.
+    Enough,
+}
+
+impl LoadScan {
+    pub(crate) fn new(load: Load, address: String) -> LoadScan {
+        let next = load.from;
+        LoadScan { load, address, messages: Vec::new(), next, bytes: 0 }
+    }
+
+    /// Everything below this offset has been looked at.
+    pub(crate) fn next(&self) -> Offset {
+        self.next
+    }
+
+    /// Whether any offset from `first` to `last` is wanted.
+    pub(crate) fn wants(&self, first: Offset, last: Offset) -> bool {
+        let overlaps = last >= self.next && first < self.load.to;
+        overlaps
+            && self.load.only.as_ref().is_none_or(|only| {
+                only.get(only.partition_point(|offset| *offset < first)).is_some_and(|offset| *offset <= last)
+            })
+    }
+
+    /// Looks at a batch.
+    pub(crate) fn batch(&mut self, place: Place, batch: &Bytes) -> Result<Flow, batch::Error> {
+        for record in batch::records(batch)? {
+            let record = record?;
+            if record.offset < self.next {
+                continue;
+            }
+            if record.offset >= self.load.to {
+                self.next = self.load.to;
+                return Ok(Flow::Enough);
+            }
+            if self.is_listed(record.offset) {
+                self.record(place, batch, &record)?;
+            }
+            self.next = record.offset.next();
+            if self.is_full() {
+                return Ok(Flow::Enough);
+            }
+        }
+        Ok(Flow::More)
+    }
+
+    fn is_full(&self) -> bool {
+        let bytes_full = self.may_stop_early() && self.bytes >= LOAD_BYTES_MAX;
+        bytes_full || self.messages.len() >= self.load.messages_max
+    }
+
+    /// Whether the asker goes on by itself where the answer ends. One that lists messages takes the answer as whole.
+    pub(crate) fn may_stop_early(&self) -> bool {
+        self.load.only.is_none()
+    }
+
+    fn is_listed(&self, offset: Offset) -> bool {
+        self.load.only.as_ref().is_none_or(|only| only.binary_search(&offset).is_ok())
+    }
+
+    fn record(&mut self, place: Place, batch: &Bytes, record: &Record<'_>) -> Result<(), batch::Error> {
+        let needs_body = matches!(self.load.purpose, Purpose::DeadLetter { .. });
+        // A filter may reject many: what was read counts, so that one load stays short.
+        self.bytes += record.bytes;
+        let message = match &self.load.filter {
+            None if !needs_body => None,
+            None => Some(record.message(batch)?),
+            Some(filter) => {
+                let message = record.message(batch)?;
+                if !filter.matches(&self.address, &message) {
+                    return Ok(());
+                }
+                needs_body.then_some(message)
+            }
+        };
+        self.messages.push((Meta::of(self.load.log, place, record)?, message));
+        Ok(())
+    }
+
+    /// Notes that there is nothing more up to `last`.
+    pub(crate) fn passed(&mut self, last: Offset) {
+        self.next = self.next.max(last.next().min(self.load.to));
+    }
+
+    /// The answer, when every span has been looked at.
+    pub(crate) fn finish(mut self) -> Loaded {
+        // What lies behind the last span was not looked at, unless nothing is anywhere.
+        let end = self.load.spans.last().map_or(self.load.to, |span| span.last.next().min(self.load.to));
+        self.next = self.next.max(end);
+        self.stop(None)
+    }
+
+    /// Whether there is a part of the answer that may go alone.
+    pub(crate) fn has_part(&self) -> bool {
+        self.may_stop_early() && (!self.messages.is_empty() || self.next > self.load.from)
+    }
+
+    /// The answer so far.
+    pub(crate) fn stop(self, damaged: Option<String>) -> Loaded {
+        Loaded { purpose: self.load.purpose, messages: self.messages, next: self.next, damaged }
+    }
+}
+
+/// Reads one message out of its batch.
+///
+/// A message keeps the memory that it was read from; one that is small beside that memory is copied.
+pub(crate) fn message_of(batch: &Bytes, at: u32, kept_bytes: usize) -> Result<Message, batch::Error> {
+    let record = Record::read(batch, at)?;
+    let message = record.message(batch)?;
+    Ok(if record.bytes * KEPT_SHARE_MAX < kept_bytes { detached(message) } else { message })
+}
+
+/// A message may keep this many times its own bytes in memory.
+const KEPT_SHARE_MAX: usize = 8;
+
+/// The message with memory of its own.
+pub(crate) fn detached(mut message: Message) -> Message {
+    message.body = Bytes::copy_from_slice(&message.body);
+    message.key = message.key.map(|key| Bytes::copy_from_slice(&key));
+    for (_, value) in &mut message.headers.0 {
+        if let waystation_base::Value::Bytes(bytes) = value {
+            *bytes = Bytes::copy_from_slice(bytes);
+        }
+    }
+    message
+}
+
+/// The bytes of the whole batch at the front of `bytes`.
+pub(crate) fn batch_at_front(bytes: &Bytes) -> Result<Bytes, batch::Error> {
+    let header = batch::Header::read(bytes)?;
+    Ok(bytes.slice(..header.bytes))
+}
+
+/// The bytes of the whole batch at the front of `bytes` if its checksum fits.
+pub(crate) fn checked_batch(bytes: &Bytes) -> Result<Bytes, batch::Error> {
+    let batch = batch_at_front(bytes)?;
+    batch::check_crc(&batch)?;
+    Ok(batch)
+}
+
+/// Finds an offset's record.
+pub(crate) fn record_with(batch: &[u8], offset: Offset) -> Result<Option<Record<'_>>, batch::Error> {
+    for record in batch::records(batch)? {
+        let record = record?;
+        if record.offset == offset {
+            return Ok(Some(record));
+        }
+    }
+    Ok(None)
+}
+
+/// A log by which a text names it.
+pub(crate) fn log_name(log: LogId) -> String {
+    format!("log {}/{}", log.entity, log.log)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use waystation_base::{EntityId, Millis, Position, batch::Encoder, filter::Filter};
+
+    use super::*;
+
+    const LOG: LogId = LogId { entity: EntityId(1), log: 0 };
+    const PLACE: Place = Place::Journal(Position(64));
+
+    fn batch(first: u64, bodies: &[&str]) -> Bytes {
+        let (mut out, mut scratch) = (Vec::new(), batch::Scratch::default());
+        let mut encoder = Encoder::new(&mut out, &mut scratch, Offset(first), Millis(1));
+        for (body, offset) in bodies.iter().zip(first..) {
+            let mut message =
+                Message { timestamp: Millis(1), body: body.to_string().into(), ..Message::default() };
+            message.headers.set("n", body.to_string());
+            encoder.push(Offset(offset), &message);
+        }
+        encoder.finish();
+        Bytes::from(out)
+    }
+
+    fn load(from: u64, to: u64, change: impl FnOnce(&mut Load)) -> LoadScan {
+        let mut load = Load {
+            purpose: Purpose::Window { entity: LOG.entity, log: 0, generation: 1 },
+            log: LOG,
+            from: Offset(from),
+            to: Offset(to),
+            only: None,
+            filter: None,
+            messages_max: 100,
+            spans: Vec::new(),
+        };
+        change(&mut load);
+        LoadScan::new(load, "q".to_owned())
+    }
+
+    fn check(mut scan: LoadScan, flow: Flow, offsets: &[u64], next: u64) {
+        assert_eq!(scan.batch(PLACE, &batch(10, &["a", "b", "c", "d"])), Ok(flow));
+        let loaded = scan.stop(None);
+        assert_eq!(loaded.messages.iter().map(|(meta, _)| meta.offset.0).collect::<Vec<_>>(), offsets);
+        assert_eq!(loaded.next, Offset(next));
+    }
+
+    #[test]
+    fn a_load_gives_what_was_asked_for_and_says_how_far_it_looked() {
+        check(load(0, 100, |_| ()), Flow::More, &[10, 11, 12, 13], 14);
+        check(load(11, 100, |_| ()), Flow::More, &[11, 12, 13], 14);
+        check(load(11, 13, |_| ()), Flow::Enough, &[11, 12], 13);
+        check(load(0, 100, |load| load.messages_max = 2), Flow::Enough, &[10, 11], 12);
+        check(load(0, 100, |load| load.only = Some(vec![Offset(3), Offset(12)])), Flow::More, &[12], 14);
+        let filter: Filter = Filter::Exact([("n".to_owned(), "c".to_owned())].into());
+        check(load(0, 100, |load| load.filter = Some(Arc::new(filter))), Flow::More, &[12], 14);
+    }
+
+    #[test]
+    fn a_load_stops_after_load_bytes_max_and_gives_one_message_at_least() {
+        let body = "x".repeat(LOAD_BYTES_MAX);
+        let mut scan = load(0, 100, |_| ());
+        assert_eq!(scan.batch(PLACE, &batch(10, &[&body, "b"])), Ok(Flow::Enough));
+        assert_eq!(scan.stop(None).next, Offset(11));
+    }
+
+    #[test]
+    fn only_what_is_listed_is_wanted() {
+        let scan = load(5, 50, |load| load.only = Some(vec![Offset(7), Offset(30)]));
+        assert!(scan.wants(Offset(0), Offset(7)));
+        assert!(!scan.wants(Offset(8), Offset(29)));
+        assert!(scan.wants(Offset(30), Offset(90)));
+        assert!(!scan.wants(Offset(50), Offset(90)));
+        assert!(!scan.wants(Offset(0), Offset(4)));
+    }
+
+    #[test]
+    fn a_small_message_of_a_large_batch_does_not_keep_it() {
+        let batch = batch(0, &["abc", &"x".repeat(10_000)]);
+        let kept = message_of(&batch, batch::HEADER_BYTES as u32, batch.len()).expect("a message");
+        assert!(!batch.as_ptr_range().contains(&kept.body.as_ptr()));
+        let second = record_with(&batch, Offset(1)).expect("records").expect("there").at;
+        let shared = message_of(&batch, second, batch.len()).expect("a message");
+        assert!(batch.as_ptr_range().contains(&shared.body.as_ptr()));
+    }
+}

@@ -1,0 +1,327 @@
+//! How live messages are copied out of old journal files or thin settled files into one new settled file.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use waystation_base::{
+    Millis, Offset,
+    batch::{self, Encoder, Record, Scratch},
+};
+use waystation_broker::{
+    place::{LogId, Place},
+    settle::{LogPlan, Outcome, Plan, SettledRun},
+};
+use waystation_journal::settled::{self, Store, Writer};
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::{
+    loader::{Files, Unread},
+    scan::Flow,
+};
+
+/// Messages of queues are packed into batches of about this size.
+const PACKED_BYTES: usize = 64 << 10;
+/// Offsets of one packed batch lie within this, as its format demands.
+const PACKED_OFFSETS_MAX: u64 = i32::MAX as u64;
+/// Keys that one compaction remembers; records with further keys are all kept.
+const COMPACTION_KEYS_MAX: usize = 1 << 20;
+/// Bytes that are copied before the job looks around.
+const STEP_BYTES: u64 = 1 << 20;
+
+/// Why nothing was settled. Nothing has changed; it is tried again.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// What is to be copied cannot be read.
+    #[error("{0}")]
+    Damaged(String),
+    /// What is to be copied has moved meanwhile.
+    #[error("the messages have moved meanwhile")]
+    Moved,
+    /// The new file cannot be written.
+    #[error(transparent)]
+    Settled(#[from] settled::Error),
+    /// The job was told to stop.
+    #[error("the server is shutting down")]
+    Stopped,
+}
+
+impl From<Unread> for Error {
+    fn from(unread: Unread) -> Error {
+        match unread {
+            Unread::Moved => Error::Moved,
+            Unread::Damaged(why) => Error::Damaged(why),
+        }
+    }
+}
+
+/// Copies what a plan names into settled file `id`. `pause` is called after each step and may end the job.
+pub(crate) fn copy(
+    plan: Plan,
+    id: u32,
+    files: &mut Files,
+    store: &std::sync::Arc<Store>,
+    pause: &mut dyn FnMut() -> bool,
+) -> Result<Outcome, Error> {
+    let mut copier = Copier {
+        file: id,
+        writer: store.create(id)?,
+        runs: Vec::new(),
+        packed: Packed::default(),
+        pause,
+        paused_at: 0,
+    };
+    for log in &plan.logs {
+        copier.log(log, files)?;
+    }
+    let Copier { writer, runs, .. } = copier;
+    let mut outcome = Outcome { leaving: plan.leaving, runs };
+    if outcome.runs.is_empty() {
+        return Ok(outcome);
+    }
+    let info = writer.finish()?;
+    for (run, stored) in outcome.runs.iter_mut().zip(info.runs) {
+        run.bytes = stored.bytes;
+    }
+    Ok(outcome)
+}
+
+struct Copier<'a> {
+    file: u32,
+    writer: Writer,
+    runs: Vec<SettledRun>,
+    packed: Packed,
+    pause: &'a mut dyn FnMut() -> bool,
+    paused_at: u64,
+}
+
+impl Copier<'_> {
+    fn log(&mut self, plan: &LogPlan, files: &mut Files) -> Result<(), Error> {
+        let latest = match plan.compact {
+            Some(_) => Some(latest_of_keys(plan, files)?),
+            None => None,
+        };
+        let choice = Choice { plan, latest };
+        self.writer.begin_run(plan.log.entity, plan.log.log);
+        self.packed.begin();
+        let mut run = None;
+        for span in &plan.spans {
+            let mut failed = None;
+            files.visit(plan.log, span, span.first, |_, batch| {
+                let result = self.batch(&choice, batch, &mut run)?;
+                failed = result.err();
+                Ok(if failed.is_some() { Flow::Enough } else { Flow::More })
+            })?;
+            failed.map_or(Ok(()), Err)?;
+            self.look_around()?;
+        }
+        self.write_packed(plan.log, &mut run)?;
+        self.runs.extend(run);
+        Ok(())
+    }
+
+    fn look_around(&mut self) -> Result<(), Error> {
+        if self.writer.bytes() - self.paused_at < STEP_BYTES {
+            return Ok(());
+        }
+        self.paused_at = self.writer.bytes();
+        if (self.pause)() { Ok(()) } else { Err(Error::Stopped) }
+    }
+
+    /// Copies what is chosen of one batch.
+    fn batch(
+        &mut self,
+        choice: &Choice<'_>,
+        batch: &Bytes,
+        run: &mut Option<SettledRun>,
+    ) -> Result<Result<(), Error>, batch::Error> {
+        let header = batch::Header::read(batch)?;
+        if choice.plan.verbatim && choice.latest.is_none() {
+            if !choice.overlaps(header.base_offset, header.last_offset()) {
+                return Ok(Ok(()));
+            }
+            let times = (header.base_timestamp, header.max_timestamp);
+            let written = self.write(choice.plan.log, batch, header, times, u64::from(header.count), run);
+            return Ok(written);
+        }
+        for record in batch::records(batch)? {
+            let record = record?;
+            if !choice.keeps(&record)? {
+                continue;
+            }
+            if self.packed.is_full(&record)
+                && let Err(error) = self.write_packed(choice.plan.log, run)
+            {
+                return Ok(Err(error));
+            }
+            self.packed.push(batch, &record);
+        }
+        Ok(Ok(()))
+    }
+
+    fn write_packed(&mut self, log: LogId, run: &mut Option<SettledRun>) -> Result<(), Error> {
+        let Some((bytes, count, times)) = self.packed.take() else { return Ok(()) };
+        let header = batch::Header::read(&bytes).expect("a batch that was just packed");
+        let result = self.write(log, &bytes, header, times, count, run);
+        self.packed.give_back(bytes);
+        result
+    }
+
+    fn write(
+        &mut self,
+        log: LogId,
+        bytes: &[u8],
+        header: batch::Header,
+        (min_timestamp, max_timestamp): (Millis, Millis),
+        messages: u64,
+        run: &mut Option<SettledRun>,
+    ) -> Result<(), Error> {
+        let (first, last) = (header.base_offset, header.last_offset());
+        self.writer.batch(first, last, header.max_timestamp, bytes)?;
+        let file = self.file;
+        let run = run.get_or_insert(SettledRun {
+            file,
+            log,
+            first,
+            last,
+            messages: 0,
+            bytes: 0,
+            min_timestamp,
+            max_timestamp,
+        });
+        run.last = last;
+        run.messages += messages;
+        run.min_timestamp = run.min_timestamp.min(min_timestamp);
+        run.max_timestamp = run.max_timestamp.max(max_timestamp);
+        Ok(())
+    }
+}
+
+/// Which records of a log are copied.
+struct Choice<'a> {
+    plan: &'a LogPlan,
+    /// Compaction: the offset of the latest record of each key.
+    latest: Option<HashMap<u128, Offset>>,
+}
+
+impl Choice<'_> {
+    fn overlaps(&self, first: Offset, last: Offset) -> bool {
+        let live = &self.plan.live;
+        live.get(live.partition_point(|(_, end)| *end < first)).is_some_and(|(start, _)| *start <= last)
+    }
+
+    fn keeps(&self, record: &Record<'_>) -> Result<bool, batch::Error> {
+        if !self.overlaps(record.offset, record.offset) {
+            return Ok(false);
+        }
+        let (Some(latest), Some(tombstones_before)) = (&self.latest, self.plan.compact) else {
+            return Ok(true);
+        };
+        let Some(key) = record.key else { return Ok(true) };
+        if latest.get(&xxh3_128(key)).is_some_and(|offset| *offset > record.offset) {
+            return Ok(false);
+        }
+        let is_tombstone = record.value.is_none_or(<[u8]>::is_empty);
+        Ok(!(is_tombstone && record.timestamp < tombstones_before))
+    }
+}
+
+/// The first pass of a compaction.
+fn latest_of_keys(plan: &LogPlan, files: &mut Files) -> Result<HashMap<u128, Offset>, Error> {
+    let mut latest = HashMap::new();
+    for span in &plan.spans {
+        files.visit(plan.log, span, span.first, |_: Place, batch| {
+            for record in batch::records(batch)? {
+                let record = record?;
+                let Some(key) = record.key else { continue };
+                let key = xxh3_128(key);
+                if latest.len() < COMPACTION_KEYS_MAX || latest.contains_key(&key) {
+                    latest.insert(key, record.offset);
+                }
+            }
+            Ok(Flow::More)
+        })?;
+    }
+    Ok(latest)
+}
+
+/// Records that wait to become one batch.
+#[derive(Default)]
+struct Packed {
+    /// The records, each with the batch that it lies in.
+    records: Vec<(Bytes, u32, Offset)>,
+    bytes: usize,
+    out: Vec<u8>,
+    scratch: Scratch,
+}
+
+impl Packed {
+    fn begin(&mut self) {
+        self.records.clear();
+        self.bytes = 0;
+    }
+
+    fn is_full(&self, record: &Record<'_>) -> bool {
+        let Some((.., first)) = self.records.first() else { return false };
+        self.bytes + record.bytes > PACKED_BYTES || record.offset.0 - first.0 >= PACKED_OFFSETS_MAX
+    }
+
+    fn push(&mut self, batch: &Bytes, record: &Record<'_>) {
+        self.bytes += record.bytes;
+        self.records.push((batch.clone(), record.at, record.offset));
+    }
+
+    /// The batch with its number of records and its earliest and latest timestamp; none if it would be empty.
+    fn take(&mut self) -> Option<(Vec<u8>, u64, (Millis, Millis))> {
+        let (.., base) = *self.records.first()?;
+        let mut out = std::mem::take(&mut self.out);
+        out.clear();
+        let records =
+            || self.records.iter().map(|(batch, at, _)| Record::read(batch, *at).expect("read before"));
+        let min = records().map(|record| record.timestamp).min()?;
+        let max = records().map(|record| record.timestamp).max()?;
+        let mut encoder = Encoder::new(&mut out, &mut self.scratch, base, min);
+        for record in records() {
+            encoder.push_record(&record);
+        }
+        encoder.finish();
+        let count = self.records.len() as u64;
+        self.begin();
+        Some((out, count, (min, max)))
+    }
+
+    fn give_back(&mut self, out: Vec<u8>) {
+        self.out = out;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scanned(batch: &Bytes) -> Vec<u64> {
+        batch::records(batch).expect("records").map(|record| record.expect("a record").offset.0).collect()
+    }
+
+    #[test]
+    fn records_are_packed_with_their_own_offsets() {
+        let (mut out, mut scratch) = (Vec::new(), Scratch::default());
+        let mut encoder = Encoder::new(&mut out, &mut scratch, Offset(7), Millis(50));
+        for offset in [7, 9, 1000] {
+            let message =
+                waystation_base::Message { timestamp: Millis(60 - offset % 10), ..Default::default() };
+            encoder.push(Offset(offset), &message);
+        }
+        encoder.finish();
+        let batch = Bytes::from(out);
+        let mut packed = Packed::default();
+        for record in batch::records(&batch).expect("records") {
+            packed.push(&batch, &record.expect("a record"));
+        }
+        let (bytes, count, times) = packed.take().expect("three");
+        assert_eq!((count, times), (3, (Millis(51), Millis(60))));
+        let bytes = Bytes::from(bytes);
+        assert!(crate::scan::checked_batch(&bytes).is_ok());
+        assert_eq!(scanned(&bytes), [7, 9, 1000]);
+        assert!(packed.take().is_none());
+    }
+}

@@ -1,0 +1,43 @@
+//! What can be read off between two commands.
+
+use waystation_base::{Millis, Name};
+use waystation_broker::{
+    Kind, Shard,
+    view::{QueueInfo, SubscriptionInfo, TopicInfo},
+};
+
+use crate::Overview;
+
+/// The state as it is between two commands. It may be ahead of what is durable by what is being synced.
+pub struct View<'a> {
+    pub(crate) shard: &'a Shard,
+    pub(crate) now: Millis,
+    pub(crate) overview: &'a Overview,
+}
+
+impl View<'_> {
+    /// A queue.
+    pub fn queue(&self, name: &Name) -> Option<QueueInfo> {
+        self.shard.queue(name)
+    }
+
+    /// A topic.
+    pub fn topic(&self, name: &Name) -> Option<TopicInfo> {
+        self.shard.topic(name)
+    }
+
+    /// A subscription.
+    pub fn subscription(&self, name: &Name) -> Option<SubscriptionInfo> {
+        self.shard.subscription(name, self.now)
+    }
+
+    /// Names of a kind after `after`, in order, at most `max`.
+    pub fn names(&self, kind: Kind, after: Option<&str>, max: usize) -> Vec<Name> {
+        self.shard.names(kind, after, max)
+    }
+
+    /// The whole.
+    pub fn overview(&self) -> Overview {
+        self.overview.clone()
+    }
+}

@@ -1,0 +1,220 @@
+//! What the tests of the host share: a broker that runs beside the test, crashes on demand, and short words for messages.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::{
+    fs, io,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::oneshot, task::JoinHandle};
+use waystation_base::{
+    Clock, Message, MessageId, Name,
+    disk::{Disk, File, LockError},
+    os::{OsClock, OsDisk},
+};
+use waystation_broker::{
+    SessionId, Source,
+    spec::{QueueSpec, Spec, SubscriptionSpec, TopicSpec},
+};
+use waystation_host::{Broker, Delivery, Driver, Failure, Options, Recovery, open};
+
+/// A broker under way.
+pub struct Running {
+    pub broker: Broker,
+    pub recovery: Recovery,
+    stop: Option<oneshot::Sender<()>>,
+    driver: JoinHandle<Result<(), Failure>>,
+}
+
+pub fn start_on(disk: Arc<dyn Disk>, options: Options) -> Running {
+    let (broker, driver, recovery) = open(options, disk, Arc::new(OsClock)).expect("opened");
+    run(broker, driver, recovery)
+}
+
+fn run(broker: Broker, driver: Driver, recovery: Recovery) -> Running {
+    let (stop, stopped) = oneshot::channel();
+    let driver = tokio::spawn(driver.run(async {
+        if stopped.await.is_err() {
+            std::future::pending().await
+        }
+    }));
+    Running { broker, recovery, stop: Some(stop), driver }
+}
+
+pub fn start(options: Options) -> Running {
+    start_on(Arc::new(OsDisk), options)
+}
+
+impl Running {
+    pub async fn stop(mut self) {
+        self.stop.take().map(|stop| stop.send(()));
+        self.driver.await.expect("no panic").expect("stopped in good order");
+    }
+
+    /// What the driver ended with by itself.
+    pub async fn ended(self) -> Result<(), Failure> {
+        self.driver.await.expect("no panic")
+    }
+
+    /// Ends the driver without any farewell. Its threads go with it.
+    pub async fn abort(self) {
+        self.driver.abort();
+        let _ = self.driver.await;
+    }
+}
+
+pub fn name(text: &str) -> Name {
+    Name::new(text).expect("a name")
+}
+
+pub fn queue(text: &str) -> Source {
+    Source::Queue(name(text))
+}
+
+pub fn message(text: impl Into<String>) -> Message {
+    static IDS: AtomicU64 = AtomicU64::new(1);
+    let random = u128::from(IDS.fetch_add(1, Ordering::Relaxed)) << 64;
+    let now = OsClock.now();
+    Message::new(MessageId::new(now, random), now, text.into())
+}
+
+pub fn text(delivery: &Delivery) -> String {
+    String::from_utf8(delivery.message.body.to_vec()).expect("text")
+}
+
+pub async fn declare(broker: &Broker, text: &str, spec: Spec) {
+    broker.declare(name(text), spec, false, SessionId::default()).await.expect("declared");
+}
+
+pub async fn declare_queue(broker: &Broker, text: &str) {
+    declare(broker, text, Spec::Queue(QueueSpec::default())).await;
+}
+
+pub async fn declare_topic(broker: &Broker, text: &str, spec: TopicSpec) {
+    declare(broker, text, Spec::Topic(spec)).await;
+}
+
+pub async fn declare_subscription(broker: &Broker, text: &str, spec: SubscriptionSpec) {
+    declare(broker, text, Spec::Subscription(spec)).await;
+}
+
+pub async fn publish(broker: &Broker, address: &str, texts: impl IntoIterator<Item = String>) {
+    let messages = texts.into_iter().map(message).collect();
+    broker.publish(name(address), messages).await.expect("published");
+}
+
+/// Takes what is there, up to `max`, waiting a little for the first.
+pub async fn receive(broker: &Broker, source: Source, max: u32) -> Vec<Delivery> {
+    broker.receive(source, max, Duration::from_secs(2), None, OsClock.now()).await.expect("received")
+}
+
+/// Takes and accepts everything, in pieces.
+pub async fn drain(broker: &Broker, source: Source) -> Vec<String> {
+    let mut texts = Vec::new();
+    loop {
+        let wait = Duration::from_millis(300);
+        let some = broker.receive(source.clone(), 500, wait, None, OsClock.now()).await.expect("received");
+        if some.is_empty() {
+            return texts;
+        }
+        for delivery in some {
+            broker.accept(source.clone(), &delivery).await.expect("accepted");
+            texts.push(text(&delivery));
+        }
+    }
+}
+
+/// Waits until something holds, for a minute at most.
+pub async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    for _ in 0..6000 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{what} did not come about");
+}
+
+/// Copies a data directory as it is now, as a crash would leave it if everything written were kept.
+pub fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder").flatten() {
+        let target = to.join(entry.file_name());
+        match entry.file_type().expect("a type").is_dir() {
+            true => copy_dir(&entry.path(), &target),
+            // A file may go while we look.
+            false => _ = fs::copy(entry.path(), target),
+        }
+    }
+}
+
+/// The real disk with faults that can be switched on.
+#[derive(Clone, Default)]
+pub struct FaultyDisk {
+    /// Syncs fail.
+    pub no_sync: Arc<AtomicBool>,
+    /// Bytes said to be free, if not 0.
+    pub free_bytes: Arc<AtomicU64>,
+}
+
+struct FaultyFile {
+    file: Arc<dyn File>,
+    no_sync: Arc<AtomicBool>,
+}
+
+impl File for FaultyFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
+    }
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.file.write_at(bytes, offset)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        match self.no_sync.load(Ordering::Relaxed) {
+            true => Err(io::Error::other("the disk is on fire")),
+            false => self.file.sync_data(),
+        }
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.file.set_len(bytes)
+    }
+}
+
+impl Disk for FaultyDisk {
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        OsDisk.create_dir_all(dir)
+    }
+    fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn File>> {
+        let file = OsDisk.open(path, create)?;
+        Ok(Arc::new(FaultyFile { file, no_sync: self.no_sync.clone() }))
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        OsDisk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        OsDisk.remove(path)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<std::path::PathBuf>> {
+        OsDisk.list(dir)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        OsDisk.sync_dir(dir)
+    }
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        match self.free_bytes.load(Ordering::Relaxed) {
+            0 => OsDisk.free_bytes(dir),
+            free => Ok(free),
+        }
+    }
+    fn lock(&self, path: &Path, owner: &str) -> Result<Box<dyn Send + Sync>, LockError> {
+        OsDisk.lock(path, owner)
+    }
+}
