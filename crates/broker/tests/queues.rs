@@ -4,12 +4,12 @@ mod common;
 
 use common::{World, name, queue};
 use waystation_base::{
-    Attempt, Value,
+    Attempt, ConsumerId, Value,
     message::header::{DEATH_ATTEMPTS, DEATH_COUNT, DEATH_ERROR, DEATH_REASON, DEATH_SOURCE, MESSAGE_ID},
 };
 use waystation_broker::{
     Command, Kind, Refusal, Reply, SessionId,
-    command::{Declare, Extend, Hold, Outcome, Payload, Publish, Transaction},
+    command::{Attach, Declare, Extend, Hold, Outcome, Payload, Publish, Transaction},
     effect::Closed,
     spec::{Order, Overflow, QueueSpec, Spec},
 };
@@ -127,6 +127,25 @@ fn a_waiting_pull_is_served_by_the_next_publish_and_ends_by_its_time() {
     w.pass(100);
     assert_eq!(w.closed, [(a, Closed::PullEnded), (b, Closed::PullEnded)]);
     assert_eq!(w.queue_info("q").consumers, 0);
+}
+
+#[test]
+fn a_pull_that_does_not_wait_gets_what_is_there_even_if_time_is_looked_at_first() {
+    let mut w = World::new();
+    w.queue("q", |_| ());
+    w.publish("q", &["1"]);
+    let hold = Hold::Pull { lease_ms: None, until: w.now };
+    let (consumer, credit, session) = (ConsumerId(77), 5, SessionId(0));
+    let attach =
+        Attach { consumer, source: queue("q"), credit, hold, priority: 0, exclusive: false, session };
+    let mut effects = Vec::new();
+    w.shard.handle(w.now, None, Command::Attach(attach), &mut w.journal, &mut effects);
+    w.shard.tick(w.now, &mut w.journal, &mut effects);
+    w.carry_on(effects);
+    w.pass(10);
+    assert_eq!(w.bodies(consumer), ["1"]);
+    assert_eq!(w.closed, [(consumer, Closed::PullEnded)]);
+    assert!(w.pull(queue("q"), 5, 1_000).is_empty(), "and one with nothing to get ends");
 }
 
 #[test]

@@ -172,6 +172,11 @@ impl Outlet {
         }
     }
 
+    /// Whether messages may still turn up for those who wait: there is dispatching to do, or a load under way.
+    pub fn is_looking(&self) -> bool {
+        self.dirty || self.cursors.values().any(|cursor| cursor.loading || !cursor.finding.is_empty())
+    }
+
     /// Messages in consumers' hands, or on their way to the dead letters.
     pub fn in_flight(&self) -> u64 {
         self.cursors.values().map(|cursor| cursor.flying.len() as u64).sum()

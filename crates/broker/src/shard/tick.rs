@@ -7,12 +7,15 @@ use waystation_base::{ConsumerId, EntityId, Millis, Offset};
 use super::{Ctx, Shard, entry::Entry, timers::Timer};
 use crate::{
     Append, Effect, Kind,
+    command::Hold,
     effect::{Closed, Notice},
     place::LogId,
 };
 
 /// Timers handled in one tick: others wait for the next, which is at once.
 const TIMERS_MAX: usize = 10_000;
+/// Milliseconds for which a pull whose time is over still waits for messages that are being read.
+const LOOK_MS_MAX: u64 = 1_000;
 
 impl Shard {
     /// When [`Shard::tick`] is to be called next.
@@ -66,9 +69,15 @@ impl Shard {
     }
 
     fn end_pull(&mut self, id: EntityId, consumer: ConsumerId, ctx: &mut Ctx<'_>) {
-        if let Some(outlet) = self.outlet_mut(id)
-            && outlet.consumers.remove(consumer).is_some()
-        {
+        let Some(outlet) = self.outlet_mut(id) else { return };
+        let until = match outlet.consumers.get(consumer).map(|pull| pull.hold) {
+            Some(Hold::Pull { until, .. }) => until,
+            _ => return,
+        };
+        // A pull that does not wait gets what is there, and what is there may first have to be read.
+        if outlet.is_looking() && ctx.now.since(until) < LOOK_MS_MAX {
+            ctx.timers.push((ctx.now.plus(1), Timer::Pull(id, consumer)));
+        } else if outlet.consumers.remove(consumer).is_some() {
             outlet.last_used = ctx.now;
             ctx.gone.push(consumer);
             ctx.effects.push(Effect::Closed { consumer, reason: Closed::PullEnded });

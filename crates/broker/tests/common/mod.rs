@@ -95,6 +95,12 @@ impl World {
         self.carry_out(effects).expect("an answer")
     }
 
+    /// Flushes and carries out what came of commands that were given to the shard directly.
+    pub fn carry_on(&mut self, mut effects: Vec<Effect>) {
+        self.shard.flush(self.now, &mut self.journal, &mut effects);
+        self.carry_out(effects);
+    }
+
     fn carry_out(&mut self, mut effects: Vec<Effect>) -> Option<Result<Reply, Refusal>> {
         let mut answer = None;
         while !effects.is_empty() {

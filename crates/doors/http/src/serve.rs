@@ -1,6 +1,9 @@
 //! How do connections become requests, and how does it all end?
 
-use std::{convert::Infallible, future::Future, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, error::Error as _, future::Future, io, net::SocketAddr, pin::Pin, sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -199,8 +202,8 @@ async fn connection(desk: Desk, stream: Stream) {
         .timer(TokioTimer::new())
         .header_read_timeout(None)
         .max_buf_size(HEAD_BYTES_MAX)
+        .max_header_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
-        .pipeline_flush(true)
         .serve_connection(TokioIo::new(timed), service);
     let mut is_draining = door.drain.has_begun();
     let result = loop {
@@ -217,14 +220,24 @@ async fn connection(desk: Desk, stream: Stream) {
     match result {
         Ok(()) => linger(&mut stream).await,
         // A head that trickled in too slowly; silence between requests ends in silence.
-        Err(_) if pace.is_in_head() => {
+        Err(error) if pace.is_in_head() && has_timed_out(&error) => {
             let detail = format!("the head of the request took longer than {} ms", door.limits.head_ms);
             let answer = bare_answer(&Failure::new(Kind::Timeout, detail), "408 Request Timeout", "");
             let _ = stream.write_all(answer.as_bytes()).await;
             linger(&mut stream).await;
         }
-        Err(error) => tracing::debug!(%error, "a connection ended"),
+        // What cannot be parsed was answered with 400, 414 or 431.
+        Err(error) => {
+            tracing::debug!(%error, "a connection ended");
+            linger(&mut stream).await;
+        }
     }
+}
+
+/// Whether one of the connection's own time limits ended it.
+fn has_timed_out(error: &hyper::Error) -> bool {
+    let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    io.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
 }
 
 /// Ends a connection so that the client gets to read the answer: a socket closed while bytes come in resets the peer, and

@@ -71,6 +71,8 @@ struct Stream {
     sent: Option<(Sent, Vec<u64>)>,
     done: Progress,
     room: Option<Permit>,
+    /// There is no room to gather more while a batch is on its way.
+    is_cramped: bool,
 }
 
 /// Publishes the lines of a body and answers at the end, or batch by batch if that is asked for.
@@ -90,6 +92,7 @@ pub(super) async fn publish(
         sent: None,
         done: Progress::default(),
         room: None,
+        is_cramped: false,
         door,
     };
     if extract::accepts(headers, media::NDJSON) {
@@ -171,7 +174,7 @@ impl Stream {
     ) -> Result<(), Failure> {
         let door = self.door.clone();
         loop {
-            let has_room = self.batch.has_room();
+            let has_room = self.batch.has_room() && !(self.is_cramped && self.sent.is_some());
             let part = tokio::select! {
                 biased;
                 arrived = arrive(&mut self.sent) => {
@@ -220,11 +223,14 @@ impl Stream {
         {
             self.parse(&text)?;
         }
-        let held = self.lines.carried() + self.batch.bytes;
-        if held > FREE_BYTES {
-            incoming::make_room(&self.door, &mut self.room, held)?;
-        }
-        Ok(())
+        let (carried, gathered) = (self.lines.carried(), self.batch.bytes);
+        let made = match carried + gathered {
+            0..=FREE_BYTES => Ok(()),
+            held => incoming::make_room(&self.door, &mut self.room, held),
+        };
+        // What has gathered can be sent; only a long line cannot do without room.
+        self.is_cramped = made.is_err();
+        if carried > FREE_BYTES { made } else { Ok(()) }
     }
 
     fn parse(&mut self, text: &Bytes) -> Result<(), Failure> {
