@@ -100,9 +100,13 @@ impl Plan {
 pub fn plan(current: &Topology, wanted: &Topology, prune: bool) -> Plan {
     let (have, want) = (current.specs(), wanted.specs());
     let mut plan = Plan { warnings: warnings(current, wanted), ..Plan::default() };
+    plan.conflicts = without_topic(current, wanted, prune);
     let (mut creations, mut changes, mut deletions) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for ((kind, name), spec) in want.iter().map(|(key, spec)| (key.clone(), spec.clone())) {
         let target = Target { kind, name };
+        if plan.conflicts.iter().any(|note| note.target == target) {
+            continue;
+        }
         match have.get(&(kind, target.name.clone())) {
             None => match taken(current, &target) {
                 Some(text) => plan.conflicts.push(Note { target, text }),
@@ -196,6 +200,12 @@ fn obstacle(from: &Spec, to: &Spec) -> Option<String> {
         {
             Some(format!("partitions may grow and not shrink: there are {from}, wanted are {to}"))
         }
+        (Spec::Subscription(from), Spec::Subscription(to)) if from.topic != to.topic => {
+            let (from, to) = (&from.topic, &to.topic);
+            Some(format!(
+                "it reads '{from}' and cannot come to read '{to}': delete it first, or use another name"
+            ))
+        }
         _ => None,
     }
 }
@@ -237,25 +247,31 @@ fn names(spec: &Spec) -> Vec<Name> {
     dead_letter.into_iter().chain(topic).filter_map(|name| Name::new(name).ok()).collect()
 }
 
+/// Subscriptions to topics that will not be there. A pattern may match nothing for now.
+fn without_topic(current: &Topology, wanted: &Topology, prune: bool) -> Vec<Note> {
+    let stays = |name: &str| wanted.topics.contains_key(name) || !prune && current.topics.contains_key(name);
+    let lacking =
+        wanted.subscriptions.iter().filter(|(_, spec)| !name::is_pattern(&spec.topic) && !stays(&spec.topic));
+    let note = |(name, spec): (&Name, &SubscriptionSpec)| Note {
+        target: Target { kind: Kind::Subscription, name: name.clone() },
+        text: format!("its topic '{}' is neither declared here nor there", spec.topic),
+    };
+    lacking.map(note).collect()
+}
+
+/// Dead-letter addresses that will not be there: messages would stay where they are until they are.
 fn warnings(current: &Topology, wanted: &Topology) -> Vec<Note> {
     let exists = |name: &str| wanted.address(name).or(current.address(name)).is_some();
-    let is_topic = |name: &str| wanted.topics.contains_key(name) || current.topics.contains_key(name);
     let mut notes = Vec::new();
     for ((kind, name), spec) in wanted.specs() {
-        let dead_letter = match &spec {
-            Spec::Queue(spec) => spec.dead_letter.clone(),
+        let dead_letter = match spec {
+            Spec::Queue(spec) => spec.dead_letter,
             Spec::Topic(_) => None,
-            Spec::Subscription(spec) => spec.dead_letter.clone(),
+            Spec::Subscription(spec) => spec.dead_letter,
         };
-        let mut note = |text| notes.push(Note { target: Target { kind, name: name.clone() }, text });
         if let Some(address) = dead_letter.filter(|address| !exists(address)) {
-            note(format!("its dead_letter '{address}' is neither declared here nor there"));
-        }
-        match &spec {
-            Spec::Subscription(spec) if !name::is_pattern(&spec.topic) && !is_topic(&spec.topic) => {
-                note(format!("its topic '{}' is neither declared here nor there", spec.topic));
-            }
-            _ => {}
+            let text = format!("its dead_letter '{address}' is neither declared here nor there");
+            notes.push(Note { target: Target { kind, name }, text });
         }
     }
     notes

@@ -88,7 +88,8 @@ mod tests {
         let current = read("[topics.flights]\npartitions = 4\n[topics.small]\npartitions=2\n[queues.old]\n");
         let wanted = read(
             "[queues.orders]\ndead_letter = 'orders.dead'\nmax_attempts = 5\n[queues.'orders.dead']\n\
-             [topics.flights]\npartitions = 8\n[topics.small]\n[queues.x]\ndead_letter='nowhere'\n",
+             [topics.flights]\npartitions = 8\n[topics.small]\n[queues.x]\ndead_letter='nowhere'\n\
+             [subscriptions.s]\ntopic='nowhere'\n",
         );
         let text = super::plan(&crate::plan(&current, &wanted, true));
         let expected = "+ queue orders.dead\n\
@@ -96,9 +97,10 @@ mod tests {
             + queue x\n    dead_letter: nowhere\n\
             ~ topic flights\n    partitions: 4 -> 8\n\
             - queue old (with what it holds)\n\
+            ! subscription s: its topic 'nowhere' is neither declared here nor there\n\
             ! topic small: partitions may grow and not shrink: there are 2, wanted are 1\n\
             ? queue x: its dead_letter 'nowhere' is neither declared here nor there\n\
-            3 to create, 1 to change, 1 to delete, 0 unchanged, 1 that cannot be\n";
+            3 to create, 1 to change, 1 to delete, 0 unchanged, 2 that cannot be\n";
         assert_eq!(text, expected);
     }
 }

@@ -128,7 +128,8 @@ impl Message {
 
     /// Bytes of body, key and headers together: what they take when stored, or a little more.
     pub fn size(&self) -> usize {
-        let headers: usize = self.headers.0.iter().map(|(name, value)| 6 + name.len() + value_size(value)).sum();
+        let headers: usize =
+            self.headers.0.iter().map(|(name, value)| 6 + name.len() + value_size(value)).sum();
         self.body.len() + self.key.as_ref().map_or(0, Bytes::len) + headers
     }
 

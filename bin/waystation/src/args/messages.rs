@@ -36,6 +36,9 @@ pub struct Publish {
     /// What orders and partitions go by
     #[arg(long)]
     pub key: Option<String>,
+    /// Topics: this partition, instead of by key or in turn
+    #[arg(long, value_name = "N")]
+    pub partition: Option<u32>,
     /// A header; may be given several times
     #[arg(long, short = 'H', value_name = "NAME=VALUE", value_parser = header)]
     pub header: Vec<(String, String)>,

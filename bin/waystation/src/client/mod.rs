@@ -132,7 +132,7 @@ impl Client {
         let (mut all, mut after) = (Vec::new(), None);
         loop {
             let request = self.request(Method::GET, &format!("/v1/{}", collection(kind)));
-            let request = request.query(&[("max", PAGE.to_string())]);
+            let request = request.query(&[("limit", PAGE.to_string())]);
             let request = match &after {
                 Some(name) => request.query(&[("after", name)]),
                 None => request,
@@ -192,10 +192,14 @@ impl Client {
     }
 
     /// A request that publishes lines of messages and is told of their progress.
-    pub fn publish(&self, kind: Kind, name: &str) -> RequestBuilder {
-        self.request(Method::POST, &format!("{}/messages", path(kind, name)))
-            .header(header::CONTENT_TYPE, media::NDJSON)
-            .header(header::ACCEPT, media::NDJSON)
+    pub fn publish(&self, kind: Kind, name: &str, partition: Option<u32>) -> RequestBuilder {
+        let request = self.request(Method::POST, &format!("{}/messages", path(kind, name)));
+        let request =
+            request.header(header::CONTENT_TYPE, media::NDJSON).header(header::ACCEPT, media::NDJSON);
+        match partition {
+            Some(partition) => request.query(&[("partition", partition)]),
+            None => request,
+        }
     }
 
     /// Which of the kinds has something of that name; asked in this order.

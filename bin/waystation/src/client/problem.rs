@@ -38,7 +38,12 @@ pub async fn refusal(response: Response) -> Failure {
 /// A problem as a failure.
 pub fn told(problem: &Problem, status: StatusCode) -> Failure {
     let detail = if problem.detail.is_empty() { &problem.title } else { &problem.detail };
-    let failure = Failure::new(exit(status), detail);
+    let exit = match problem.kind.rsplit(':').next() {
+        Some("stopped") => Exit::Storage,
+        Some("damaged") => Exit::Damaged,
+        _ => exit(status),
+    };
+    let failure = Failure::new(exit, detail);
     let wait = problem.retry_after_s.map(|seconds| format!("try again in {seconds} s"));
     let permission =
         problem.permission.as_ref().map(|permission| format!("the token lacks the permission {permission}"));
@@ -94,6 +99,8 @@ mod tests {
         check(forbidden, 403, (Exit::Denied, "no", Some("the token lacks the permission publish")));
         let title = Problem { title: "stopped".into(), ..Problem::default() };
         check(title, 503, (Exit::Unreachable, "stopped", None));
+        let stopped = Problem { kind: "urn:waystation:problem:stopped".into(), ..problem("no sync") };
+        check(stopped, 503, (Exit::Storage, "no sync", None));
         assert!(told(&problem("who"), StatusCode::UNAUTHORIZED).advice.expect("advice").contains("--token"));
     }
 }

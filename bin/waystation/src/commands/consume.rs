@@ -19,8 +19,8 @@ use crate::{
     output::Output,
 };
 
-/// How long one request waits when more is to come.
-const FOLLOW_WAIT_MS: u64 = 20_000;
+/// How long one request waits at most.
+const WAIT_MS: u64 = 20_000;
 /// How long to wait before a server that went away is asked again.
 const PAUSE: Duration = Duration::from_millis(500);
 /// After a failed command a message is tried again this much later, and twice as much each time after.
@@ -39,9 +39,10 @@ pub async fn run(client: Client, args: Consume, output: Output) -> Result<Exit, 
     let kinds = [Kind::Queue, Kind::Subscription];
     let kind = client.kind_of(&args.source, args.kind.as_deref(), &kinds).await?;
     let worker = Worker { client, kind, args, output };
-    let (mut taken, mut is_away) = (0, false);
+    let (mut taken, mut is_away, mut patience_ms) = (0, false, worker.args.wait);
     while worker.left(taken) > 0 {
-        let page = match worker.receive(taken).await {
+        let wait_ms = if worker.args.follow { WAIT_MS } else { patience_ms.min(WAIT_MS) };
+        let page = match worker.receive(taken, wait_ms).await {
             // A worker outlives the server's restarts.
             Err(failure) if failure.exit == Exit::Unreachable && worker.args.follow => {
                 if !is_away {
@@ -55,8 +56,13 @@ pub async fn run(client: Client, args: Consume, output: Output) -> Result<Exit, 
         };
         is_away = false;
         if page.messages.is_empty() && !worker.args.follow {
-            break;
+            patience_ms -= wait_ms;
+            if patience_ms == 0 {
+                break;
+            }
+            continue;
         }
+        patience_ms = worker.args.wait;
         taken += page.messages.len() as u64;
         worker.work(page.messages).await?;
     }
@@ -68,14 +74,13 @@ impl Worker {
         self.args.count.map_or(u64::MAX, |count| count.saturating_sub(taken))
     }
 
-    async fn receive(&self, taken: u64) -> Result<ReceivedPage, Failure> {
+    async fn receive(&self, taken: u64, wait_ms: u64) -> Result<ReceivedPage, Failure> {
         let max = match self.args.exec {
             // The next ones should not wait under a lease while a command runs.
             Some(_) => 1,
             None => self.left(taken).min(self.args.batch.into()),
         };
-        let wait = if self.args.follow { FOLLOW_WAIT_MS } else { self.args.wait };
-        let mut query = vec![("max", max), ("wait_ms", wait)];
+        let mut query = vec![("max", max), ("wait_ms", wait_ms)];
         query.extend(self.args.lease.map(|lease| ("lease_ms", lease)));
         let path = format!("{}/receive", path(self.kind, &self.args.source));
         self.client.json(self.client.request(Method::POST, &path).query(&query)).await

@@ -41,15 +41,16 @@ fn open(path: &Path) -> Result<DataDir, Failure> {
         return Err(Failure::new(Exit::NotFound, message).advise("name the folder that `serve --data` uses"));
     }
     let owner = format!("pid {} (waystation journal)", std::process::id());
-    DataDir::open(Arc::new(OsDisk), path, &owner).map_err(data_dir)
+    DataDir::open(Arc::new(OsDisk), path, &owner).map_err(|error| data_dir(&error))
 }
 
 /// Why a data directory cannot be had.
-pub fn data_dir(error: DataDirError) -> Failure {
-    match &error {
-        DataDirError::InUse { .. } => Failure::new(Exit::InUse, &error)
-            .advise("stop that process first, or use another folder (--data)"),
-        DataDirError::Io { .. } => Failure::new(Exit::Failure, &error),
+pub fn data_dir(error: &DataDirError) -> Failure {
+    match error {
+        DataDirError::InUse { .. } => {
+            Failure::new(Exit::InUse, error).advise("stop that process first, or use another folder (--data)")
+        }
+        DataDirError::Io { .. } => Failure::new(Exit::Failure, error),
     }
 }
 

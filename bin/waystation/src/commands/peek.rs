@@ -54,12 +54,12 @@ async fn page(
     from: Option<String>,
     max: u64,
 ) -> Result<MessagePage, Failure> {
-    let mut query = vec![("max", max.to_string())];
+    let mut query = vec![("limit", max.to_string())];
     query.extend(args.partition.map(|partition| ("partition", partition.to_string())));
     query.extend(args.filter.clone().map(|filter| ("filter", filter)));
     match from {
         Some(from) => query.push(("from", from)),
-        None => query.extend(args.from_time.map(|time| ("from_time", time.0.to_string()))),
+        None => query.extend(args.from_time.map(|time| ("time", time.0.to_string()))),
     }
     let path = format!("{}/messages", path(kind, &args.name));
     client.json(client.request(Method::GET, &path).query(&query)).await

@@ -10,10 +10,10 @@ use std::{
 
 use futures_util::stream;
 use indicatif::{ProgressBar, ProgressStyle};
-use reqwest::{Body, Response, StatusCode, header};
+use reqwest::{Body, Response, StatusCode};
 use tokio::time::Instant;
 use waystation_broker::Kind;
-use waystation_http::api::{Accepted, Line, Progress, media};
+use waystation_http::api::{Accepted, Line, Progress};
 
 use super::feed::{self, Feed, LINE_BYTES_MAX, Piece, Sent};
 use crate::{
@@ -33,7 +33,7 @@ pub async fn run(client: Client, args: Publish, output: Output) -> Result<Exit, 
     let kind = client.kind_of(&args.address, args.kind.as_deref(), &[Kind::Queue, Kind::Topic]).await?;
     let (feed, size) = feed(&args)?;
     match feed {
-        Feed::Repeat { line, left: 1 } => one(&client, kind, &args.address, line, output).await,
+        Feed::Repeat { line, left: 1 } => one(&client, kind, &args, line, output).await,
         feed => many(&client, kind, &args, feed, size, output).await,
     }
 }
@@ -96,11 +96,13 @@ fn read_body(path: &Path) -> Result<Vec<u8>, Failure> {
 async fn one(
     client: &Client,
     kind: Kind,
-    address: &str,
+    args: &Publish,
     line: Vec<u8>,
     output: Output,
 ) -> Result<Exit, Failure> {
-    let request = client.publish(kind, address).header(header::ACCEPT, media::JSON).body(line);
+    let address = &args.address;
+    // As a whole, so that the answer names the message.
+    let request = client.publish(kind, address, args.partition).query(&[("atomic", "true")]).body(line);
     let accepted: Accepted = client.json(request).await?;
     output.say(&accepted, || match (accepted.accepted, &accepted.uuid) {
         (0, _) => format!("{kind} {address} has a message with that id already; nothing was stored"),
@@ -124,7 +126,7 @@ async fn many(
     let body = body(feed::spawn(feed, args.skip, lines_max), args.rate, sent.clone());
     let bar = bar(size);
     let mut last = Progress::default();
-    let request = client.publish(kind, &args.address).body(body);
+    let request = client.publish(kind, &args.address, args.partition).body(body);
     let ended = match client.send(request).await {
         Ok(response) => {
             follow(client, response, &mut last, |progress| {

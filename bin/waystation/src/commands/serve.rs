@@ -1,13 +1,316 @@
 //! How is the server put together, run and ended?
 
+use std::{future::Future, io::Write, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use serde_json::json;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
+};
+use waystation_base::{
+    Clock,
+    os::{OsClock, OsDisk},
+};
+use waystation_host::{Driver, Mode as HostMode, OpenError, Recovery};
+use waystation_http::Auth;
+use waystation_net::{Drain, Listener, Tls, tls};
+
+use super::{
+    configuration::{refuse_exposure, variables},
+    journal::{data_dir, unreadable},
+};
 use crate::{
     args::server::Serve,
+    config::{Config, Mode, layers},
     exit::{Exit, Failure},
+    logs,
     output::Output,
+    units::show_size,
 };
 
-pub fn run(args: &Serve, _output: Output) -> Result<Exit, Failure> {
-    let mut config = crate::config::layers::load(args.config.as_deref(), super::configuration::variables())?;
+pub fn run(args: &Serve, output: Output) -> Result<Exit, Failure> {
+    let config = configured(args)?;
+    logs::start(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let exit = runtime.block_on(serve(args, config, output));
+    // What still runs after a second signal is not waited for.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    exit
+}
+
+/// File, environment and flags together, checked.
+fn configured(args: &Serve) -> Result<Config, Failure> {
+    let mut config = layers::load(args.config.as_deref(), variables())?;
     args.overlay(&mut config);
-    Err(Failure::new(Exit::Failure, "not yet"))
+    let wrong = |problem: crate::config::Problem| {
+        Failure::usage(format!("{}: {}", problem.path.join("."), problem.reason))
+    };
+    config.check().map_err(wrong)?;
+    config.check_exposure().map_err(refuse_exposure)?;
+    Ok(config)
+}
+
+async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Failure> {
+    let clock: Arc<dyn Clock> = Arc::new(OsClock);
+    let auth = Auth::new(config.auth.tokens.clone())
+        .map_err(|error| Failure::usage(format!("auth.tokens: {error}")))?;
+    let auth = Arc::new(auth);
+    let tls = certificate(&config)?;
+    let opened = waystation_host::open(host_options(&config), Arc::new(OsDisk), clock.clone());
+    let (broker, driver, recovery) = opened.map_err(|error| unopened(&error))?;
+    tell_recovery(&config, &recovery);
+    let listener = listen(config.http.address, tls.clone()).await?;
+    let address = listener.address()?;
+    let drain = Drain::default();
+    let door = waystation_http::serve(
+        vec![listener],
+        waystation_http::Options {
+            broker,
+            auth: auth.clone(),
+            loopback_needs_token: config.auth.loopback_needs_token,
+            limits: config.http.limits(),
+            clock,
+            drain: drain.clone(),
+        },
+    );
+    tell_ready(address, tls.is_some(), output)?;
+    let reloader = Reloader { args_config: args.config.clone(), auth, tls };
+    let exit = conduct(driver, door, drain, reloader).await?;
+    tracing::info!("ended");
+    Ok(exit)
+}
+
+/// Runs door and driver until a signal, or a failure, and then to a good end of both.
+async fn conduct(
+    driver: Driver,
+    door: impl Future<Output = Result<(), waystation_http::Error>> + Send + 'static,
+    drain: Drain,
+    reloader: Reloader,
+) -> Result<Exit, Failure> {
+    let mut signals = Signals::new()?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let mut driver = tokio::spawn(driver.run(async {
+        // A sender that is gone says the same.
+        let _ = stopped.await;
+    }));
+    let mut door = tokio::spawn(door);
+    let mut failed = None;
+    loop {
+        tokio::select! {
+            biased;
+            end = &mut door => {
+                end.map_err(crashed)?.map_err(|error| Failure::new(Exit::Failure, error))?;
+                break;
+            }
+            end = &mut driver, if failed.is_none() => {
+                // It ends by itself only when writing has failed; the doors say so to whoever still asks.
+                let failure = end.map_err(crashed)?.err();
+                let reason = failure.map_or_else(|| "the driver has ended".to_owned(), |failure| failure.to_string());
+                tracing::error!(%reason, "nothing is accepted any more; the server ends");
+                failed = Some(reason);
+                drain.begin();
+            }
+            signal = signals.next() => match signal {
+                Told::Reload => reloader.reload(),
+                Told::End if drain.has_begun() => return Ok(interrupted()),
+                Told::End => {
+                    tracing::info!("draining: requests under way are finished, a second signal ends at once");
+                    drain.begin();
+                }
+            },
+        }
+    }
+    if let Some(reason) = failed {
+        return Err(Failure::new(Exit::Storage, reason)
+            .advise("what was acknowledged is safe; mend the disk, then start the server again"));
+    }
+    // The door has gone, and with it all that could still be asked.
+    drop(stop);
+    loop {
+        tokio::select! {
+            biased;
+            end = &mut driver => {
+                let closed = end.map_err(crashed)?;
+                return closed.map(|()| Exit::Done).map_err(|failure| Failure::new(Exit::Storage, failure));
+            }
+            told = signals.next() => if let Told::End = told {
+                return Ok(interrupted());
+            },
+        }
+    }
+}
+
+fn interrupted() -> Exit {
+    tracing::warn!("ended by a second signal before everything was drained; nothing acknowledged is lost");
+    Exit::Interrupted
+}
+
+fn crashed(error: tokio::task::JoinError) -> Failure {
+    Failure::new(Exit::Failure, format!("a part of the server crashed: {error}"))
+        .advise("what was acknowledged is safe; please report this with the log")
+}
+
+/// What the operating system asks for.
+enum Told {
+    End,
+    Reload,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Signals, Failure> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::End,
+            _ = self.interrupt.recv() => Told::End,
+            _ = self.hang_up.recv() => Told::Reload,
+        }
+    }
+}
+
+/// What can be changed while the server runs.
+struct Reloader {
+    args_config: Option<PathBuf>,
+    auth: Arc<Auth>,
+    tls: Option<Tls>,
+}
+
+impl Reloader {
+    /// Reads tokens and certificate anew. What cannot be used is told, and the old stays.
+    fn reload(&self) {
+        if let Some(tls) = &self.tls {
+            match tls.reload() {
+                Ok(()) => tracing::info!("the certificate is read anew"),
+                Err(error) => tracing::error!(%error, "the certificate cannot be used; the old one stays"),
+            }
+        }
+        if let Some(path) = &self.args_config {
+            match self.reload_tokens(path) {
+                Ok(count) => tracing::info!(count, "the tokens are read anew"),
+                Err(failure) => {
+                    tracing::error!(error = %failure, "the tokens cannot be used; the old ones stay")
+                }
+            }
+        }
+    }
+
+    fn reload_tokens(&self, path: &std::path::Path) -> Result<usize, Failure> {
+        let tokens = layers::read(path)?.auth.tokens;
+        let count = tokens.len();
+        if count == 0 && !self.auth.is_empty() {
+            return Err(Failure::usage("the last token cannot be taken away while the server runs"));
+        }
+        self.auth.replace(tokens).map_err(Failure::usage)?;
+        Ok(count)
+    }
+}
+
+fn certificate(config: &Config) -> Result<Option<Tls>, Failure> {
+    tls::install_provider();
+    let (Some(cert), Some(key)) = (config.tls.certificate.clone(), config.tls.key.clone()) else {
+        return Ok(None);
+    };
+    let files = tls::Files { cert, key, client_ca: config.tls.client_ca.clone() };
+    Tls::load(files, &["http/1.1"]).map(Some).map_err(|error| Failure::usage(format!("tls: {error}")))
+}
+
+async fn listen(address: SocketAddr, tls: Option<Tls>) -> Result<Listener, Failure> {
+    Listener::bind(address, tls).await.map_err(|error| {
+        Failure::new(Exit::Failure, error).advise("is another server running? --http names another address")
+    })
+}
+
+fn host_options(config: &Config) -> waystation_host::Options {
+    let limits = &config.limits;
+    waystation_host::Options {
+        mode: match config.durability.mode {
+            Mode::Sync => HostMode::Sync,
+            Mode::Interval => HostMode::Interval(config.durability.interval_ms),
+            Mode::Os => HostMode::Os,
+        },
+        cache_bytes: limits.cache_bytes as usize,
+        journal_file_bytes: limits.journal_file_bytes,
+        hot_bytes: limits.hot_bytes,
+        snapshot_bytes: limits.snapshot_bytes,
+        disk_reserve_bytes: limits.disk_reserve_bytes,
+        requests_max: limits.requests_max,
+        ..waystation_host::Options::new(&config.data.dir)
+    }
+}
+
+/// Why the data cannot be had.
+fn unopened(error: &OpenError) -> Failure {
+    use waystation_journal::{ReadError, snapshot};
+    let damaged =
+        || Failure::new(Exit::Damaged, error).advise("`waystation journal verify DIR` tells what else is");
+    match error {
+        OpenError::DataDir(error) => data_dir(error),
+        OpenError::Journal(error) => unreadable(error),
+        OpenError::Read(ReadError::Io { .. }) => Failure::new(Exit::Failure, error),
+        OpenError::Snapshot(snapshot::Error::Io { .. }) => Failure::new(Exit::Failure, error),
+        OpenError::Read(_)
+        | OpenError::Snapshot(_)
+        | OpenError::State { .. }
+        | OpenError::Replay { .. }
+        | OpenError::Settled(_)
+        | OpenError::Missing { .. } => damaged(),
+        OpenError::Refused(_) => Failure::new(Exit::Storage, error),
+        OpenError::Io { .. } => Failure::new(Exit::Failure, error),
+    }
+}
+
+fn tell_recovery(config: &Config, recovery: &Recovery) {
+    let journal = &recovery.journal;
+    tracing::info!(
+        data = %config.data.dir.display(),
+        files = journal.files,
+        size = %show_size(journal.end.0.saturating_sub(journal.start.0)),
+        snapshot = recovery.snapshot.map(|position| position.0),
+        replayed = recovery.replayed,
+        "the data is read"
+    );
+    if journal.torn_groups > 0 {
+        tracing::warn!(
+            groups = journal.torn_groups,
+            bytes = journal.torn_bytes,
+            "the last run ended in the middle of a write; what was never acknowledged is cut"
+        );
+    }
+    if journal.after_failure {
+        tracing::warn!(
+            "the last run ended after a failed write or sync; the end of the journal was written again"
+        );
+    }
+    for damaged in &recovery.damaged_snapshots {
+        tracing::warn!(snapshot = %damaged, "a snapshot is damaged; an older one was used");
+    }
+    if recovery.orphans > 0 {
+        tracing::info!(files = recovery.orphans, "settled files that nothing refers to were removed");
+    }
+    if config.durability.mode != Mode::Sync {
+        tracing::warn!(mode = ?config.durability.mode, "a power cut may lose what was acknowledged");
+    }
+}
+
+/// One line on standard output, for people, scripts and tests.
+fn tell_ready(address: SocketAddr, is_tls: bool, output: Output) -> Result<(), Failure> {
+    let scheme = if is_tls { "https" } else { "http" };
+    let url = format!("{scheme}://{address}");
+    let told = json!({"ready": url, "pid": std::process::id(), "version": env!("CARGO_PKG_VERSION")});
+    output.say(&told, || format!("waystation {} is ready at {url}", env!("CARGO_PKG_VERSION")))?;
+    std::io::stdout().flush()?;
+    tracing::info!(%url, "ready");
+    Ok(())
 }

@@ -3,31 +3,28 @@
 use std::io::Read;
 
 use argon2::{Argon2, password_hash::PasswordHasher};
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::json;
-use waystation_base::os;
+use waystation_http::TokenEntry;
 
 use crate::{
     args::server::TokenCommand,
-    config::Token,
     exit::{Exit, Failure},
     output::Output,
 };
 
 /// Bytes of a token that is read: more is no token but a mistake.
 const TOKEN_BYTES_MAX: u64 = 1024;
-/// So that a token is known for what it is wherever it turns up.
-const PREFIX: &str = "ws_";
 
 pub fn run(command: TokenCommand, output: Output) -> Result<Exit, Failure> {
     match command {
         TokenCommand::New { name, publish, consume, configure } => {
-            let secret = secret()?;
-            let entry = Token { name, hash: hash(&secret)?, publish, consume, configure };
-            let told = json!({"token": secret, "entry": entry});
+            let made = waystation_http::new_token(&name).map_err(Failure::usage)?;
+            let entry = TokenEntry { name, hash: made.hash, publish, consume, configure };
+            let told = json!({"token": made.token, "entry": entry});
             output.say(&told, || {
                 format!(
-                    "token (shown only now): {secret}\n\nfor the configuration file:\n\n{}",
+                    "token (shown only now): {}\n\nfor the configuration file:\n\n{}",
+                    made.token,
                     configured(&entry)
                 )
             })?;
@@ -36,8 +33,12 @@ pub fn run(command: TokenCommand, output: Output) -> Result<Exit, Failure> {
             let mut text = String::new();
             std::io::stdin().lock().take(TOKEN_BYTES_MAX + 1).read_to_string(&mut text)?;
             let secret = text.trim_end_matches(['\n', '\r']);
-            if secret.is_empty() || text.len() as u64 > TOKEN_BYTES_MAX {
-                return Err(Failure::usage(format!("a token has 1 to {TOKEN_BYTES_MAX} bytes")));
+            if text.len() as u64 > TOKEN_BYTES_MAX {
+                return Err(Failure::usage(format!("a token has at most {TOKEN_BYTES_MAX} bytes")));
+            }
+            if !matches!(secret.splitn(3, '.').collect::<Vec<_>>()[..], ["wst", name, rest] if !name.is_empty() && !rest.is_empty())
+            {
+                return Err(Failure::usage("a token has the form wst.NAME.SECRET"));
             }
             let hash = hash(secret)?;
             output.say(&json!({"hash": hash}), || hash.clone())?;
@@ -46,19 +47,13 @@ pub fn run(command: TokenCommand, output: Output) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// 256 random bits as text.
-fn secret() -> Result<String, Failure> {
-    let bytes = [os::random()?.to_le_bytes(), os::random()?.to_le_bytes()].concat();
-    Ok(format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(bytes)))
-}
-
 fn hash(secret: &str) -> Result<String, Failure> {
     let hash = Argon2::default().hash_password(secret.as_bytes());
     hash.map(|hash| hash.to_string()).map_err(|error| Failure::new(Exit::Failure, error))
 }
 
 /// The entry as it stands in the file.
-fn configured(token: &Token) -> String {
+fn configured(token: &TokenEntry) -> String {
     let fields = toml::to_string(token).unwrap_or_else(|error| unreachable!("texts are TOML: {error}"));
     format!("[[auth.tokens]]\n{fields}")
 }
@@ -71,25 +66,22 @@ mod tests {
     use crate::config::Config;
 
     #[test]
-    fn a_new_token_is_random_and_its_entry_is_good() {
-        let (one, other) = (secret().expect("a token"), secret().expect("a token"));
-        assert_ne!(one, other);
-        assert_eq!(one.len(), PREFIX.len() + 43);
-        let hash = hash(&one).expect("a hash");
-        let entry = Token {
-            name: "ops \"1\"".into(),
-            hash,
+    fn the_entry_of_a_new_token_is_good() {
+        let made = waystation_http::new_token("ops-1").expect("a token");
+        let entry = TokenEntry {
+            name: "ops-1".into(),
+            hash: made.hash,
             publish: vec!["#".into()],
             consume: vec![],
             configure: vec![],
         };
         let config: Config = document::read(configured(&entry).as_bytes()).expect("TOML");
         assert_eq!(config.check(), Ok(()));
-        assert_eq!(config.auth.tokens, [entry]);
+        assert!(config.auth.tokens == [entry]);
     }
 
     #[test]
     fn two_hashes_of_one_token_differ() {
-        assert_ne!(hash("x").expect("a hash"), hash("x").expect("a hash"));
+        assert_ne!(hash("wst.a.x").expect("a hash"), hash("wst.a.x").expect("a hash"));
     }
 }

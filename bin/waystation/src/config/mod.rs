@@ -7,6 +7,7 @@ pub mod print;
 use std::{net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
+use waystation_http::{TokenEntry, limits};
 
 /// The whole configuration. Every key has a default; an unknown one is an error.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -67,6 +68,14 @@ pub struct Limits {
 pub struct Http {
     pub address: SocketAddr,
     pub connections_max: usize,
+    pub requests_max: usize,
+    pub waits_max: usize,
+    pub buffered_bytes_max: usize,
+    pub idle_ms: u64,
+    pub head_ms: u64,
+    pub body_ms: u64,
+    pub write_ms: u64,
+    pub handshake_ms: u64,
     pub drain_ms: u64,
 }
 
@@ -86,22 +95,9 @@ pub struct Tls {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Auth {
+    pub loopback_needs_token: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub tokens: Vec<Token>,
-}
-
-/// One token: its hash, and the names to which it opens what. Patterns are those of subscriptions: `orders.*`, `#`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Token {
-    pub name: String,
-    pub hash: String,
-    #[serde(default)]
-    pub publish: Vec<String>,
-    #[serde(default)]
-    pub consume: Vec<String>,
-    #[serde(default)]
-    pub configure: Vec<String>,
+    pub tokens: Vec<TokenEntry>,
 }
 
 /// What is logged, to standard error.
@@ -150,7 +146,67 @@ impl Default for Limits {
 
 impl Default for Http {
     fn default() -> Http {
-        Http { address: SocketAddr::from(([127, 0, 0, 1], 7400)), connections_max: 10_000, drain_ms: 10_000 }
+        let address = SocketAddr::from(([127, 0, 0, 1], 7400));
+        let limits::Limits {
+            connections_max,
+            requests_max,
+            waits_max,
+            buffered_bytes_max,
+            idle_ms,
+            head_ms,
+            body_ms,
+            write_ms,
+            handshake_ms,
+            drain_ms,
+        } = limits::Limits::default();
+        Http {
+            address,
+            connections_max,
+            requests_max,
+            waits_max,
+            buffered_bytes_max,
+            idle_ms,
+            head_ms,
+            body_ms,
+            write_ms,
+            handshake_ms,
+            drain_ms,
+        }
+    }
+}
+
+impl Http {
+    /// The bounds as the door takes them.
+    pub fn limits(&self) -> limits::Limits {
+        limits::Limits {
+            connections_max: self.connections_max,
+            requests_max: self.requests_max,
+            waits_max: self.waits_max,
+            buffered_bytes_max: self.buffered_bytes_max,
+            idle_ms: self.idle_ms,
+            head_ms: self.head_ms,
+            body_ms: self.body_ms,
+            write_ms: self.write_ms,
+            handshake_ms: self.handshake_ms,
+            drain_ms: self.drain_ms,
+        }
+    }
+
+    fn check(&self) -> Result<(), Problem> {
+        range(["http", "connections_max"], self.connections_max as u64, 1, 1_000_000)?;
+        range(["http", "requests_max"], self.requests_max as u64, 1, 1_000_000)?;
+        range(["http", "waits_max"], self.waits_max as u64, 1, 1_000_000)?;
+        range(["http", "buffered_bytes_max"], self.buffered_bytes_max as u64, 64 << 20, 1 << 40)?;
+        for (path, value) in [
+            (["http", "idle_ms"], self.idle_ms),
+            (["http", "head_ms"], self.head_ms),
+            (["http", "body_ms"], self.body_ms),
+            (["http", "write_ms"], self.write_ms),
+            (["http", "handshake_ms"], self.handshake_ms),
+        ] {
+            range(path, value, 100, 3_600_000)?;
+        }
+        range(["http", "drain_ms"], self.drain_ms, 0, 3_600_000)
     }
 }
 
@@ -172,10 +228,6 @@ pub struct Problem {
 impl Config {
     /// Checks what the types cannot.
     pub fn check(&self) -> Result<(), Problem> {
-        let range = |path, value: u64, min: u64, max: u64| match (min..=max).contains(&value) {
-            true => Ok(()),
-            false => problem(path, format!("must lie between {min} and {max}, is {value}")),
-        };
         range(["durability", "interval_ms"], self.durability.interval_ms, 1, 60_000)?;
         range(["limits", "cache_bytes"], self.limits.cache_bytes, 1 << 20, 1 << 40)?;
         range(["limits", "journal_file_bytes"], self.limits.journal_file_bytes, 1 << 20, 1 << 40)?;
@@ -183,8 +235,7 @@ impl Config {
         range(["limits", "snapshot_bytes"], self.limits.snapshot_bytes, 1 << 20, 1 << 50)?;
         range(["limits", "disk_reserve_bytes"], self.limits.disk_reserve_bytes, 0, 1 << 50)?;
         range(["limits", "requests_max"], self.limits.requests_max as u64, 1, 1 << 20)?;
-        range(["http", "connections_max"], self.http.connections_max as u64, 1, 1_000_000)?;
-        range(["http", "drain_ms"], self.http.drain_ms, 0, 3_600_000)?;
+        self.http.check()?;
         if self.data.dir.as_os_str().is_empty() {
             return problem(["data", "dir"], "must name a folder".into());
         }
@@ -203,21 +254,16 @@ impl Config {
     }
 
     fn check_tokens(&self) -> Result<(), Problem> {
-        let mut names = std::collections::BTreeSet::new();
-        for token in &self.auth.tokens {
-            let tell =
-                |reason: &str| problem(["auth", "tokens"], format!("token '{}': {reason}", token.name));
-            if token.name.is_empty() {
-                return tell("it needs a name, for the logs");
-            }
-            if !names.insert(&token.name) {
-                return tell("there are two of that name");
-            }
-            if !token.hash.starts_with("$argon2id$") {
-                return tell("its hash must begin with $argon2id$; `waystation token hash` makes one");
-            }
+        if self.auth.loopback_needs_token && self.auth.tokens.is_empty() {
+            return problem(
+                ["auth", "loopback_needs_token"],
+                "nobody could get in: there is no token".into(),
+            );
         }
-        Ok(())
+        match waystation_http::Auth::new(self.auth.tokens.clone()) {
+            Ok(_) => Ok(()),
+            Err(error) => problem(["auth", "tokens"], error.to_string()),
+        }
     }
 
     /// Refuses what would let anybody in from outside.
@@ -227,6 +273,13 @@ impl Config {
             return Ok(());
         }
         Err(format!("{address} can be reached from other machines and no token is configured"))
+    }
+}
+
+fn range(path: [&'static str; 2], value: u64, min: u64, max: u64) -> Result<(), Problem> {
+    match (min..=max).contains(&value) {
+        true => Ok(()),
+        false => problem(path, format!("must lie between {min} and {max}, is {value}")),
     }
 }
 
@@ -262,7 +315,8 @@ mod tests {
 
     #[test]
     fn tokens_have_a_name_of_their_own_and_a_hash() {
-        let token = |name: &str, hash: &str| Token {
+        let hash = waystation_http::new_token("a").expect("a token").hash;
+        let token = |name: &str, hash: &str| TokenEntry {
             name: name.into(),
             hash: hash.into(),
             publish: vec![],
@@ -270,10 +324,11 @@ mod tests {
             configure: vec![],
         };
         let place = Some(["auth", "tokens"]);
-        check(|it| it.auth.tokens = vec![token("a", "$argon2id$x")], None);
+        check(|it| it.auth.tokens = vec![token("a", &hash)], None);
         check(|it| it.auth.tokens = vec![token("a", "secret")], place);
-        check(|it| it.auth.tokens = vec![token("", "$argon2id$x")], place);
-        check(|it| it.auth.tokens = vec![token("a", "$argon2id$x"), token("a", "$argon2id$y")], place);
+        check(|it| it.auth.tokens = vec![token("", &hash)], place);
+        check(|it| it.auth.tokens = vec![token("a", &hash), token("a", &hash)], place);
+        check(|it| it.auth.loopback_needs_token = true, Some(["auth", "loopback_needs_token"]));
     }
 
     #[test]
