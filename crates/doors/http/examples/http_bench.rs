@@ -47,7 +47,7 @@ fn main() {
 /// Lines with a key and a body of 100 bytes.
 fn block() -> String {
     let line = |n: u64| {
-        let body = format!("{{\"n\":{n:08},\"text\":\"{}\"}}", "x".repeat(74));
+        let body = format!("{{\"n\":\"{n:08}\",\"text\":\"{}\"}}", "x".repeat(74));
         assert_eq!(body.len(), 100, "the body that the figures speak of");
         format!("{{\"key\":\"N{n:05}\",\"body\":{body}}}\n")
     };

@@ -1,6 +1,6 @@
 //! How is a queue or subscription followed as server-sent events, and what holds for a follower?
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -9,12 +9,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use serde::Deserialize;
 use tokio::{sync::mpsc, time::MissedTickBehavior};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use utoipa::IntoParams;
 use waystation_broker::{
-    SessionId, Source,
+    Refusal, SessionId, Source,
     command::{Hold, Outcome, Settlement},
 };
 use waystation_host::{Consumer, Delivery, Event};
@@ -31,6 +32,8 @@ use crate::{
 
 /// How often a silent stream says that it is alive.
 pub const HEARTBEAT: Duration = Duration::from_secs(15);
+/// Messages past which no more are gathered for one part of a stream.
+const PART_MESSAGES_MAX: usize = 256;
 /// Milliseconds after which a client should connect again.
 const RETRY: &str = "retry: 1000\n\n";
 
@@ -151,39 +154,90 @@ async fn run(
     feed: &Feed,
 ) -> Result<(), Failure> {
     let mut beats = heartbeat();
+    let mut accepting = Accepting::new(door, source);
     let mut is_open = feed.begin().await;
     while is_open {
         tokio::select! {
             biased;
             () = feed.closed() => return Ok(()),
-            () = door.drain.begun() => return Ok(()),
-            event = consumer.next() => match event {
-                Some(Event::Messages(messages)) => {
-                    let text = render(&messages, |message| format!("{}:{}", message.partition, message.offset))?;
-                    is_open = feed.write(text).await;
-                    Counts::add(&door.counts.delivered, messages.len() as u64);
-                    if is_open && ack == Ack::Auto {
-                        accept(door, source, &messages).await?;
-                    }
+            () = door.drain.begun() => break,
+            event = consumer.next() => {
+                let messages = gather(event, &mut consumer)?;
+                let text = render(&messages, |message| format!("{}:{}", message.partition, message.offset))?;
+                is_open = feed.write(text).await;
+                Counts::add(&door.counts.delivered, messages.len() as u64);
+                if is_open && ack == Ack::Auto {
+                    accepting.add(&messages);
                 }
-                Some(Event::Closed(_)) | None => {
-                    return Err(Failure::new(crate::failure::Kind::Gone, "what was followed is gone"));
-                }
-            },
+            }
+            accepted = accepting.next() => accepted?,
             _ = beats.tick() => is_open = feed.beat().await,
         }
     }
-    Ok(())
+    // What was written is accepted even if the client has gone since.
+    accepting.finish().await
 }
 
-async fn accept(door: &Door, source: &Source, messages: &[Delivery]) -> Result<(), Failure> {
-    let accepted = |delivery: &Delivery| {
-        let Delivery { tag, attempt, .. } = *delivery;
-        Settlement { tag, attempt, outcome: Outcome::Accepted }
-    };
-    door.broker.settle(source.clone(), messages.iter().map(accepted).collect()).await?;
-    Counts::add(&door.counts.settled, messages.len() as u64);
-    Ok(())
+/// The messages of an event and of those that wait behind it, to be written as one part.
+fn gather(first: Option<Event>, consumer: &mut Consumer) -> Result<Vec<Delivery>, Failure> {
+    let gone = || Failure::new(crate::failure::Kind::Gone, "what was followed is gone");
+    let Some(Event::Messages(mut messages)) = first else { return Err(gone()) };
+    while messages.len() < PART_MESSAGES_MAX {
+        match consumer.next().now_or_never() {
+            Some(Some(Event::Messages(more))) => messages.extend(more),
+            // The end is heard of again at the next look.
+            Some(Some(Event::Closed(_)) | None) | None => break,
+        }
+    }
+    Ok(messages)
+}
+
+/// Accepts what was written, beside the writing: many at a time, one request at a time.
+struct Accepting<'a> {
+    door: &'a Door,
+    source: &'a Source,
+    waiting: Vec<Settlement>,
+    sent: Option<Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send + 'a>>>,
+}
+
+impl<'a> Accepting<'a> {
+    fn new(door: &'a Door, source: &'a Source) -> Accepting<'a> {
+        Accepting { door, source, waiting: Vec::new(), sent: None }
+    }
+
+    fn add(&mut self, messages: &[Delivery]) {
+        let accepted = |delivery: &Delivery| {
+            let Delivery { tag, attempt, .. } = *delivery;
+            Settlement { tag, attempt, outcome: Outcome::Accepted }
+        };
+        self.waiting.extend(messages.iter().map(accepted));
+        self.send();
+    }
+
+    fn send(&mut self) {
+        if self.sent.is_some() || self.waiting.is_empty() {
+            return;
+        }
+        let settlements = std::mem::take(&mut self.waiting);
+        Counts::add(&self.door.counts.settled, settlements.len() as u64);
+        self.sent = Some(Box::pin(self.door.broker.settle(self.source.clone(), settlements)));
+    }
+
+    /// Waits for the request on its way; for ever, if there is none.
+    async fn next(&mut self) -> Result<(), Failure> {
+        let Some(sent) = &mut self.sent else { return std::future::pending().await };
+        let result = sent.await;
+        self.sent = None;
+        self.send();
+        Ok(result?)
+    }
+
+    async fn finish(mut self) -> Result<(), Failure> {
+        while self.sent.is_some() {
+            self.next().await?;
+        }
+        Ok(())
+    }
 }
 
 /// Follow a queue as server-sent events: consuming.
