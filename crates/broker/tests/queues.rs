@@ -542,6 +542,26 @@ fn settled_messages_are_found_in_their_new_place() {
 }
 
 #[test]
+fn what_was_settled_in_part_comes_once_after_a_restart_that_still_finds_it_in_the_journal() {
+    let mut w = World::new();
+    w.queue("q", |_| ());
+    let messages = (0..10).map(|n| w.message(&n.to_string())).collect();
+    w.publish_messages("q", messages).expect("published");
+    let handed = w.pull(queue("q"), 10, 1_000);
+    handed[5..].iter().for_each(|handed| w.accept(queue("q"), handed));
+    let end = w.end();
+    w.settle_all(1, waystation_broker::settle::Leaving::Journal(end));
+    w.restart_from_snapshot();
+    w.pass(1_000);
+    let a = w.attach(queue("q"), 20);
+    assert_eq!(w.bodies(a), ["0", "1", "2", "3", "4"]);
+    w.restart_from_snapshot();
+    assert_eq!(w.queue_info("q").ready, 5);
+    let b = w.attach(queue("q"), 20);
+    assert_eq!(w.bodies(b), ["0", "1", "2", "3", "4"]);
+}
+
+#[test]
 fn a_million_delayed_messages_are_normal() {
     let mut w = World::new();
     w.queue("q", |_| ());

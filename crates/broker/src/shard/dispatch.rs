@@ -390,7 +390,7 @@ impl Outlet {
         let mut at = cursor.scan;
         for (meta, _) in loaded.messages {
             let offset = meta.offset.0;
-            if offset < cursor.scan {
+            if offset < at {
                 continue;
             }
             // What the load left out is not there, or not wanted.

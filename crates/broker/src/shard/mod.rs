@@ -32,7 +32,7 @@ use std::{
     collections::{BinaryHeap, VecDeque},
 };
 
-use waystation_base::{ConsumerId, EntityId, Millis, batch};
+use waystation_base::{ConsumerId, EntityId, Millis, Position, batch};
 
 pub use browse::{BrowseStep, BrowseTarget};
 pub use entities::{Address, Queue, Subscription, Topic};
@@ -82,6 +82,8 @@ struct Session {
 #[derive(Debug, Default)]
 pub struct Shard {
     entities: u32,
+    /// Everything alive before this position of the journal has moved to settled files.
+    settled_to: Position,
     addresses: HashMap<waystation_base::Name, Address>,
     subscription_names: HashMap<waystation_base::Name, EntityId>,
     queues: HashMap<EntityId, Box<Queue>>,

@@ -59,6 +59,9 @@ impl Shard {
 
     /// Takes over that messages have moved, now or after a restart.
     pub(super) fn apply_settled(&mut self, outcome: &Outcome) {
+        if let Leaving::Journal(to) = outcome.leaving {
+            self.settled_to = self.settled_to.max(to);
+        }
         let mut runs: BTreeMap<LogId, Vec<SettledRun>> = BTreeMap::new();
         for run in &outcome.runs {
             runs.entry(run.log).or_default().push(*run);

@@ -23,9 +23,13 @@ impl Shard {
         }
         let Entry::Publish(publish) = entry::read(kind, payload)? else { return Ok(()) };
         let header = Header::read(publish.batch)?;
+        let position = position.0 + publish.batch_at as u64;
+        if position < self.settled_to.0 {
+            return Ok(());
+        }
         let batch = Hot {
             first: header.base_offset.0,
-            position: position.0 + publish.batch_at as u64,
+            position,
             timestamp: header.max_timestamp.0,
             span: header.last_offset_delta,
             bytes: header.bytes as u32,

@@ -2,7 +2,7 @@
 //! left out: the journal itself says so ([`Shard::reindex`]). So a snapshot grows with what is under way, not with what waits.
 //!
 //! ```text
-//! version u8 = 1 | entity counter | topics | queues | subscriptions, each behind its count; numbers are varints
+//! version u8 = 1 | entity counter | journal settled to | topics | queues | subscriptions, each behind its count; numbers are varints
 //! topic:        id | declaration | counters | partitions: base, next, runs
 //! queue:        id | declaration | outlet | logs: number, base, next, runs | recent ids: until, 16 bytes
 //! subscription: id | declaration | outlet | sources: 0, or 1 + topic + partition
@@ -10,7 +10,7 @@
 //! ```
 
 use waystation_base::{
-    Attempt, EntityId, Millis, Tag,
+    Attempt, EntityId, Millis, Position, Tag,
     varint::{self, put, put_prefixed, take, take_bytes, take_prefixed},
 };
 
@@ -48,6 +48,7 @@ impl Shard {
     pub fn snapshot(&self) -> Vec<u8> {
         let mut out = vec![VERSION];
         put(&mut out, self.entities.into());
+        put(&mut out, self.settled_to.0);
         put_sorted(&mut out, &self.topics, put_topic);
         put_sorted(&mut out, &self.queues, put_queue);
         put_sorted(&mut out, &self.subscriptions, put_subscription);
@@ -62,7 +63,8 @@ impl Shard {
         if version != VERSION {
             return Err(Error::Version(version));
         }
-        let mut shard = Shard { entities: number(input)?, ..Shard::default() };
+        let mut shard =
+            Shard { entities: number(input)?, settled_to: Position(take(input)?), ..Shard::default() };
         for _ in 0..count(input)? {
             take_topic(input, &mut shard)?;
         }
