@@ -102,6 +102,8 @@ pub struct Driver {
     free_bytes: u64,
     space_looked_at: Millis,
     disk_low: bool,
+    /// Settling lags behind: no requests are taken until then.
+    slowed_until: Option<Millis>,
     /// Too much waits for the disk: the shard is left alone.
     busy: bool,
     /// All handles were dropped.
@@ -133,6 +135,7 @@ impl Driver {
             disk_low: false,
             busy: false,
             abandoned: false,
+            slowed_until: None,
             groups: 0,
             group_bytes: 0,
             disk_reads: 0,
@@ -161,7 +164,8 @@ impl Driver {
                 sleep.as_mut().reset(tokio::time::Instant::now() + self.until(wake));
             }
             let open = self.phase == Phase::Open;
-            let takes = open && !self.busy && !self.abandoned && self.work.is_empty();
+            let slowed = self.slowed_until.is_some();
+            let takes = open && !self.busy && !self.abandoned && !slowed && self.work.is_empty();
             let Parts { requests, journal_events: journal, answers, done, shared, .. } = &mut self.parts;
             tokio::select! {
                 biased;
@@ -193,6 +197,7 @@ impl Driver {
         let now = self.parts.clock.now();
         self.look_for_space(now);
         self.hear_callers();
+        self.slow_down(now);
         self.take_inbox();
         loop {
             self.unit(now)?;
@@ -204,6 +209,16 @@ impl Driver {
         self.run_queries(now);
         self.keep_house(now);
         Ok(())
+    }
+
+    /// After requests were taken, puts the next taking off if settling lags behind.
+    fn slow_down(&mut self, now: Millis) {
+        if !self.inbox.is_empty() {
+            let wait_ms = self.parts.house.lag_wait_ms(self.extent());
+            self.slowed_until = (wait_ms > 0).then(|| now.plus(wait_ms));
+        } else if self.slowed_until.is_some_and(|until| until <= now) {
+            self.slowed_until = None;
+        }
     }
 
     /// Notes what is asked, or refuses it.
@@ -418,7 +433,7 @@ impl Driver {
         // While too much waits for the disk, its events wake.
         let timer = self.parts.shard.next_deadline().filter(|_| !self.busy);
         let more = (!self.loads.is_empty() && !self.busy).then_some(now);
-        [low, house, timer, more].into_iter().flatten().min()
+        [low, house, timer, more, self.slowed_until].into_iter().flatten().min()
     }
 
     fn until(&self, wake: Option<Millis>) -> Duration {

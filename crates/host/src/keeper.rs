@@ -23,7 +23,7 @@ use waystation_journal::{
 use crate::{loader::Files, settler};
 
 /// How much less than others the thread is given of the processor.
-const NICE: i32 = 10;
+const NICE: i32 = 5;
 /// The longest pause after one step of copying.
 const PAUSE_MAX: Duration = Duration::from_millis(20);
 

@@ -25,8 +25,12 @@ use crate::{
     scan::{self, Flow, LoadScan},
 };
 
-/// Bytes that are read of the journal at once.
+/// Bytes that are read of the journal at once, where one read follows on another.
 const READ_BYTES: usize = 256 << 10;
+/// Bytes that are read of the journal anywhere else.
+const READ_BYTES_FIRST: usize = 4 << 10;
+/// Bytes of one piece of a region that is read beforehand.
+const PIECE_BYTES: usize = 1 << 20;
 /// Settled runs whose places are kept in memory.
 const RUNS_MAX: usize = 100_000;
 
@@ -65,11 +69,49 @@ pub(crate) struct Files {
     /// The runs of settled files, sorted by log and offset.
     runs: HashMap<u32, Vec<Run>>,
     runs_count: usize,
+    /// Where the last read of the journal ended, and how much it took.
+    last_read: (Position, usize),
+    /// A part of the journal in pieces, in order, read beforehand because many batches of it are wanted.
+    region: Vec<(Position, Bytes)>,
 }
 
 impl Files {
     pub(crate) fn new(journal: Reader, store: Arc<Store>, blocks: Arc<Mutex<BlockCache>>) -> Files {
-        Files { journal, store, blocks, runs: HashMap::new(), runs_count: 0 }
+        let last_read = (Position(0), 0);
+        Files { journal, store, blocks, runs: HashMap::new(), runs_count: 0, last_read, region: Vec::new() }
+    }
+
+    /// Reads the journal from `from` to `to` at one go, to find many batches of it in any order.
+    pub(crate) fn read_region(&mut self, from: Position, to: Position) -> Result<(), Unread> {
+        self.region.clear();
+        let mut at = from;
+        while at < to {
+            let mut length = PIECE_BYTES.min((to.0 - at.0) as usize);
+            // At the end of a file a piece ends too.
+            let piece = loop {
+                match self.journal.read_at(at, length) {
+                    Err(ReadError::OutOfRange { .. }) if length > 1 => length /= 2,
+                    result => break result?,
+                }
+            };
+            at = Position(at.0 + piece.len() as u64);
+            self.region.push((Position(at.0 - piece.len() as u64), piece));
+        }
+        Ok(())
+    }
+
+    /// Lets go of what [`Files::read_region`] read.
+    pub(crate) fn forget_region(&mut self) {
+        self.region = Vec::new();
+    }
+
+    /// The whole batch at a position of the region.
+    fn in_region(&self, position: Position) -> Option<Bytes> {
+        let at = self.region.partition_point(|(start, _)| *start <= position).checked_sub(1)?;
+        let (start, piece) = &self.region[at];
+        let rest = piece.get((position.0 - start.0) as usize..)?;
+        // One that goes on in the next piece is read for itself.
+        batch::Header::read(rest).is_ok().then(|| piece.slice_ref(rest))
     }
 
     fn blocks<R>(&self, use_them: impl FnOnce(&mut BlockCache) -> R) -> R {
@@ -77,11 +119,13 @@ impl Files {
     }
 
     /// The batch that begins at a journal position, checked.
-    pub(crate) fn journal_batch(&self, position: Position, log: LogId) -> Result<Bytes, Unread> {
+    pub(crate) fn journal_batch(&mut self, position: Position, log: LogId) -> Result<Bytes, Unread> {
         let place = Place::Journal(position);
-        let found = self.blocks(|blocks| blocks.find(place, log, Offset(0)));
+        let in_region = self.in_region(position);
+        let found = in_region
+            .or_else(|| self.blocks(|blocks| blocks.find(place, log, Offset(0))).map(|(bytes, _)| bytes));
         let bytes = match found {
-            Some((bytes, _)) => bytes,
+            Some(bytes) => bytes,
             None => self.read_journal(position)?,
         };
         scan::checked_batch(&bytes).map_err(|error| self.damaged(position, log, &error))
@@ -93,8 +137,15 @@ impl Files {
     }
 
     /// Bytes from `position` on that hold at least the batch there; what follows is read along.
-    fn read_journal(&self, position: Position) -> Result<Bytes, Unread> {
-        if let Ok(bytes) = self.journal.read_at(position, READ_BYTES)
+    fn read_journal(&mut self, position: Position) -> Result<Bytes, Unread> {
+        // Reads that follow on each other grow; one far away from the last begins small again.
+        let (end, before) = self.last_read;
+        let follows =
+            position.0 >= end.0.saturating_sub(before as u64) && position.0 <= end.0 + before as u64;
+        let length =
+            if follows { (4 * before).clamp(READ_BYTES_FIRST, READ_BYTES) } else { READ_BYTES_FIRST };
+        self.last_read = (Position(position.0 + length as u64), length);
+        if let Ok(bytes) = self.journal.read_at(position, length)
             && batch::Header::read(&bytes).is_ok()
         {
             self.blocks(|blocks| blocks.add(Block::Journal(position, bytes.clone())));

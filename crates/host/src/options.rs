@@ -23,10 +23,18 @@ pub(crate) const ROOM_BYTES_MIN: u64 = 8 << 20;
 pub(crate) const ROOM_BYTES_LAST: u64 = 2 << 20;
 /// Bytes of journal or settled files that one settling job leaves behind.
 pub(crate) const JOB_BYTES: u64 = 64 << 20;
-/// Settled files below this size are put together when there are [`SMALL_FILES_MAX`] of them.
-pub(crate) const SMALL_FILE_BYTES: u64 = 8 << 20;
+/// The same where the batches of more than [`JOB_LOGS_FEW`] logs lie in no order: then it is held in memory.
+pub(crate) const JOB_BYTES_CROWDED: u64 = 16 << 20;
+/// Logs that a settling job reads one after the other; each goes through the journal once.
+pub(crate) const JOB_LOGS_FEW: usize = 4;
+/// Settled files below this size are put together when there are more than [`SMALL_FILES_MAX`] of them.
+pub(crate) const SMALL_FILE_BYTES: u64 = 24 << 20;
 /// Small settled files that are left alone.
 pub(crate) const SMALL_FILES_MAX: usize = 8;
+/// Journal that is not settled, in multiples of what may be, above which those who publish are slowed down.
+pub(crate) const LAG_MAX: u64 = 3;
+/// The longest wait, in milliseconds, between two takings of requests while settling lags behind.
+pub(crate) const LAG_WAIT_MS_MAX: u64 = 20;
 
 /// How a broker runs.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use waystation_base::{
-    Millis, Offset,
+    Millis, Offset, Position,
     batch::{self, Encoder, Record, Scratch},
 };
 use waystation_broker::{
@@ -16,6 +16,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::{
     loader::{Files, Unread},
+    options::JOB_LOGS_FEW,
     scan::Flow,
 };
 
@@ -25,6 +26,8 @@ const PACKED_BYTES: usize = 64 << 10;
 const PACKED_OFFSETS_MAX: u64 = i32::MAX as u64;
 /// Keys that one compaction remembers; records with further keys are all kept.
 const COMPACTION_KEYS_MAX: usize = 1 << 20;
+/// Batches from which on the part of the journal that holds them is read at one go.
+const CROWD_BATCHES_MIN: usize = 1_000;
 /// Bytes that are copied before the job looks around.
 const STEP_BYTES: u64 = 1 << 20;
 
@@ -70,9 +73,12 @@ pub(crate) fn copy(
         pause,
         paused_at: 0,
     };
-    for log in &plan.logs {
-        copier.log(log, files)?;
+    if let Some((from, to)) = crowded_region(&plan).filter(|_| plan.logs.len() > JOB_LOGS_FEW) {
+        files.read_region(from, to)?;
     }
+    let copied = plan.logs.iter().try_for_each(|log| copier.log(log, files));
+    files.forget_region();
+    copied?;
     let Copier { writer, runs, .. } = copier;
     let mut outcome = Outcome { leaving: plan.leaving, runs };
     if outcome.runs.is_empty() {
@@ -83,6 +89,21 @@ pub(crate) fn copy(
         run.bytes = stored.bytes;
     }
     Ok(outcome)
+}
+
+/// The part of the journal that holds everything to be copied, if that is much: then it is read at one go, because the
+/// batches of many logs lie there in no order.
+fn crowded_region(plan: &Plan) -> Option<(Position, Position)> {
+    let spans = plan.logs.iter().flat_map(|log| &log.spans);
+    let positions = spans.filter_map(|span| match span.place {
+        Place::Journal(position) => Some(position),
+        Place::Settled(_) => None,
+    });
+    let (mut from, mut to, mut count) = (Position(u64::MAX), Position(0), 0);
+    for position in positions {
+        (from, to, count) = (from.min(position), to.max(position), count + 1);
+    }
+    (count >= CROWD_BATCHES_MIN).then_some((from, to))
 }
 
 struct Copier<'a> {

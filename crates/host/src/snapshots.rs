@@ -16,7 +16,10 @@ use waystation_journal::snapshot::KEEP;
 use crate::{
     keeper::{Chore, Keeper},
     loader::Read,
-    options::{JOB_BYTES, Options, SMALL_FILE_BYTES, SMALL_FILES_MAX},
+    options::{
+        JOB_BYTES, JOB_BYTES_CROWDED, JOB_LOGS_FEW, LAG_MAX, LAG_WAIT_MS_MAX, Options, SMALL_FILE_BYTES,
+        SMALL_FILES_MAX,
+    },
     settler,
 };
 
@@ -202,13 +205,29 @@ impl Housekeeping {
         if self.copying || hot <= self.hot_bytes {
             return;
         }
-        let to = Position(from.0 + JOB_BYTES.min(hot - self.hot_bytes / 2)).min(extent.durable);
-        let plan = shard.plan(&Leaving::Journal(to), now);
+        let excess = hot - self.hot_bytes / 2;
+        let plan_for = |bytes: u64| {
+            let to = Position(from.0 + bytes.min(excess)).min(extent.durable);
+            (to, shard.plan(&Leaving::Journal(to), now))
+        };
+        let (mut to, mut plan) = plan_for(JOB_BYTES);
+        if plan.logs.len() > JOB_LOGS_FEW {
+            (to, plan) = plan_for(JOB_BYTES_CROWDED);
+        }
         if plan.logs.is_empty() {
             self.settled(&plan.leaving, to);
         } else {
             self.copy(plan);
         }
+    }
+
+    /// How long to wait before the next requests are taken, so that settling is not left behind without bound.
+    pub(crate) fn lag_wait_ms(&self, extent: Extent) -> u64 {
+        let hot = extent.end.0.saturating_sub(self.settled_to.max(extent.start).0);
+        let limit = LAG_MAX.saturating_mul(self.hot_bytes);
+        let excess = hot.saturating_sub(limit);
+        // From one millisecond at the limit to the longest wait at twice the limit.
+        if excess == 0 { 0 } else { (1 + LAG_WAIT_MS_MAX * excess / limit.max(1)).min(LAG_WAIT_MS_MAX) }
     }
 
     fn copy(&mut self, plan: waystation_broker::settle::Plan) {

@@ -25,9 +25,7 @@ async fn what_is_published_is_received_accepted_and_gone() {
     assert_eq!(got.iter().map(text).collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!((got[0].address.as_str(), got[0].attempt), ("q", Attempt(1)));
     assert!(got[0].held_until > OsClock.now() && got[0].held_until < Millis::NEVER);
-    for delivery in &got {
-        broker.accept(queue("q"), delivery).await.expect("accepted");
-    }
+    accept(broker, queue("q"), &got).await;
     let again = broker.accept(queue("q"), &got[0]).await;
     assert!(matches!(again, Err(Refusal::NotHeld { .. })), "{again:?}");
     let info = broker.queue(name("q")).await.expect("there");
@@ -247,5 +245,37 @@ async fn a_request_at_request_bytes_max_is_taken_and_one_past_it_refused() {
     assert!(matches!(refused, Err(Refusal::TooLarge { .. })), "{refused:?}");
     assert_eq!(broker.queue(name("q")).await.expect("there").ready, 3);
     assert_eq!(drain(broker, queue("q")).await.len(), 3);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_consumer_whose_deliveries_count_as_accepted_gets_its_credit_and_more_when_it_asks() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let running = start(Options::new(dir.path()));
+    let broker = running.broker.clone();
+    declare_queue(&broker, "q").await;
+    let mut consumer =
+        broker.consume(queue("q"), 10, Hold::None, SessionId::default()).await.expect("attached");
+    let publisher = tokio::spawn(async move {
+        for n in 0..100 {
+            publish(&broker, "q", [n.to_string()]).await;
+        }
+    });
+    let mut seen = Vec::new();
+    while seen.len() < 100 {
+        let Some(Event::Messages(messages)) = consumer.next().await else { panic!("ended") };
+        seen.extend(messages.iter().map(text));
+        if seen.len().is_multiple_of(10) {
+            assert_eq!(
+                running.broker.queue(name("q")).await.expect("there").counters.acknowledged,
+                seen.len() as u64
+            );
+            consumer.set_credit(10).await.expect("taken");
+        }
+    }
+    assert_eq!(seen, (0..100).map(|n| n.to_string()).collect::<Vec<_>>());
+    publisher.await.expect("no panic");
+    let info = running.broker.queue(name("q")).await.expect("there");
+    assert_eq!((info.ready, info.in_flight, info.counters.acknowledged), (0, 0, 100));
     running.stop().await;
 }

@@ -19,6 +19,7 @@ use waystation_base::{
 };
 use waystation_broker::{
     SessionId, Source,
+    command::{Outcome, Settlement},
     spec::{QueueSpec, Spec, SubscriptionSpec, TopicSpec},
 };
 use waystation_host::{Broker, Delivery, Driver, Failure, Options, Recovery, open};
@@ -122,11 +123,19 @@ pub async fn drain(broker: &Broker, source: Source) -> Vec<String> {
         if some.is_empty() {
             return texts;
         }
-        for delivery in some {
-            broker.accept(source.clone(), &delivery).await.expect("accepted");
-            texts.push(text(&delivery));
-        }
+        accept(broker, source.clone(), &some).await;
+        texts.extend(some.iter().map(text));
     }
+}
+
+/// Accepts messages in one request.
+pub async fn accept(broker: &Broker, source: Source, deliveries: &[Delivery]) {
+    let accepted = |delivery: &Delivery| Settlement {
+        tag: delivery.tag,
+        attempt: delivery.attempt,
+        outcome: Outcome::Accepted,
+    };
+    broker.settle(source, deliveries.iter().map(accepted).collect()).await.expect("accepted");
 }
 
 /// Waits until something holds, for a minute at most.

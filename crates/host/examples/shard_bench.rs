@@ -1,0 +1,397 @@
+//! How many small durable messages a second does one shard take, what do many queues cost, how soon is a message
+//! delivered, and what does settling cost those who publish?
+//!
+//! Prints lines of `name value unit`. `--dir DIR` says where the data lives; `--messages N` and `--publishers N` how much;
+//! `--only PART` runs one of `throughput`, `delivery`, `settling`; `--backlog N` instead fills a queue with N messages of
+//! 1 KiB and measures memory and restart. Ends with failure if a ratio that was promised is not reached.
+#![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "measures time, and prints it")]
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use tokio::{sync::oneshot, task::LocalSet};
+use waystation_base::{
+    Clock, Message, MessageId, Name,
+    disk::{Disk, File},
+    os::{OsClock, OsDisk},
+};
+use waystation_broker::{
+    SessionId, Source,
+    command::Hold,
+    spec::{QueueSpec, Spec},
+};
+use waystation_host::{Broker, Event, Options, open};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const QUEUES: usize = 10_000;
+const ROUNDS: usize = 3;
+const RATIO_MAX: f64 = 1.3;
+
+struct Arguments {
+    dir: PathBuf,
+    messages: usize,
+    publishers: usize,
+    only: Option<String>,
+    backlog: Option<usize>,
+}
+
+fn arguments() -> Arguments {
+    let mut parsed = Arguments {
+        dir: std::env::temp_dir().join("waystation-shard-bench"),
+        messages: 2_000_000,
+        publishers: 4_000,
+        only: None,
+        backlog: None,
+    };
+    let mut given = std::env::args().skip(1);
+    while let Some(flag) = given.next() {
+        let value = given.next().unwrap_or_else(|| panic!("{flag} needs a value"));
+        let number = || value.parse().unwrap_or_else(|_| panic!("{flag} needs a number"));
+        match flag.as_str() {
+            "--dir" => parsed.dir = value.clone().into(),
+            "--messages" => parsed.messages = number(),
+            "--publishers" => parsed.publishers = number(),
+            "--only" => parsed.only = Some(value.clone()),
+            "--backlog" => parsed.backlog = Some(number()),
+            other => panic!("unknown flag {other}"),
+        }
+    }
+    parsed
+}
+
+fn main() -> ExitCode {
+    let arguments = arguments();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let local = LocalSet::new();
+    let content = local.block_on(&runtime, async {
+        if let Some(messages) = arguments.backlog {
+            backlog(&arguments, messages).await;
+            return true;
+        }
+        let runs = |part: &str| arguments.only.as_deref().is_none_or(|only| only == part);
+        let mut content = true;
+        if runs("throughput") {
+            content &= throughput(&arguments).await;
+        }
+        if runs("delivery") {
+            delivery(&arguments).await;
+        }
+        if runs("settling") {
+            settling(&arguments).await;
+        }
+        content
+    });
+    if content { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A broker on a fresh data directory, under way.
+struct Running {
+    broker: Broker,
+    stop: oneshot::Sender<()>,
+    driver: tokio::task::JoinHandle<Result<(), waystation_host::Failure>>,
+}
+
+impl Running {
+    fn fresh(dir: &Path, change: impl FnOnce(&mut Options)) -> Running {
+        let _ = std::fs::remove_dir_all(dir);
+        Running::on(dir, change)
+    }
+
+    fn on(dir: &Path, change: impl FnOnce(&mut Options)) -> Running {
+        let mut options = Options::new(dir);
+        change(&mut options);
+        let (broker, driver, _) = open(options, Arc::new(OsDisk), Arc::new(OsClock)).expect("opened");
+        let (stop, stopped) = oneshot::channel::<()>();
+        let driver = tokio::task::spawn_local(driver.run(async { _ = stopped.await }));
+        Running { broker, stop, driver }
+    }
+
+    async fn declare(&self, name: &Name) {
+        let spec = Spec::Queue(QueueSpec::default());
+        self.broker.declare(name.clone(), spec, false, SessionId::default()).await.expect("declared");
+    }
+
+    async fn stop(self) {
+        let _ = self.stop.send(());
+        self.driver.await.expect("no panic").expect("stopped in good order");
+    }
+}
+
+fn name(n: usize) -> Name {
+    Name::new(format!("queue-{n}")).expect("a name")
+}
+
+fn message(n: usize, body: &Bytes) -> Message {
+    let now = OsClock.now();
+    Message::new(MessageId::new(now, (n as u128) << 64), now, body.clone())
+}
+
+/// Publishes `messages` one by one from many tasks, over `queues` queues in turn; returns seconds and the processor's.
+async fn publish_all(broker: &Broker, messages: usize, publishers: usize, queues: usize) -> (f64, f64) {
+    let names: Rc<Vec<Name>> = Rc::new((0..queues).map(name).collect());
+    let body = Bytes::from(vec![b'x'; 100]);
+    let (began, cpu) = (Instant::now(), cpu_seconds());
+    let tasks: Vec<_> = (0..publishers)
+        .map(|publisher| {
+            let (broker, names, body) = (broker.clone(), names.clone(), body.clone());
+            tokio::task::spawn_local(async move {
+                for n in (publisher..messages).step_by(publishers) {
+                    let address = names[n % queues].clone();
+                    broker.publish(address, vec![message(n, &body)]).await.expect("published");
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("no panic");
+    }
+    (began.elapsed().as_secs_f64(), cpu_seconds() - cpu)
+}
+
+async fn throughput(arguments: &Arguments) -> bool {
+    let mut rates = [Vec::new(), Vec::new()];
+    let mut ratios = Vec::new();
+    for round in 0..ROUNDS {
+        let mut seconds = [0.0; 2];
+        for (at, queues) in [1, QUEUES].into_iter().enumerate() {
+            let running = Running::fresh(&arguments.dir.join("throughput"), |_| ());
+            for n in 0..queues {
+                running.declare(&name(n)).await;
+            }
+            let (elapsed, cpu) =
+                publish_all(&running.broker, arguments.messages, arguments.publishers, queues).await;
+            let overview = running.broker.overview().await.expect("there");
+            println!("round_{round}_queues_{queues} {:.0} messages/s", arguments.messages as f64 / elapsed);
+            println!(
+                "round_{round}_queues_{queues}_cpu {:.2} us/message",
+                cpu * 1e6 / arguments.messages as f64
+            );
+            println!("round_{round}_queues_{queues}_groups {} groups", overview.groups);
+            seconds[at] = elapsed;
+            rates[at].push(arguments.messages as f64 / elapsed);
+            running.stop().await;
+        }
+        ratios.push(seconds[1] / seconds[0]);
+    }
+    println!("durable_publishes_one_queue {:.0} messages/s", median(&mut rates[0]));
+    println!("durable_publishes_{QUEUES}_queues {:.0} messages/s", median(&mut rates[1]));
+    let ratio = median(&mut ratios);
+    println!("time_{QUEUES}_queues_to_one {ratio:.2} ratio");
+    ratio <= RATIO_MAX
+}
+
+/// One page written and synced again and again, in a file whose blocks are there: what the journal does at the least.
+fn bare_syncs(dir: &Path) -> Vec<f64> {
+    std::fs::create_dir_all(dir).expect("a folder");
+    let path = dir.join("bare");
+    let file: Arc<dyn File> = OsDisk.open(&path, true).expect("a file");
+    file.write_all_at(&vec![0; 8 << 20], 0).expect("written");
+    file.sync_data().expect("synced");
+    let page = vec![7; 4096];
+    let times = (0..2000).map(|n| {
+        let began = Instant::now();
+        file.write_all_at(&page, n % 2048 * 4096).expect("written");
+        file.sync_data().expect("synced");
+        began.elapsed().as_secs_f64() * 1e3
+    });
+    let times = times.collect();
+    let _ = std::fs::remove_file(path);
+    times
+}
+
+async fn delivery(arguments: &Arguments) {
+    let mut bare = bare_syncs(&arguments.dir);
+    print_times("bare_fdatasync", &mut bare);
+    let running = Running::fresh(&arguments.dir.join("delivery"), |_| ());
+    running.declare(&name(0)).await;
+    let source = Source::Queue(name(0));
+    let mut consumer =
+        running.broker.consume(source, 1000, Hold::None, SessionId::default()).await.expect("attached");
+    const COUNT: usize = 10_000;
+    let epoch = Instant::now();
+    let received = tokio::task::spawn_local(async move {
+        let mut times = Vec::new();
+        while times.len() < COUNT {
+            let Some(Event::Messages(messages)) = consumer.next().await else { break };
+            for delivery in messages {
+                let sent: [u8; 8] = delivery.message.body[..8].try_into().expect("eight bytes");
+                times.push((epoch.elapsed().as_nanos() as u64 - u64::from_le_bytes(sent)) as f64 / 1e6);
+            }
+            consumer.set_credit(1000).await.expect("taken");
+        }
+        times
+    });
+    let mut pace = tokio::time::interval(Duration::from_millis(1));
+    let mut confirms = Vec::new();
+    for n in 0..COUNT {
+        pace.tick().await;
+        let broker = running.broker.clone();
+        confirms.push(tokio::task::spawn_local(async move {
+            let began = epoch.elapsed().as_nanos() as u64;
+            let body = Bytes::from([&began.to_le_bytes()[..], &[0; 92]].concat());
+            broker.publish(name(0), vec![message(n, &body)]).await.expect("published");
+            (epoch.elapsed().as_nanos() as u64 - began) as f64 / 1e6
+        }));
+    }
+    let mut confirm_times = Vec::new();
+    for confirm in confirms {
+        confirm_times.push(confirm.await.expect("no panic"));
+    }
+    let mut times = received.await.expect("no panic");
+    print_times("confirm_at_1000_per_second", &mut confirm_times);
+    print_times("delivery_at_1000_per_second", &mut times);
+    println!(
+        "delivery_p99_over_bare_p99 {:.2} ms",
+        percentile(&mut times, 99.0) - percentile(&mut bare, 99.0)
+    );
+    running.stop().await;
+}
+
+/// The same steady publishing, without settling and with a journal so short that everything is settled at once.
+async fn settling(arguments: &Arguments) {
+    for round in 0..ROUNDS {
+        for (label, hot_bytes) in [("calm", u64::MAX / 4), ("settling", 16 << 20)] {
+            let running = Running::fresh(&arguments.dir.join("settling"), |options| {
+                options.hot_bytes = hot_bytes;
+                options.snapshot_bytes = if label == "calm" { u64::MAX / 4 } else { 32 << 20 };
+            });
+            running.declare(&name(0)).await;
+            let mut times = steady(&running.broker, Duration::from_secs(8)).await;
+            let overview = running.broker.overview().await.expect("there");
+            println!("round_{round}_{label}_settle_jobs {} jobs", overview.settle_jobs);
+            println!("round_{round}_{label}_snapshots {} snapshots", overview.snapshots);
+            print_times(&format!("round_{round}_publish_{label}"), &mut times);
+            running.stop().await;
+        }
+    }
+}
+
+/// 20,000 messages of 1 KiB a second: each millisecond twenty, each confirmed for itself.
+async fn steady(broker: &Broker, length: Duration) -> Vec<f64> {
+    let body = Bytes::from(vec![b'x'; 1024]);
+    let mut pace = tokio::time::interval(Duration::from_millis(1));
+    let began = Instant::now();
+    let mut tasks = Vec::new();
+    let mut n = 0;
+    while began.elapsed() < length {
+        pace.tick().await;
+        for _ in 0..20 {
+            n += 1;
+            let (broker, body) = (broker.clone(), body.clone());
+            tasks.push(tokio::task::spawn_local(async move {
+                let began = Instant::now();
+                broker.publish(name(0), vec![message(n, &body)]).await.expect("published");
+                began.elapsed().as_secs_f64() * 1e3
+            }));
+        }
+    }
+    let mut times = Vec::new();
+    for task in tasks {
+        times.push(task.await.expect("no panic"));
+    }
+    times
+}
+
+async fn backlog(arguments: &Arguments, messages: usize) {
+    let dir = arguments.dir.join("backlog");
+    println!("idle_before {:.1} MB", resident_mb());
+    let running = Running::fresh(&dir, |_| ());
+    running.declare(&name(0)).await;
+    println!("idle {:.1} MB", resident_mb());
+    let body = Bytes::from(vec![b'x'; 1024]);
+    let began = Instant::now();
+    let mut peak = 0.0f64;
+    const TASKS: usize = 1000;
+    for step in (0..messages).step_by(100_000) {
+        let end = (step + 100_000).min(messages);
+        let tasks: Vec<_> = (0..TASKS)
+            .map(|task| {
+                let (broker, body) = (running.broker.clone(), body.clone());
+                tokio::task::spawn_local(async move {
+                    for n in (step + task..end).step_by(TASKS) {
+                        broker.publish(name(0), vec![message(n, &body)]).await.expect("published");
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.expect("no panic");
+        }
+        peak = peak.max(resident_mb());
+    }
+    println!("backlog_publish {:.0} messages/s", messages as f64 / began.elapsed().as_secs_f64());
+    println!("backlog_peak {peak:.1} MB");
+    let overview = running.broker.overview().await.expect("there");
+    println!("journal {:.0} MB", (overview.journal_end.0 - overview.journal_start.0) as f64 / 1e6);
+    println!("settled {:.0} MB in {} files", overview.settled_bytes as f64 / 1e6, overview.settled_files);
+    println!("backlog_resident {:.1} MB", resident_mb());
+    // No farewell: a restart after a crash.
+    running.driver.abort();
+    let _ = running.driver.await;
+    drop(running.broker);
+    let began = Instant::now();
+    let running = Running::on(&dir, |_| ());
+    let info = running.broker.queue(name(0)).await.expect("there");
+    println!("restart_after_crash {:.2} s", began.elapsed().as_secs_f64());
+    println!("restart_messages {} messages", info.ready);
+    println!("restart_resident {:.1} MB", resident_mb());
+    running.stop().await;
+    let began = Instant::now();
+    let running = Running::on(&dir, |_| ());
+    running.broker.overview().await.expect("there");
+    println!("restart_after_stop {:.2} s", began.elapsed().as_secs_f64());
+    let began = Instant::now();
+    let mut consumer = running
+        .broker
+        .consume(Source::Queue(name(0)), 10_000, Hold::None, SessionId::default())
+        .await
+        .expect("attached");
+    let mut seen = 0;
+    while seen < messages.min(1_000_000) {
+        let Some(Event::Messages(some)) = consumer.next().await else { break };
+        seen += some.len();
+        consumer.set_credit(10_000).await.expect("taken");
+    }
+    println!("cold_read {:.0} messages/s", seen as f64 / began.elapsed().as_secs_f64());
+    println!("cold_read_resident {:.1} MB", resident_mb());
+    drop(consumer);
+    running.stop().await;
+}
+
+fn print_times(label: &str, times: &mut [f64]) {
+    for p in [50.0, 99.0, 99.9] {
+        println!("{label}_p{p} {:.3} ms", percentile(times, p));
+    }
+}
+
+fn percentile(values: &mut [f64], p: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[((values.len() - 1) as f64 * p / 100.0).round() as usize]
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    percentile(values, 50.0)
+}
+
+/// Processor seconds of this process, all threads.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after = stat.rsplit(')').next().unwrap_or_default();
+    let ticks =
+        |at: usize| after.split_whitespace().nth(at).and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0);
+    (ticks(11) + ticks(12)) / 100.0
+}
+
+fn resident_mb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = status.split_whitespace().nth(1).and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0);
+    pages * 4096.0 / 1e6
+}
