@@ -13,7 +13,7 @@ use tokio::{
 };
 use waystation_base::os::{OsClock, OsDisk};
 use waystation_http::{Auth, Limits, Options, TokenEntry, serve};
-use waystation_net::{Drain, Listener};
+use waystation_net::{Drain, Listener, Tls};
 
 /// Long enough for anything that happens at all.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -72,6 +72,15 @@ impl Server {
 
     /// With these bounds; with tokens, callers need one.
     pub async fn with(limits: Limits, tokens: Vec<TokenEntry>) -> Server {
+        Server::all(limits, tokens, None).await
+    }
+
+    /// With TLS.
+    pub async fn over(tls: Option<Tls>) -> Server {
+        Server::all(Limits::default(), vec![], tls).await
+    }
+
+    async fn all(limits: Limits, tokens: Vec<TokenEntry>, tls: Option<Tls>) -> Server {
         let dir = tempfile::tempdir().expect("a folder");
         let mut options = waystation_host::Options::new(dir.path());
         options.disk_reserve_bytes = 0;
@@ -80,7 +89,7 @@ impl Server {
             waystation_host::open(options, Arc::new(OsDisk), clock.clone()).expect("an empty folder opens");
         let (stop, stopped) = oneshot::channel::<()>();
         let driver = tokio::spawn(driver.run(async { drop(stopped.await) }));
-        let listener = Listener::bind(([127, 0, 0, 1], 0).into(), None).await.expect("any port");
+        let listener = Listener::bind(([127, 0, 0, 1], 0).into(), tls).await.expect("any port");
         let address = listener.address().expect("bound");
         let (loopback_needs_token, drain) = (!tokens.is_empty(), Drain::default());
         let auth = Arc::new(Auth::new(tokens).expect("good tokens"));
