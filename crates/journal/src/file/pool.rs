@@ -219,25 +219,35 @@ impl Inner {
 
     /// Does one piece of work; says whether it succeeded.
     fn work<'a>(&'a self, mut state: MutexGuard<'a, State>) -> (MutexGuard<'a, State>, bool) {
+        let mut retiring = true;
         if let Some((path, file)) = state.retired.pop_front() {
             let keep = state.spares.len() < self.spares_max;
             let number = state.new_number();
             drop(state);
-            let spare = self.recycle(path, file, keep, number);
+            let recycled = self.recycle(&path, &file, keep, number);
             state = self.state();
-            if let Some(spare) = spare {
-                state.spares.push(spare);
-                state.wanted = None;
-                state.low = None;
+            match recycled {
+                Ok(spare) => {
+                    if let Some(spare) = spare {
+                        state.spares.push(spare);
+                        state.wanted = None;
+                        state.low = None;
+                    }
+                    return (state, true);
+                }
+                // It is tried again before any later file goes.
+                Err(_) => {
+                    state.retired.push_front((path, file));
+                    retiring = false;
+                }
             }
-            return (state, true);
         }
-        let Some(bytes) = state.wanted else { return (state, true) };
+        let Some(bytes) = state.wanted else { return (state, retiring) };
         let number = state.new_number();
         drop(state);
         let made = self.prepare(bytes, number);
         state = self.state();
-        let done = made.is_ok();
+        let done = made.is_ok() && retiring;
         match made {
             Ok(Some(spare)) => {
                 state.spares.push(spare);
@@ -251,13 +261,27 @@ impl Inner {
     }
 
     /// Files go one by one, each durably before the next, so that no crash leaves a gap in the chain.
-    fn recycle(&self, path: PathBuf, file: Arc<dyn File>, keep: bool, number: u64) -> Option<Spare> {
+    fn recycle(
+        &self,
+        path: &Path,
+        file: &Arc<dyn File>,
+        keep: bool,
+        number: u64,
+    ) -> io::Result<Option<Spare>> {
         let spare_path = self.dir.join(format!("{number}.spare"));
-        let moved = if keep { self.disk.rename(&path, &spare_path) } else { self.disk.remove(&path) };
-        // A file that cannot be moved away stays where it is: recovery takes it for an older part of the journal.
-        moved.and_then(|()| self.disk.sync_dir(&self.dir)).ok()?;
-        let bytes = file.len().ok()?;
-        keep.then_some(Spare { path: spare_path, file, bytes })
+        let moved = if keep { self.disk.rename(path, &spare_path) } else { self.disk.remove(path) };
+        let again = match moved {
+            // It was moved before, but not durably.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            moved => moved.map(|()| false)?,
+        };
+        self.disk.sync_dir(&self.dir)?;
+        let keep = keep && !again;
+        Ok(file.len().ok().filter(|_| keep).map(|bytes| Spare {
+            path: spare_path,
+            file: file.clone(),
+            bytes,
+        }))
     }
 
     fn prepare(&self, bytes: u64, number: u64) -> Result<Option<Spare>, String> {
