@@ -36,7 +36,7 @@ pub struct Meta {
     pub place: Place,
     /// Where in the batch its record begins, in bytes; of a message in a settled file without meaning.
     pub at: u32,
-    /// Bytes of the record.
+    /// Bytes of key, value and headers as stored: the same wherever the message is copied to.
     pub bytes: u32,
     /// When it was published; of a delayed message, when it was to be delivered.
     pub timestamp: Millis,
@@ -55,7 +55,7 @@ impl Meta {
             offset: record.offset,
             place,
             at: record.at,
-            bytes: record.bytes as u32,
+            bytes: record.content_bytes() as u32,
             timestamp: record.timestamp.max(system.deliver_at.unwrap_or_default()),
             expires_at: system.expires_at.unwrap_or(Millis::NEVER),
             key_hash: key_hash(record.key),
@@ -118,6 +118,8 @@ pub enum Purpose {
         entity: EntityId,
         /// The log number of its tags.
         log: u16,
+        /// Makes an answer void that comes after a seek.
+        generation: u32,
     },
     /// One message is to be dead-lettered: its body is needed.
     DeadLetter {

@@ -32,6 +32,8 @@ pub struct Dying {
     pub reason: Reason,
     /// The consumer's words.
     pub error: Option<String>,
+    /// Its rank among those that came back ([`Cursor::returned`]), should it wait again after a restart; none if it had not.
+    pub rank: Option<u64>,
 }
 
 /// Why a message is done. The numbers are stored.
@@ -117,6 +119,8 @@ pub struct Cursor {
     pub finding: Vec<u64>,
     /// Makes an answer to an earlier load void.
     pub generation: u32,
+    /// The same for loads of messages that came back.
+    pub find_generation: u32,
     /// Ordered subscriptions: who gets this partition.
     pub owner: Option<ConsumerId>,
 }
@@ -139,8 +143,16 @@ impl Cursor {
         self.loading = false;
         self.finding.clear();
         self.generation = self.generation.wrapping_add(1);
+        self.find_generation = self.find_generation.wrapping_add(1);
         let returned = self.returned.keys().map(|(_, offset)| *offset);
         self.skip = returned.chain(self.flying.keys().copied()).chain(self.aside.iter().copied()).collect();
+    }
+
+    /// Forgets where messages are; nobody loses what he holds. What was loaded ahead is loaded again.
+    pub fn forget_places(&mut self) {
+        self.rescan();
+        self.returned.values_mut().for_each(|returned| returned.meta = None);
+        self.flying.values_mut().for_each(|flight| flight.meta = None);
     }
 
     /// Puts a message back; `rank` as in [`Cursor::returned`].
@@ -156,6 +168,11 @@ impl Cursor {
     pub fn take_returned(&mut self, offset: u64) -> Option<Returned> {
         let rank = if self.ranks.is_empty() { None } else { self.ranks.remove(&offset) };
         self.returned.remove(&(rank.unwrap_or(0), offset))
+    }
+
+    /// The rank of a message that came back.
+    pub fn rank(&self, offset: u64) -> u64 {
+        self.ranks.get(&offset).copied().unwrap_or(0)
     }
 
     /// A message among those that came back.

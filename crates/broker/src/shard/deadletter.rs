@@ -37,6 +37,10 @@ impl Shard {
         else {
             return;
         };
+        if loaded.messages.is_empty() && loaded.damaged.is_none() {
+            // A topic's retention has removed it meanwhile.
+            return self.done_dying(kind, entity, tag, &flight, Reason::Filtered, ctx);
+        }
         let message = loaded.messages.into_iter().find_map(|(_, message)| message);
         let stuck = match (message, target) {
             (Some(message), Some(target)) => {

@@ -17,13 +17,14 @@ use crate::{
     command::Declare,
     effect::Declared,
     place::LogId,
-    spec::{Spec, Start, SubscriptionSpec},
+    spec::{Overflow, Spec, Start, SubscriptionSpec},
 };
 
 impl Shard {
     pub(super) fn declare(&mut self, declare: Declare, ctx: &mut Ctx<'_>) -> Result<Declared, Refusal> {
         let Declare { name, spec, change, session } = declare;
         spec.check()?;
+        check_overflow(&name, &spec)?;
         match self.find(spec.kind(), &name) {
             Some(id) => self.redeclare(id, &name, &spec, change, session, ctx),
             None => {
@@ -245,6 +246,20 @@ impl Shard {
         {
             readers.push((id, number));
         }
+    }
+}
+
+/// What does not fit into a queue cannot go there: it would go round for ever.
+fn check_overflow(name: &Name, spec: &Spec) -> Result<(), Refusal> {
+    match spec {
+        Spec::Queue(spec)
+            if spec.overflow == Overflow::DeadLetterHead
+                && spec.dead_letter.as_deref() == Some(name.as_str()) =>
+        {
+            let reason = "a queue that is too long cannot be its own dead-letter address".to_owned();
+            Err(crate::spec::Error { field: "dead_letter", reason }.into())
+        }
+        _ => Ok(()),
     }
 }
 

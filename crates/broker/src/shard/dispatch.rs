@@ -9,14 +9,14 @@ use super::{
     cursor::{DELAYED_LOGS, Flight, Reason, is_delayed, priority, tag},
     entry::{Entry, Item},
     log::Log,
-    outlet::{Finished, Logs, Outlet, Popped},
+    outlet::{Finished, Key, Logs, Outlet, Popped},
     timers::Timer,
 };
 use crate::{
     Effect, Kind,
     command::Hold,
     effect::{Closed, Handed, Notice},
-    place::{Load, Meta, Purpose},
+    place::{Load, Loaded, Meta, Purpose},
 };
 
 /// Messages asked for in one load.
@@ -54,8 +54,9 @@ impl Outlet {
             return;
         }
         let mut finished = Finished::default();
-        self.shorten(length, logs, &mut finished, ctx);
+        // What has expired makes room: nothing is dropped for it.
         self.expire(logs, &mut finished, ctx);
+        self.shorten(length, logs, &mut finished, ctx);
         let mut round = Round::default();
         while let Some((log, returned, consumer)) = self.next_pair(logs, ctx) {
             if let Popped::Ready(meta, attempt) = self.pop(log, returned, logs, &mut finished, ctx) {
@@ -148,6 +149,10 @@ impl Outlet {
     /// What is next in one log.
     fn look(&mut self, number: u16, logs: &dyn Logs, ctx: &mut Ctx<'_>) -> Pick {
         let Some((log, cursor)) = logs.log(number).zip(self.cursors.get(&number)) else { return Pick::Empty };
+        if self.policy.ordered && !cursor.aside.is_empty() {
+            // One that is tried again later keeps its place: those behind it wait.
+            return Pick::Empty;
+        }
         let next = |returned, rank| Pick::Next { log: number, returned, rank };
         let ahead = !is_delayed(number) && cursor.scan < log.next;
         let front = cursor.window.front();
@@ -226,7 +231,7 @@ impl Outlet {
         let mut spans: Vec<_> = lost.iter().flat_map(|offset| log.spans(*offset, offset + 1, 1)).collect();
         spans.dedup();
         ctx.effects.push(Effect::Load(Load {
-            purpose: Purpose::Returned { entity: self.id, log: number },
+            purpose: Purpose::Returned { entity: self.id, log: number, generation: cursor.find_generation },
             log: logs.id(number),
             from: Offset(from),
             to: Offset(to + 1),
@@ -242,12 +247,17 @@ impl Outlet {
         if length.messages.is_none() && length.bytes.is_none() {
             return;
         }
-        let (mut messages, mut bytes) =
-            (self.alive(logs) - self.dying.min(self.alive(logs) as usize) as u64, self.bytes);
+        let mut messages = self.alive(logs).saturating_sub(self.dying as u64);
+        let mut bytes = self.bytes.saturating_sub(self.dying_bytes());
         let mut lanes = self.lanes();
         while length.messages.is_some_and(|max| messages > max) || length.bytes.is_some_and(|max| bytes > max)
         {
-            let Some(lane) = lanes.last() else { break };
+            let Some(lane) = lanes.last() else {
+                let Some(size) = self.evict_parked(logs, finished, ctx) else { break };
+                messages -= 1;
+                bytes = bytes.saturating_sub(size.into());
+                continue;
+            };
             match self.pick_of_lane(*lane, logs, ctx) {
                 Pick::Empty => {
                     lanes.pop();
@@ -364,13 +374,7 @@ impl Outlet {
     }
 
     /// Takes in what a window load found. Returns whether the answer was wanted.
-    pub fn window_loaded(
-        &mut self,
-        number: u16,
-        generation: u32,
-        loaded: crate::place::Loaded,
-        ctx: &mut Ctx<'_>,
-    ) -> bool {
+    pub fn window_loaded(&mut self, number: u16, generation: u32, loaded: Loaded, ctx: &mut Ctx<'_>) -> bool {
         let since = self.policy.since;
         let subscription = self.kind == Kind::Subscription;
         let Some(cursor) = self.cursors.get_mut(&number).filter(|cursor| cursor.generation == generation)
@@ -412,8 +416,12 @@ impl Outlet {
     }
 
     /// Takes in where messages are that came back.
-    pub fn returned_found(&mut self, number: u16, loaded: crate::place::Loaded, ctx: &mut Ctx<'_>) {
-        let Some(cursor) = self.cursors.get_mut(&number) else { return };
+    pub fn returned_found(&mut self, number: u16, generation: u32, loaded: Loaded, ctx: &mut Ctx<'_>) {
+        let Some(cursor) =
+            self.cursors.get_mut(&number).filter(|cursor| cursor.find_generation == generation)
+        else {
+            return;
+        };
         if let Some(detail) = loaded.damaged {
             ctx.effects.push(Effect::Notice(Notice::Damaged {
                 kind: self.kind,
@@ -435,12 +443,11 @@ impl Outlet {
             } else if let Some(flight) = cursor.flying.get_mut(&offset) {
                 flight.meta = meta.or(flight.meta);
             }
-            if let Some(meta) = meta.filter(|meta| self.policy.by_key && meta.key_hash != 0) {
+            // One that was done meanwhile, or purged, has no key any more.
+            let by_key = self.policy.by_key && !cursor.done.contains(offset);
+            if let Some(meta) = meta.filter(|meta| by_key && meta.key_hash != 0) {
                 let holder = tag(number, offset);
-                let parked = Default::default;
-                self.keys
-                    .entry(meta.key_hash)
-                    .or_insert_with(|| super::outlet::Key { holder, parked: parked() });
+                self.keys.entry(meta.key_hash).or_insert_with(|| Key::held_by(holder));
             }
         }
         self.finish(finished, ctx);

@@ -108,7 +108,9 @@ impl Queue {
 
     /// Changes its declaration.
     pub fn change(&mut self, spec: QueueSpec) {
-        self.outlet.policy = queue_policy(&spec);
+        let policy = queue_policy(&spec);
+        self.outlet.order_by_key(policy.by_key);
+        self.outlet.policy = policy;
         self.plain = is_plain(&spec);
         self.spec = spec;
     }
@@ -170,6 +172,7 @@ fn queue_policy(spec: &QueueSpec) -> Policy {
         lease_ms: spec.lease_ms,
         max_attempts: spec.max_attempts,
         dead_letter: spec.dead_letter.as_deref().and_then(|name| Name::new(name).ok()),
+        drops_overflow: spec.overflow == Overflow::DropHead,
         by_key: spec.order == Order::Key,
         single_active: spec.single_active_consumer,
         ..Policy::default()

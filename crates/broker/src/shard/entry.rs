@@ -3,7 +3,8 @@
 //! ```text
 //! 1 declare:  entity | JSON of {name, spec}
 //! 2 delete:   entity
-//! 3 publish:  entity | log | 2 * count of ids + 1 if a message expires | ids (16 bytes each) | record batch
+//! 3 publish:  entity | log | 2 * count of ids + 1 if a message expires | if there are ids: time | ids (16 bytes each) |
+//!             bytes of keys, values and headers together (u32, little-endian) | record batch
 //! 4 take:     entity | held until (0: while attached) | (log | offset | attempt | bytes)*
 //! 5 done:     entity | reason | bytes in all | (log | start | count)*
 //! 6 return:   entity | (log | offset | attempt | bytes | due (0: now))*
@@ -22,7 +23,7 @@ use waystation_base::{
     varint::{self, put, put_prefixed, take, take_bytes, take_prefixed},
 };
 
-use super::cursor::Reason;
+pub use super::cursor::Reason;
 use crate::{
     Append,
     place::LogId,
@@ -104,6 +105,9 @@ pub struct Item {
     pub due: Millis,
 }
 
+/// Bytes that the count of content bytes takes at the end of a publish entry's head.
+pub const CONTENT_BYTES: usize = 4;
+
 /// An entry taken apart.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Entry<'a> {
@@ -142,22 +146,31 @@ pub struct Publish<'a> {
     pub log: LogId,
     /// Hashes of message ids, 16 bytes each, of a queue that deduplicates.
     pub ids: &'a [u8],
+    /// When the ids were seen; 0 without ids.
+    pub seen: Millis,
     /// Whether a message in it has an expiry.
     pub expires: bool,
+    /// Bytes of the messages' keys, values and headers together; 0 where nobody counts them.
+    pub content_bytes: u32,
     /// Where in the payload the batch begins.
     pub batch_at: usize,
     /// The record batch.
     pub batch: &'a [u8],
 }
 
-/// Writes the head of a publish entry; the batch follows at once.
-pub fn put_publish_head(out: &mut Vec<u8>, log: LogId, ids: &[u128], expires: bool) {
+/// Writes the head of a publish entry; its last [`CONTENT_BYTES`] bytes are filled in when they are known, and the batch follows
+/// at once. `seen`: when the ids were.
+pub fn put_publish_head(out: &mut Vec<u8>, log: LogId, ids: &[u128], seen: Millis, expires: bool) {
     put(out, log.entity.0.into());
     put(out, log.log.into());
     put(out, (ids.len() as u64) << 1 | u64::from(expires));
+    if !ids.is_empty() {
+        put(out, seen.0);
+    }
     for id in ids {
         out.extend_from_slice(&id.to_le_bytes());
     }
+    out.extend_from_slice(&[0; CONTENT_BYTES]);
 }
 
 fn put_item(out: &mut Vec<u8>, item: &Item) {
@@ -343,9 +356,13 @@ pub fn read(entry_kind: u8, payload: &[u8]) -> Result<Entry<'_>, Error> {
         kind::PUBLISH => {
             let log = LogId { entity: entity(input)?, log: number(input)? };
             let head: usize = number(input)?;
+            let seen = if head >> 1 == 0 { Millis(0) } else { Millis(take(input)?) };
             let ids = take_bytes(input, (head >> 1).checked_mul(16).ok_or(varint::Error::Length)?)?;
             let expires = head & 1 == 1;
-            Entry::Publish(Publish { log, ids, expires, batch_at: payload.len() - input.len(), batch: input })
+            let content = take_bytes(input, CONTENT_BYTES)?.try_into().expect("four bytes");
+            let content_bytes = u32::from_le_bytes(content);
+            let batch_at = payload.len() - input.len();
+            Entry::Publish(Publish { log, ids, seen, expires, content_bytes, batch_at, batch: input })
         }
         kind::TAKE => {
             let (entity, until) = (entity(input)?, take(input)?);

@@ -12,7 +12,7 @@ mod declare;
 mod delete;
 mod dispatch;
 mod entities;
-mod entry;
+pub mod entry;
 mod info;
 mod lanes;
 mod log;
@@ -44,7 +44,7 @@ use timers::Timer;
 
 use crate::{
     Append, Command, Effect, Kind, Refusal, Reply, RequestId, SessionId,
-    place::{Loaded, Purpose},
+    place::{Loaded, Place, Purpose},
 };
 
 /// A map whose order does not depend on chance.
@@ -197,7 +197,17 @@ impl Shard {
         }
     }
 
-    fn loaded(&mut self, loaded: Loaded, ctx: &mut Ctx<'_>) {
+    fn loaded(&mut self, mut loaded: Loaded, ctx: &mut Ctx<'_>) {
+        for (meta, _) in &mut loaded.messages {
+            // It may have moved since it was asked for.
+            let log = match self.queues.get(&meta.log.entity) {
+                Some(queue) => queue.logs.get(meta.log.log),
+                None => self.topics.get(&meta.log.entity).and_then(|t| t.logs.get(usize::from(meta.log.log))),
+            };
+            if let Some(file) = log.and_then(|log| log.settled_file(meta.offset.0)) {
+                meta.place = Place::Settled(file);
+            }
+        }
         match loaded.purpose {
             Purpose::Window { entity, log, generation } => {
                 if let Some(outlet) = self.outlet_mut(entity)
@@ -206,9 +216,9 @@ impl Shard {
                     ctx.dirty.push((outlet.kind, entity));
                 }
             }
-            Purpose::Returned { entity, log } => {
+            Purpose::Returned { entity, log, generation } => {
                 if let Some(outlet) = self.outlet_mut(entity) {
-                    outlet.returned_found(log, loaded, ctx);
+                    outlet.returned_found(log, generation, loaded, ctx);
                     ctx.dirty.push((outlet.kind, entity));
                 }
             }

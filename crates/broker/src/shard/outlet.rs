@@ -1,9 +1,6 @@
 //! What a queue and a subscription have in common: cursors over logs, consumers, and the rules by which messages come and go.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use waystation_base::{
     Attempt, EntityId, Millis, Name, Offset, Tag, filter::Filter, limits::PARKED_MESSAGES_MAX,
@@ -12,7 +9,7 @@ use waystation_base::{
 use super::{
     Ctx, HashMap,
     consumers::Consumers,
-    cursor::{Cursor, Dying, Flight, Reason, Returned, is_delayed, tag},
+    cursor::{Cursor, Dying, Flight, Reason, Returned, is_delayed, priority, tag},
     entry::{Entry, Item},
     log::Log,
     timers::Timer,
@@ -43,6 +40,8 @@ pub struct Policy {
     pub max_attempts: Option<u32>,
     /// Where they go.
     pub dead_letter: Option<Name>,
+    /// What is too much for the length limit is dropped, whatever `dead_letter` says.
+    pub drops_overflow: bool,
     /// One message of a key at a time.
     pub by_key: bool,
     /// One consumer at a time.
@@ -69,8 +68,25 @@ pub struct Waiting {
 pub struct Key {
     /// The message that has it, until it is done.
     pub holder: Tag,
-    /// Those that came after it.
-    pub parked: VecDeque<Meta>,
+    /// Those that came after it: by priority, each in turn, with their attempts so far.
+    pub parked: BTreeMap<(Reverse<u8>, i64), (Meta, Attempt)>,
+}
+
+impl Key {
+    /// A key that a message has.
+    pub fn held_by(holder: Tag) -> Key {
+        Key { holder, parked: BTreeMap::new() }
+    }
+
+    /// Puts a message in line, behind others of its priority or (`first`) before them.
+    fn park(&mut self, meta: Meta, attempt: Attempt, first: bool) {
+        let priority = Reverse(priority(meta.log.log));
+        let mut same =
+            self.parked.range((priority, i64::MIN)..=(priority, i64::MAX)).map(|((_, turn), _)| *turn);
+        let turn =
+            if first { same.next().map_or(0, |t| t - 1) } else { same.next_back().map_or(0, |t| t + 1) };
+        self.parked.insert((priority, turn), (meta, attempt));
+    }
 }
 
 /// See the module. What a publish touches comes first.
@@ -233,6 +249,30 @@ impl Outlet {
         self.parked = 0;
     }
 
+    /// Keys matter from now on, or no more: who has something in hands has its key, or what waits behind keys is ready.
+    pub fn order_by_key(&mut self, by_key: bool) {
+        if by_key == self.policy.by_key {
+            return;
+        }
+        self.policy.by_key = by_key;
+        for (_, key) in std::mem::take(&mut self.keys) {
+            for (meta, attempt) in key.parked.into_values() {
+                let returned = Returned { attempt, bytes: meta.bytes, meta: Some(meta) };
+                self.cursors.entry(meta.log.log).or_default().give_back(0, meta.offset.0, returned);
+            }
+        }
+        self.parked = 0;
+        if by_key {
+            for (log, cursor) in &self.cursors {
+                for (offset, hash) in cursor.flying.iter().filter_map(|(o, f)| Some((*o, f.meta?.key_hash))) {
+                    let holder = tag(*log, offset);
+                    self.keys.entry(hash).or_insert_with(|| Key::held_by(holder));
+                }
+            }
+            self.keys.remove(&0);
+        }
+    }
+
     fn forget_done_delayed(&mut self) {
         let cursors = &self.cursors;
         self.delayed
@@ -261,15 +301,15 @@ impl Outlet {
         };
         let Some(hash) = hash.filter(|hash| *hash != 0) else { return };
         let Some(key) = self.keys.get_mut(&hash).filter(|key| key.holder == holder) else { return };
-        match key.parked.pop_front() {
+        match key.parked.pop_first() {
             None => {
                 self.keys.remove(&hash);
             }
-            Some(next) => {
+            Some((_, (next, attempt))) => {
                 self.parked -= 1;
                 key.holder = tag(next.log.log, next.offset.0);
                 let cursor = self.cursors.entry(next.log.log).or_default();
-                let returned = Returned { attempt: Attempt(0), bytes: next.bytes, meta: Some(next) };
+                let returned = Returned { attempt, bytes: next.bytes, meta: Some(next) };
                 cursor.give_back(0, next.offset.0, returned);
             }
         }
@@ -282,17 +322,22 @@ impl Outlet {
     }
 
     /// Whether a message may be handed out as far as its key goes; if so it has the key, or else it waits behind it.
-    fn take_key(&mut self, log: u16, meta: Meta) -> bool {
+    fn take_key(&mut self, log: u16, meta: Meta, attempt: Attempt) -> bool {
         if !self.policy.by_key || meta.key_hash == 0 {
             return true;
         }
         let holder = tag(log, meta.offset.0);
-        let key = self.keys.entry(meta.key_hash).or_insert_with(|| Key { holder, parked: VecDeque::new() });
+        let key = self.keys.entry(meta.key_hash).or_insert_with(|| Key::held_by(holder));
         if key.holder == holder {
             return true;
         }
-        key.parked.push_back(meta);
         self.parked += 1;
+        if let Some((other, attempt)) = take_idle(&mut self.cursors, key.holder, priority(log)) {
+            key.park(other, attempt, true);
+            key.holder = holder;
+            return true;
+        }
+        key.park(meta, attempt, false);
         false
     }
 
@@ -357,7 +402,8 @@ impl Outlet {
             }
             let Waiting { attempt, bytes } = entry.remove();
             let cursor = self.cursors.entry(tag.log()).or_default();
-            cursor.give_back(due.0.max(1), tag.offset().0, Returned { attempt, bytes, meta: None });
+            let rank = if self.policy.ordered { 0 } else { due.0.max(1) };
+            cursor.give_back(rank, tag.offset().0, Returned { attempt, bytes, meta: None });
         }
     }
 
@@ -386,7 +432,7 @@ impl Outlet {
                 self.condemn(
                     log,
                     offset,
-                    Dying { reason: Reason::Attempts, error: None },
+                    Dying { reason: Reason::Attempts, error: None, rank: None },
                     logs,
                     &mut finished,
                     ctx,
@@ -398,9 +444,27 @@ impl Outlet {
         self.finish(finished, ctx);
         if !items.is_empty() {
             self.apply_return(&items);
+            self.forget_trimmed(&items, logs);
             Entry::Return(self.id, items).append(ctx.log);
             if due != Millis(0) {
                 ctx.timers.push((due, Timer::Due(self.id)));
+            }
+        }
+    }
+
+    /// Retention may have removed a message while it was held: where it was, nothing is any more.
+    fn forget_trimmed(&mut self, items: &[Item], logs: &dyn Logs) {
+        if self.kind != Kind::Subscription {
+            return;
+        }
+        for item in items {
+            if logs.log(item.log).is_none_or(|log| item.offset >= log.base) {
+                continue;
+            }
+            let returned =
+                self.cursors.get_mut(&item.log).and_then(|cursor| cursor.returned_mut(item.offset));
+            if let Some(returned) = returned {
+                returned.meta = None;
             }
         }
     }
@@ -454,13 +518,14 @@ impl Outlet {
         &mut self,
         log: u16,
         meta: Meta,
-        attempt: Attempt,
+        (attempt, rank): (Attempt, Option<u64>),
         reason: Reason,
         logs: &dyn Logs,
         finished: &mut Finished,
         ctx: &mut Ctx<'_>,
     ) {
-        if self.policy.dead_letter.is_none() {
+        let drops = reason == Reason::Overflow && self.policy.drops_overflow;
+        if drops || self.policy.dead_letter.is_none() {
             finished.add(reason, log, meta.offset.0, meta.bytes);
             return;
         }
@@ -470,7 +535,7 @@ impl Outlet {
             attempt,
             bytes: meta.bytes,
             meta: Some(meta),
-            dying: Some(Box::new(Dying { reason, error: None })),
+            dying: Some(Box::new(Dying { reason, error: None, rank })),
         };
         let cursor = self.cursors.entry(log).or_default();
         cursor.flying.insert(meta.offset.0, flight);
@@ -507,6 +572,7 @@ impl Outlet {
         ctx: &mut Ctx<'_>,
     ) -> Popped {
         let cursor = self.cursors.get_mut(&log).expect("picked");
+        let rank = returned.map(|offset| cursor.rank(offset));
         let (meta, attempt) = match returned {
             Some(offset) => {
                 let returned = cursor.take_returned(offset).expect("picked");
@@ -515,10 +581,14 @@ impl Outlet {
             None => (cursor.window.pop_front().expect("picked"), Attempt(0)),
         };
         if meta.expires_at <= ctx.now {
-            self.discard(log, meta, attempt, Reason::Expired, logs, finished, ctx);
+            if self.policy.by_key {
+                // It may have been given the key when the one before it was done.
+                self.free_key(tag(log, meta.offset.0), Some(meta));
+            }
+            self.discard(log, meta, (attempt, rank), Reason::Expired, logs, finished, ctx);
             return Popped::Gone;
         }
-        if !self.take_key(log, meta) {
+        if !self.take_key(log, meta, attempt) {
             return Popped::Gone;
         }
         Popped::Ready(meta, attempt)
@@ -537,6 +607,7 @@ impl Outlet {
             return None;
         }
         let cursor = self.cursors.get_mut(&log)?;
+        let rank = returned.map(|offset| cursor.rank(offset));
         let (meta, attempt) = match returned {
             Some(offset) => {
                 cursor.take_returned(offset).and_then(|r| r.meta.map(|meta| (meta, r.attempt)))?
@@ -546,8 +617,43 @@ impl Outlet {
         if self.policy.by_key {
             self.free_key(tag(log, meta.offset.0), Some(meta));
         }
-        self.discard(log, meta, attempt, Reason::Overflow, logs, finished, ctx);
+        self.discard(log, meta, (attempt, rank), Reason::Overflow, logs, finished, ctx);
         Some(meta.bytes)
+    }
+
+    /// Discards the message of lowest priority that came first among those that wait behind keys. Returns its size.
+    pub(super) fn evict_parked(
+        &mut self,
+        logs: &dyn Logs,
+        finished: &mut Finished,
+        ctx: &mut Ctx<'_>,
+    ) -> Option<u32> {
+        if !self.may_discard() || self.parked == 0 {
+            return None;
+        }
+        let each = self.keys.iter().filter_map(|(hash, key)| {
+            let lowest = key.parked.last_key_value()?.0.0;
+            let (at, (meta, _)) = key.parked.range((lowest, i64::MIN)..).next()?;
+            Some((Reverse(lowest), tag(meta.log.log, meta.offset.0), *hash, *at))
+        });
+        let (_, _, hash, at) = each.min_by_key(|(lowest, tag, ..)| (Reverse(*lowest), *tag))?;
+        let (meta, attempt) = self.keys.get_mut(&hash)?.parked.remove(&at)?;
+        self.parked -= 1;
+        let rank = match attempt.0 {
+            0 => is_delayed(meta.log.log).then_some(meta.timestamp.0),
+            _ => Some(0),
+        };
+        self.discard(meta.log.log, meta, (attempt, rank), Reason::Overflow, logs, finished, ctx);
+        Some(meta.bytes)
+    }
+
+    /// Bytes of what is on its way to the dead letters.
+    pub(super) fn dying_bytes(&self) -> u64 {
+        if self.dying == 0 {
+            return 0;
+        }
+        let flights = self.cursors.values().flat_map(|cursor| cursor.flying.values());
+        flights.filter(|flight| flight.dying.is_some()).map(|flight| u64::from(flight.bytes)).sum()
     }
 
     /// Whether the message that is next in line in a log has expired and may be discarded now.
@@ -559,6 +665,14 @@ impl Outlet {
         };
         self.may_discard() && meta.is_some_and(|meta| meta.expires_at <= now)
     }
+}
+
+/// Takes a message of lower priority that has a key, and that nobody was given yet, off its line.
+fn take_idle(cursors: &mut BTreeMap<u16, Cursor>, holder: Tag, above: u8) -> Option<(Meta, Attempt)> {
+    let (log, offset) = (holder.log(), holder.offset().0);
+    let cursor = cursors.get_mut(&log).filter(|_| priority(log) < above)?;
+    let meta = cursor.returned_mut(offset).filter(|returned| returned.attempt == Attempt(0))?.meta?;
+    cursor.take_returned(offset).map(|returned| (meta, returned.attempt))
 }
 
 /// What became of the message that was next in line.

@@ -12,6 +12,7 @@ use super::{
     ranges::Done,
 };
 use crate::{
+    Kind,
     place::{LogId, Place, Span},
     settle::{Leaving, LogPlan, Outcome, Plan, SettledRun},
 };
@@ -77,14 +78,18 @@ impl Shard {
                 log.settle(&outcome.leaving, of(*id, partition as u16));
             }
         }
+        let mut looked_for = Vec::new();
         for queue in self.queues.values_mut() {
             let (outlet, logs) = queue.parts();
             outlet.relocate(&outcome.leaving, &logs);
         }
-        for subscription in self.subscriptions.values_mut() {
+        for (id, subscription) in &mut self.subscriptions {
             let (outlet, logs) = subscription.parts(&self.topics);
             outlet.relocate(&outcome.leaving, &logs);
+            looked_for.push((Kind::Subscription, *id));
         }
+        looked_for.sort_unstable();
+        looked_for.into_iter().for_each(|(kind, id)| self.mark(kind, id));
     }
 
     /// Whether any log has a batch in the journal before a position.
@@ -169,6 +174,7 @@ fn log_plan(
 impl Outlet {
     /// Tells metas in memory where their messages are now.
     fn relocate(&mut self, leaving: &Leaving, logs: &dyn Logs) {
+        let compacted = self.kind == Kind::Subscription && matches!(leaving, Leaving::Files(_));
         let left = |place: &Place| match (leaving, place) {
             (Leaving::Journal(to), Place::Journal(position)) => position < to,
             (Leaving::Files(files), Place::Settled(file)) => files.contains(file),
@@ -176,11 +182,18 @@ impl Outlet {
         };
         for (number, cursor) in &mut self.cursors {
             let Some(log) = logs.log(*number) else { continue };
+            let asked = cursor.loading || !cursor.finding.is_empty();
+            if compacted && (asked || cursor.metas_mut().any(|meta| left(&meta.place))) {
+                // Some of them may not be there any more: they are looked for again.
+                cursor.forget_places();
+                continue;
+            }
             for meta in cursor.metas_mut().filter(|meta| left(&meta.place)) {
                 meta.place = log.settled_file(meta.offset.0).map_or(meta.place, Place::Settled);
             }
         }
-        for meta in self.keys.values_mut().flat_map(|key| &mut key.parked).filter(|meta| left(&meta.place)) {
+        let parked = self.keys.values_mut().flat_map(|key| key.parked.values_mut()).map(|(meta, _)| meta);
+        for meta in parked.filter(|meta| left(&meta.place)) {
             // A queue's parked messages: their log has the number of their lane.
             let file = logs.log(meta.log.log).and_then(|log| log.settled_file(meta.offset.0));
             meta.place = file.map_or(meta.place, Place::Settled);

@@ -12,7 +12,7 @@ use waystation_base::{
 use super::{
     Address, Ctx, Queue, Shard, Subscription, Topic,
     cursor::{DELAYED_LOGS, tag},
-    entry::{Entry, kind, put_publish_head},
+    entry::{CONTENT_BYTES, Entry, kind, put_publish_head},
     log::Hot,
     outlet::Waiting,
     timers::Timer,
@@ -34,6 +34,8 @@ const PUBLISH_BYTES_MAX: usize = BATCH_BYTES_MAX / 4 * 3;
 struct Stored {
     position: Position,
     bytes: u32,
+    /// Of keys, values and headers together.
+    content_bytes: u32,
 }
 
 impl Shard {
@@ -138,7 +140,7 @@ impl Shard {
             let first = queue.logs.get(log.log).map_or(0, |log| log.next);
             let ids = ids.take().unwrap_or_default();
             places.clear();
-            let stored = store(scratch, ctx.log, log, first, &ids, same, places);
+            let stored = store(scratch, ctx.log, log, first, (&ids, ctx.now), same, places);
             queue.stored(log.log, first, &stored, same, places, ctx);
             published.stretches.push((log.log, Offset(first), same.len() as u32));
         }
@@ -173,7 +175,7 @@ impl Shard {
             let log = LogId { entity: id, log: partition_of(&same[0]) as u16 };
             let first = topic.logs[usize::from(log.log)].next;
             places.clear();
-            let stored = store(scratch, ctx.log, log, first, &[], same, places);
+            let stored = store(scratch, ctx.log, log, first, (&[], ctx.now), same, places);
             topic.stored(log.log, first, same.len() as u32, latest(same), &stored);
             for (reader, number) in &topic.readers[usize::from(log.log)] {
                 if let Some(subscription) = subscriptions.get_mut(reader) {
@@ -201,14 +203,15 @@ impl Shard {
         let mut head = 0;
         let payload = ctx.log.append(kind::PUBLISH, &mut |out| {
             let start = out.len();
-            put_publish_head(out, log, &[], false);
+            put_publish_head(out, log, &[], Millis(0), false);
             head = out.len() - start;
             let at = out.len();
             out.extend_from_slice(&batch[..header.bytes]);
             batch::rebase(&mut out[at..], Offset(first), 0);
         });
-        let stored = Stored { position: Position(payload.0 + head as u64), bytes: header.bytes as u32 };
-        topic.stored(log.log, first, count, header.max_timestamp, &stored);
+        let position = Position(payload.0 + head as u64);
+        let bytes = header.bytes as u32;
+        topic.apply_stored(log.log, first, count, header.count, header.max_timestamp, position, bytes);
         let readers = &topic.readers[partition as usize];
         ctx.dirty.extend(readers.iter().map(|(reader, _)| (Kind::Subscription, *reader)));
         Published { stretches: vec![(log.log, Offset(first), count)], duplicates: 0 }
@@ -284,15 +287,15 @@ fn store(
     out: &mut dyn Append,
     log: LogId,
     first: u64,
-    ids: &[u128],
+    (ids, now): (&[u128], Millis),
     messages: &[Message],
     places: &mut Vec<u32>,
 ) -> Stored {
-    let (mut head, mut bytes) = (0, 0);
+    let (mut head, mut bytes, mut content_bytes) = (0, 0, 0);
     let expires = messages.iter().any(|message| message.expires_at.is_some());
     let payload = out.append(kind::PUBLISH, &mut |out| {
         let start = out.len();
-        put_publish_head(out, log, ids, expires);
+        put_publish_head(out, log, ids, now, expires);
         head = out.len() - start;
         let mut encoder = Encoder::new(out, scratch, Offset(first), messages[0].timestamp);
         for (offset, message) in (first..).zip(messages) {
@@ -300,8 +303,20 @@ fn store(
         }
         bytes = encoder.len();
         encoder.finish();
+        let contents =
+            messages.iter().enumerate().map(|(index, _)| content(index, messages, places, bytes as u32));
+        content_bytes = contents.sum();
+        let at = start + head;
+        out[at - CONTENT_BYTES..at].copy_from_slice(&content_bytes.to_le_bytes());
     });
-    Stored { position: Position(payload.0 + head as u64), bytes: bytes as u32 }
+    Stored { position: Position(payload.0 + head as u64), bytes: bytes as u32, content_bytes }
+}
+
+/// Bytes of key, value and headers of the message at `index`, of a batch with so many bytes.
+fn content(index: usize, messages: &[Message], places: &[u32], batch_bytes: u32) -> u32 {
+    let end = places.get(index + 1).copied().unwrap_or(batch_bytes);
+    let delta = messages[index].timestamp.0.wrapping_sub(messages[0].timestamp.0) as i64;
+    batch::content_bytes((end - places[index]) as usize, delta, index as u64) as u32
 }
 
 /// What is to be kept of each message just stored.
@@ -312,18 +327,15 @@ fn metas<'a>(
     messages: &'a [Message],
     places: &'a [u32],
 ) -> impl Iterator<Item = Meta> + 'a {
-    messages.iter().enumerate().map(move |(index, message)| {
-        let end = places.get(index + 1).copied().unwrap_or(stored.bytes);
-        Meta {
-            log,
-            offset: Offset(first + index as u64),
-            place: Place::Journal(stored.position),
-            at: places[index],
-            bytes: end - places[index],
-            timestamp: message.deliver_at.unwrap_or_default().max(message.timestamp),
-            expires_at: message.expires_at.unwrap_or(Millis::NEVER),
-            key_hash: key_hash(message.key.as_deref()),
-        }
+    messages.iter().enumerate().map(move |(index, message)| Meta {
+        log,
+        offset: Offset(first + index as u64),
+        place: Place::Journal(stored.position),
+        at: places[index],
+        bytes: content(index, messages, places, stored.bytes),
+        timestamp: message.deliver_at.unwrap_or_default().max(message.timestamp),
+        expires_at: message.expires_at.unwrap_or(Millis::NEVER),
+        key_hash: key_hash(message.key.as_deref()),
     })
 }
 
@@ -383,7 +395,8 @@ impl Queue {
     ) {
         let entity = self.outlet.id;
         let count = messages.len() as u32;
-        self.apply_stored(log, first, count, latest(messages), stored.position, stored.bytes);
+        let timestamp = latest(messages);
+        self.apply_stored(log, first, count, timestamp, stored.position, stored.bytes, stored.content_bytes);
         self.outlet.expiring |= messages.iter().any(|message| message.expires_at.is_some());
         let log_id = LogId { entity, log };
         let metas = metas(log_id, first, stored, messages, places);
@@ -414,6 +427,7 @@ impl Queue {
         timestamp: Millis,
         position: Position,
         bytes: u32,
+        content_bytes: u32,
     ) {
         self.lane(log).append(Hot {
             first,
@@ -422,7 +436,7 @@ impl Queue {
             span: count - 1,
             bytes,
         });
-        self.outlet.bytes += u64::from(bytes) - batch::HEADER_BYTES as u64;
+        self.outlet.bytes += u64::from(content_bytes);
         self.outlet.counters.published += u64::from(count);
     }
 }

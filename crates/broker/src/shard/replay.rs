@@ -66,7 +66,7 @@ impl Shard {
             Entry::Dying(id, reason, error, item) => self.replay_outlet(id, |outlet| {
                 let cursor = outlet.cursors.get_mut(&item.log);
                 if let Some(flight) = cursor.and_then(|cursor| cursor.flying.get_mut(&item.offset)) {
-                    flight.dying = Some(Box::new(Dying { reason, error }));
+                    flight.dying = Some(Box::new(Dying { reason, error, rank: None }));
                     flight.held_until = Millis::NEVER;
                     outlet.dying += 1;
                 }
@@ -104,19 +104,18 @@ impl Shard {
             topic.apply_stored(log, first, span, header.count, header.max_timestamp, position, bytes);
         }
         let Some(queue) = self.queues.get_mut(&publish.log.entity) else { return Ok(()) };
-        queue.apply_stored(log, first, span, header.max_timestamp, position, bytes);
+        queue.apply_stored(log, first, span, header.max_timestamp, position, bytes, publish.content_bytes);
         queue.outlet.expiring |= publish.expires;
         if let Some(window) = queue.spec.deduplication_ms {
             for id in publish.ids.as_chunks::<16>().0 {
-                let now = header.max_timestamp;
-                queue.recent.note(u128::from_le_bytes(*id), now, now.plus(window));
+                queue.recent.note(u128::from_le_bytes(*id), publish.seen, publish.seen.plus(window));
             }
         }
         if is_delayed(log) {
             for record in batch::records(publish.batch)? {
                 let record = record?;
                 let due = record.system()?.deliver_at.unwrap_or_default();
-                let waiting = Waiting { attempt: Attempt(0), bytes: record.bytes as u32 };
+                let waiting = Waiting { attempt: Attempt(0), bytes: record.content_bytes() as u32 };
                 queue.outlet.wait(due, tag(log, record.offset.0), waiting);
             }
         }

@@ -48,6 +48,7 @@ impl Subscription {
         let Some(old) = outlet.cursors.get(&number) else { return };
         let mut cursor = Cursor::starting_at(offset.0);
         cursor.generation = old.generation.wrapping_add(1);
+        cursor.find_generation = old.find_generation.wrapping_add(1);
         cursor.owner = old.owner;
         let held: Vec<_> = old
             .flying

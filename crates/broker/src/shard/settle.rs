@@ -58,7 +58,7 @@ impl Shard {
                 match settlement.outcome {
                     Outcome::Accepted => finished.add(Reason::Accepted, log, offset, flight.bytes),
                     Outcome::Rejected { error } => {
-                        let dying = Dying { reason: Reason::Rejected, error };
+                        let dying = Dying { reason: Reason::Rejected, error, rank: None };
                         outlet.condemn(log, offset, dying, logs, &mut finished, ctx);
                     }
                     Outcome::Requeued { delay_ms } => {

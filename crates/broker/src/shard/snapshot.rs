@@ -16,13 +16,17 @@ use waystation_base::{
 
 use super::{
     Queue, Shard, Subscription, Topic,
-    cursor::{Cursor, Dying, Flight, Reason, Returned},
+    cursor::{Cursor, Dying, Flight, Reason, Returned, is_delayed},
     entry::{Declaration, put_run, take_run},
     log::Log,
     outlet::{Outlet, Waiting},
     ranges::Done,
 };
-use crate::{place::LogId, spec::Spec, view::Counters};
+use crate::{
+    place::{LogId, Meta},
+    spec::Spec,
+    view::Counters,
+};
 
 const VERSION: u8 = 1;
 
@@ -246,7 +250,7 @@ fn put_outlet(out: &mut Vec<u8>, outlet: &Outlet) {
     put(out, outlet.cursors.len() as u64);
     for (number, cursor) in &outlet.cursors {
         put(out, (*number).into());
-        put_cursor(out, cursor);
+        put_cursor(out, *number, cursor, outlet.policy.by_key, parked(outlet, *number));
     }
     put(out, outlet.delayed.len() as u64);
     for ((due, tag), waiting) in &outlet.delayed {
@@ -273,15 +277,49 @@ fn take_outlet(input: &mut &[u8], outlet: &mut Outlet) -> Result<(), Error> {
     Ok(())
 }
 
-fn put_cursor(out: &mut Vec<u8>, cursor: &Cursor) {
+/// Messages that wait behind keys and that the log alone would not bring back as they are.
+fn parked(outlet: &Outlet, number: u16) -> Vec<(u64, u64, Attempt, u32)> {
+    if outlet.parked == 0 {
+        return Vec::new();
+    }
+    let all = outlet.keys.values().flat_map(|key| key.parked.values());
+    let of_log =
+        all.filter(|(meta, attempt)| meta.log.log == number && (is_delayed(number) || attempt.0 > 0));
+    let rank = |meta: &Meta, attempt: Attempt| if attempt.0 == 0 { meta.timestamp.0 } else { 0 };
+    of_log.map(|(meta, attempt)| (rank(meta, *attempt), meta.offset.0, *attempt, meta.bytes)).collect()
+}
+
+fn put_cursor(
+    out: &mut Vec<u8>,
+    number: u16,
+    cursor: &Cursor,
+    by_key: bool,
+    parked: Vec<(u64, u64, Attempt, u32)>,
+) {
     put(out, cursor.done.head());
     put(out, cursor.done.stretches() as u64);
     for (start, end) in cursor.done.above() {
         put(out, start);
         put(out, end);
     }
-    // What is on its way to the dead letters without having been handed out waits again after a restart.
-    let mut flights: Vec<_> = cursor.flying.iter().filter(|(_, flight)| flight.attempt.0 > 0).collect();
+    // What expired or overflowed and is on its way to the dead letters waits again after a restart: the journal does not know
+    // of it. It is found by its log, unless it has been handed out or waited for its time.
+    let unknown = |flight: &Flight| {
+        flight.dying.as_ref().is_some_and(|dying| matches!(dying.reason, Reason::Expired | Reason::Overflow))
+    };
+    let (waits, mut flights): (Vec<_>, Vec<_>) =
+        cursor.flying.iter().partition(|(_, flight)| unknown(flight));
+    let mut returned: Vec<(u64, u64, Attempt, u32)> =
+        cursor.returned.iter().map(|((rank, offset), r)| (*rank, *offset, r.attempt, r.bytes)).collect();
+    // One that has its key and was given to nobody is found by its log, too.
+    returned.retain(|(rank, _, attempt, _)| !by_key || is_delayed(number) || *rank > 0 || attempt.0 > 0);
+    for (offset, flight) in waits {
+        if let Some(rank) = flight.dying.as_ref().and_then(|dying| dying.rank) {
+            returned.push((rank, *offset, flight.attempt, flight.bytes));
+        }
+    }
+    returned.extend(parked);
+    returned.sort_unstable_by_key(|(rank, offset, ..)| (*rank, *offset));
     flights.sort_unstable_by_key(|(offset, _)| **offset);
     put(out, flights.len() as u64);
     for (offset, flight) in flights {
@@ -295,9 +333,9 @@ fn put_cursor(out: &mut Vec<u8>, cursor: &Cursor) {
             put_prefixed(out, dying.error.as_deref().unwrap_or_default().as_bytes());
         }
     }
-    put(out, cursor.returned.len() as u64);
-    for ((rank, offset), returned) in &cursor.returned {
-        for value in [*rank, *offset, returned.attempt.0.into(), returned.bytes.into()] {
+    put(out, returned.len() as u64);
+    for (rank, offset, attempt, bytes) in returned {
+        for value in [rank, offset, attempt.0.into(), bytes.into()] {
             put(out, value);
         }
     }
@@ -320,7 +358,7 @@ fn take_cursor(input: &mut &[u8]) -> Result<Cursor, Error> {
                 let reason = u8::try_from(stored - 1).ok().and_then(Reason::from_stored);
                 let error = String::from_utf8_lossy(take_prefixed(input)?).into_owned();
                 let error = Some(error).filter(|error| !error.is_empty());
-                Some(Box::new(Dying { reason: reason.ok_or(Error::Unknown("reason"))?, error }))
+                Some(Box::new(Dying { reason: reason.ok_or(Error::Unknown("reason"))?, error, rank: None }))
             }
         };
         cursor
