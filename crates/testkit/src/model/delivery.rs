@@ -1,0 +1,305 @@
+//! What may be handed out, to whom and in which order.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use waystation_base::{ConsumerId, EntityId, Millis, Tag};
+use waystation_broker::{
+    Effect,
+    command::Hold,
+    effect::Handed,
+    entry::{Entry, Reason},
+    place::key_hash,
+};
+
+use super::{
+    Book, Cause, Item, Ledger, Outlet, State, Written,
+    ledger::{DELAYED_LOGS, tag},
+};
+
+/// A message handed out in one dispatch.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    attempt: u32,
+    until: Millis,
+}
+
+impl Ledger {
+    /// Asserts that what a flush wrote and handed out is right, and applies it.
+    pub fn flush(&mut self, written: &[Written], effects: &[Effect], now: Millis, book: &Book) {
+        let mut by_entity: BTreeMap<EntityId, Vec<&Written>> = BTreeMap::new();
+        for one in written {
+            let id = match entry(one) {
+                Entry::Take(id, ..) | Entry::Done(id, ..) => id,
+                other => panic!("handing out does not write {other:?}"),
+            };
+            by_entity.entry(id).or_default().push(one);
+        }
+        self.condemn(effects);
+        let mut taken: BTreeMap<(EntityId, Tag), Taken> = BTreeMap::new();
+        for (id, entries) in by_entity {
+            let accepted = |one: &&Written| matches!(entry(one), Entry::Done(_, Reason::Accepted, ..));
+            let takes = |one: &&Written| matches!(entry(one), Entry::Take(..));
+            // Shortening comes before what it uncovers expires.
+            let dropped = |one: &&Written| matches!(entry(one), Entry::Done(_, Reason::Overflow, ..));
+            let first = entries.iter().filter(|one| dropped(one));
+            let rest = entries.iter().filter(|one| !takes(one) && !accepted(one) && !dropped(one));
+            for one in first.chain(rest) {
+                self.enter(one, Cause::Flush, book);
+            }
+            let mut of_entity = BTreeMap::new();
+            for one in entries.iter().filter(|one| takes(one)) {
+                let Entry::Take(_, until, lines) = entry(one) else { unreachable!("filtered") };
+                for line in lines {
+                    let before = of_entity
+                        .insert(tag(line.log, line.offset), Taken { attempt: line.attempt.0, until });
+                    assert!(before.is_none(), "{line:?} was handed out twice at once");
+                }
+            }
+            self.check_takes(id, &of_entity, now);
+            entries.iter().filter(|one| takes(one)).for_each(|one| self.apply(one));
+            self.hand_out(id, effects);
+            taken.extend(of_entity.into_iter().map(|(tag, taken)| ((id, tag), taken)));
+            for one in entries.iter().filter(|one| accepted(one)) {
+                self.enter(one, Cause::Flush, book);
+            }
+        }
+        self.check_deliveries(effects, taken);
+        self.close(effects);
+    }
+
+    /// Messages that are asked for in order to be dead-lettered.
+    pub fn condemn(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            if let Effect::Load(load) = effect
+                && let waystation_broker::place::Purpose::DeadLetter { entity, tag } = load.purpose
+                && let Some(item) =
+                    self.outlets.get_mut(&entity).and_then(|outlet| outlet.items.get_mut(&tag))
+            {
+                item.condemned = true;
+            }
+        }
+    }
+
+    /// Consumers that have ended.
+    pub fn close(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            if let Effect::Closed { consumer, .. } = effect {
+                assert!(self.consumers.remove(consumer).is_some(), "{consumer:?} was not attached");
+            }
+        }
+    }
+
+    fn check_takes(&self, id: EntityId, taken: &BTreeMap<Tag, Taken>, now: Millis) {
+        let outlet = &self.outlets[&id];
+        for (tag, take) in taken {
+            let item = outlet.items.get(tag);
+            let place = format!("{tag:?} of '{}' at {now}: {item:?}", outlet.name);
+            let Some(item) = item else { panic!("what is done is not handed out: {place}") };
+            match item.state {
+                State::Ready => {}
+                State::Waiting(due) => assert!(due <= now, "too early: {place}"),
+                State::Held { .. } => panic!("somebody holds it: {place}"),
+                State::Dying => panic!("it is on its way to the dead letters: {place}"),
+            }
+            assert!(!item.condemned, "it is on its way to the dead letters: {place}");
+            assert!(!item.unwanted, "the filter passes over it: {place}");
+            assert!(!item.stored.expired(now), "it has expired: {place}");
+            assert_eq!(take.attempt, item.attempts + 1, "attempts: {place}");
+            assert!(take.until > now, "{place}");
+        }
+        self.check_order(outlet, taken, now);
+        if outlet.by_key() && !outlet.reordered {
+            check_keys(outlet, taken, now);
+        }
+    }
+
+    fn check_order(&self, outlet: &Outlet, taken: &BTreeMap<Tag, Taken>, now: Millis) {
+        let priority = |tag: Tag| tag.log() % DELAYED_LOGS;
+        let lowest = taken.keys().map(|tag| priority(*tag)).min();
+        let by_log = |log: u16| taken.keys().filter(move |tag| tag.log() == log);
+        for (tag, item) in &outlet.items {
+            if taken.contains_key(tag) || (outlet.by_key() && is_blocked(outlet, taken, *tag, item)) {
+                continue;
+            }
+            if outlet.ordered() && !outlet.reordered && matches!(item.state, State::Waiting(due) if due > now)
+            {
+                let later = by_log(tag.log()).find(|other| *other > tag);
+                assert!(
+                    later.is_none(),
+                    "{later:?} of '{}' overtakes {tag:?} that is tried again: {item:?}",
+                    outlet.name
+                );
+            }
+            if !item.is_available(now) {
+                continue;
+            }
+            if outlet.queue().is_some() && lowest.is_some_and(|lowest| priority(*tag) > lowest) {
+                panic!(
+                    "{taken:?} of '{}' at {now} overtake {tag:?} of higher priority: {item:?}",
+                    outlet.name
+                );
+            }
+            if item.ranked
+                || outlet.reordered
+                || outlet.by_key()
+                || tag.log() >= DELAYED_LOGS && outlet.queue().is_some()
+            {
+                continue;
+            }
+            let later = by_log(tag.log()).find(|other| *other > tag && !outlet.items[other].ranked);
+            assert!(later.is_none(), "{later:?} of '{}' at {now} overtakes {tag:?}: {item:?}", outlet.name);
+        }
+    }
+
+    /// Notes who holds what.
+    fn hand_out(&mut self, id: EntityId, effects: &[Effect]) {
+        for effect in effects {
+            let Effect::Deliver { consumer, messages } = effect else { continue };
+            let Some(who) = self.consumers.get_mut(consumer).filter(|who| who.entity == id) else { continue };
+            for handed in messages {
+                let item = self.outlets.get_mut(&id).and_then(|outlet| outlet.items.get_mut(&handed.tag));
+                if let Some(Item { state: State::Held { consumer: holder, .. }, .. }) = item
+                    && !who.is_pull()
+                {
+                    *holder = Some(*consumer);
+                    who.held.insert(handed.tag);
+                }
+            }
+        }
+    }
+
+    fn check_deliveries(&mut self, effects: &[Effect], mut taken: BTreeMap<(EntityId, Tag), Taken>) {
+        let mut seen = BTreeSet::new();
+        for effect in effects {
+            let Effect::Deliver { consumer, messages } = effect else { continue };
+            assert!(!messages.is_empty(), "a delivery is never empty");
+            assert!(seen.insert(*consumer), "one delivery for each consumer in a flush");
+            let who = self
+                .consumers
+                .get(consumer)
+                .unwrap_or_else(|| panic!("{consumer:?} is not attached"))
+                .clone();
+            for handed in messages {
+                let take = taken.remove(&(who.entity, handed.tag));
+                let take = take.unwrap_or_else(|| panic!("{handed:?} was handed out without an entry"));
+                assert_eq!((take.attempt, take.until), (handed.attempt.0, handed.held_until));
+                self.check_meta(who.entity, handed);
+            }
+            self.check_window(*consumer, messages);
+            let outlet = &self.outlets[&who.entity];
+            for pair in messages.windows(2) {
+                let priority = |handed: &Handed| handed.tag.log() % DELAYED_LOGS;
+                assert!(
+                    outlet.queue().is_none() || outlet.by_key() || priority(&pair[0]) >= priority(&pair[1]),
+                    "priority: {pair:?}"
+                );
+            }
+        }
+        for effect in effects {
+            if let Effect::Deliver { consumer, messages } = effect {
+                self.check_sharing(*consumer, messages);
+            }
+        }
+        assert!(taken.is_empty(), "these were taken and handed to nobody: {taken:?}");
+    }
+
+    fn check_meta(&self, id: EntityId, handed: &Handed) {
+        let outlet = &self.outlets[&id];
+        // Delivered and accepted at once: it is done already.
+        let Some(item) = outlet.items.get(&handed.tag) else { return };
+        let (meta, message) = (&handed.meta, &item.stored.message);
+        assert_eq!(meta.offset, handed.tag.offset());
+        assert_eq!(meta.expires_at, message.expires_at.unwrap_or(Millis::NEVER));
+        assert_eq!(meta.key_hash, key_hash(message.key.as_deref()));
+        assert_eq!(meta.timestamp, message.timestamp.max(message.deliver_at.unwrap_or_default()));
+        match outlet.sources.get(&handed.tag.log()) {
+            Some(log) => assert_eq!(meta.log, *log),
+            None => assert_eq!((meta.log.entity, meta.log.log), (id, handed.tag.log())),
+        }
+    }
+
+    fn check_window(&mut self, consumer: ConsumerId, messages: &[Handed]) {
+        let who = self.consumers.get_mut(&consumer).expect("attached");
+        match who.hold {
+            Hold::Attached => {
+                assert!(who.held.len() <= who.window as usize, "{who:?} holds more than it may")
+            }
+            Hold::Pull { .. } => {
+                assert!(messages.len() <= who.window as usize, "{who:?} gets more than it asked for")
+            }
+            Hold::None => {
+                let left = who.window.checked_sub(messages.len() as u32);
+                who.window = left.unwrap_or_else(|| panic!("{who:?} gets more than it may"));
+            }
+        }
+    }
+
+    /// Exclusive, single active, prior and ordered consumers.
+    fn check_sharing(&self, consumer: ConsumerId, messages: &[Handed]) {
+        let who = &self.consumers[&consumer];
+        let outlet = &self.outlets[&who.entity];
+        let others =
+            || self.consumers.iter().filter(|(id, other)| other.entity == who.entity && **id != consumer);
+        let single = outlet.queue().is_some_and(|spec| spec.single_active_consumer);
+        for (id, other) in others() {
+            assert!(!other.exclusive, "{other:?} has it for itself");
+            let first = (std::cmp::Reverse(other.priority), other.order)
+                < (std::cmp::Reverse(who.priority), who.order);
+            assert!(
+                !single || other.is_pull() || !first && !who.is_pull(),
+                "{id:?} is the active one: {other:?}, {who:?}"
+            );
+            let free = match other.hold {
+                Hold::Attached => other.held.len() < other.window as usize,
+                Hold::None => other.window > 0,
+                Hold::Pull { .. } => false,
+            };
+            assert!(
+                single || outlet.ordered() || !free || other.priority <= who.priority,
+                "{other:?} goes before {who:?}"
+            );
+        }
+        if !outlet.ordered() || outlet.reordered {
+            return;
+        }
+        for handed in messages {
+            for (tag, item) in outlet.of_log(handed.tag.log()) {
+                let State::Held { consumer: holder, .. } = item.state else { continue };
+                let own = holder == Some(consumer) || messages.iter().any(|handed| handed.tag == tag);
+                assert!(own, "{tag:?} of '{}' is in another's hands: {item:?}, {who:?}", outlet.name);
+            }
+        }
+    }
+}
+
+fn entry(written: &Written) -> Entry<'_> {
+    waystation_broker::entry::read(written.kind, &written.payload).expect("an entry")
+}
+
+/// Whether a message has to wait for another one of its key.
+fn is_blocked(outlet: &Outlet, taken: &BTreeMap<Tag, Taken>, tag: Tag, item: &Item) -> bool {
+    let key = item.stored.key_hash();
+    let same = outlet.items.iter().filter(|(other, o)| **other != tag && o.stored.key_hash() == key);
+    key != 0
+        && same.into_iter().any(|(other, o)| {
+            let holds = o.is_held() || o.state == State::Dying || o.condemned || o.attempts > 0 || o.ranked;
+            holds || taken.contains_key(other) || other.log() == tag.log() && *other < tag
+        })
+}
+
+/// Of each key at most one message is in somebody's hands, and they go in order.
+fn check_keys(outlet: &Outlet, taken: &BTreeMap<Tag, Taken>, now: Millis) {
+    for tag in taken.keys() {
+        let key = outlet.items[tag].stored.key_hash();
+        let same =
+            outlet.items.iter().filter(|(other, o)| *other != tag && key != 0 && o.stored.key_hash() == key);
+        for (other, o) in same {
+            let place = format!("'{}': {tag:?} and {other:?} have the same key at {now}: {o:?}", outlet.name);
+            assert!(!taken.contains_key(other), "both are handed out: {place}");
+            assert!(!o.is_held() && o.state != State::Dying, "one is held: {place}");
+            let earlier = other.log() == tag.log() && other < tag && other.log() < DELAYED_LOGS;
+            let over = o.condemned || o.stored.expired(now);
+            assert!(!earlier || over, "an earlier one waits: {place}");
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! What must be true of the queues, topics and subscriptions: a ledger of every journal entry, kept apart from the shard.
+//!
+//! The ledger reads the entries as the shard writes them. It knows why each may be written ([`justify`]), what may be handed
+//! out ([`delivery`]) and how a command is to be answered ([`answer`]). After a crash it is made anew from the entries that the
+//! journal kept, so that it always knows exactly what has happened.
+
+mod answer;
+mod delivery;
+mod justify;
+mod ledger;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use waystation_base::{ConsumerId, EntityId, Message, Millis, Name, Offset, Position, Tag};
+use waystation_broker::{
+    Kind, SessionId, Source,
+    command::{Command, Hold},
+    place::{LogId, key_hash},
+    spec::{Mode, Order, QueueSpec, SubscriptionSpec, TopicSpec},
+    view::Counters,
+};
+
+/// A message as it was stored.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// The number that its body begins with.
+    pub number: u64,
+    /// All of it.
+    pub message: Message,
+    /// Bytes of its record.
+    pub bytes: u32,
+}
+
+impl Stored {
+    fn expired(&self, now: Millis) -> bool {
+        self.message.expires_at.is_some_and(|at| at <= now)
+    }
+
+    /// The hash of its key; 0 if it has none.
+    pub fn key_hash(&self) -> u64 {
+        key_hash(self.message.key.as_deref())
+    }
+}
+
+/// Where a message is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It waits for a consumer.
+    Ready,
+    /// It waits for its time.
+    Waiting(Millis),
+    /// It is in somebody's hands.
+    Held { until: Millis, consumer: Option<ConsumerId> },
+    /// It is on its way to the dead letters.
+    Dying,
+}
+
+/// A message of a queue or subscription that is not done.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// What it is.
+    pub stored: Arc<Stored>,
+    /// Where it is.
+    pub state: State,
+    /// How often it was handed out.
+    pub attempts: u32,
+    /// It came back with a delay: its place among others goes by time.
+    pub ranked: bool,
+    /// It was asked for in order to be dead-lettered.
+    pub condemned: bool,
+    /// Retention, compaction or a changed declaration allow it to go without being handed out.
+    pub loose: bool,
+    /// A subscription's filter passes over it.
+    pub unwanted: bool,
+}
+
+impl Item {
+    fn new(stored: Arc<Stored>, state: State) -> Item {
+        Item { stored, state, attempts: 0, ranked: false, condemned: false, loose: false, unwanted: false }
+    }
+
+    fn is_available(&self, now: Millis) -> bool {
+        let ready =
+            matches!(self.state, State::Ready) || matches!(self.state, State::Waiting(due) if due <= now);
+        ready && !self.condemned && !self.loose && !self.stored.expired(now)
+    }
+
+    fn is_held(&self) -> bool {
+        matches!(self.state, State::Held { .. })
+    }
+}
+
+/// How a queue or subscription is declared.
+#[derive(Clone, Debug)]
+pub enum Rules {
+    /// A queue.
+    Queue(QueueSpec),
+    /// A subscription.
+    Subscription(SubscriptionSpec),
+}
+
+/// A queue or subscription.
+#[derive(Clone, Debug)]
+pub struct Outlet {
+    /// Its name.
+    pub name: Name,
+    /// How it is declared.
+    pub rules: Rules,
+    /// What is not done.
+    pub items: BTreeMap<Tag, Item>,
+    /// What is done, by a consumer or a policy.
+    pub done: BTreeSet<Tag>,
+    /// Subscriptions: which log has which number.
+    pub sources: BTreeMap<u16, LogId>,
+    /// Queues: the next offset of each log.
+    pub next: BTreeMap<u16, u64>,
+    /// Until when message ids are remembered.
+    pub recent: BTreeMap<String, Millis>,
+    /// What became of messages.
+    pub counters: Counters,
+    /// Its order was changed while messages were there.
+    pub reordered: bool,
+    /// So was what happens at its length limit.
+    pub relimited: bool,
+}
+
+impl Outlet {
+    fn kind(&self) -> Kind {
+        match self.rules {
+            Rules::Queue(_) => Kind::Queue,
+            Rules::Subscription(_) => Kind::Subscription,
+        }
+    }
+
+    /// The queue's declaration, if it is one.
+    pub fn queue(&self) -> Option<&QueueSpec> {
+        match &self.rules {
+            Rules::Queue(spec) => Some(spec),
+            Rules::Subscription(_) => None,
+        }
+    }
+
+    fn by_key(&self) -> bool {
+        self.queue().is_some_and(|spec| spec.order == Order::Key)
+    }
+
+    fn ordered(&self) -> bool {
+        matches!(&self.rules, Rules::Subscription(spec) if spec.mode == Mode::Ordered)
+    }
+
+    fn dead_letter(&self) -> Option<&str> {
+        match &self.rules {
+            Rules::Queue(spec) => spec.dead_letter.as_deref(),
+            Rules::Subscription(spec) => spec.dead_letter.as_deref(),
+        }
+    }
+
+    fn max_attempts(&self) -> Option<u32> {
+        match &self.rules {
+            Rules::Queue(spec) => spec.max_attempts,
+            Rules::Subscription(spec) => spec.max_attempts,
+        }
+    }
+
+    /// Items of one log in order of offset.
+    fn of_log(&self, log: u16) -> impl Iterator<Item = (Tag, &Item)> {
+        let range = Tag::new(log, Offset(0))..=Tag::new(log, Offset((1 << 48) - 1));
+        self.items.range(range).map(|(tag, item)| (*tag, item))
+    }
+}
+
+/// A topic.
+#[derive(Clone, Debug)]
+pub struct Topic {
+    /// Its name.
+    pub name: Name,
+    /// How it is declared.
+    pub spec: TopicSpec,
+    /// What each partition keeps.
+    pub logs: Vec<BTreeMap<u64, Arc<Stored>>>,
+    /// The next offset of each partition.
+    pub next: Vec<u64>,
+    /// Messages stored.
+    pub published: u64,
+}
+
+/// An attached consumer.
+#[derive(Clone, Debug)]
+pub struct Consumer {
+    /// What it consumes.
+    pub entity: EntityId,
+    /// The same by name.
+    pub source: Source,
+    /// How many it may hold (or, without holding, be given).
+    pub window: u32,
+    /// How it holds.
+    pub hold: Hold,
+    /// Higher goes first.
+    pub priority: i32,
+    /// Whom it belongs to.
+    pub session: SessionId,
+    /// Nobody else may consume.
+    pub exclusive: bool,
+    /// What it holds.
+    pub held: BTreeSet<Tag>,
+    /// Who came first has a lower one.
+    pub order: u64,
+}
+
+impl Consumer {
+    fn is_pull(&self) -> bool {
+        matches!(self.hold, Hold::Pull { .. })
+    }
+}
+
+/// A journal entry as it was written.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// Where its payload begins.
+    pub position: Position,
+    /// When it was written.
+    pub now: Millis,
+    /// Its kind.
+    pub kind: u8,
+    /// Its payload.
+    pub payload: Vec<u8>,
+}
+
+/// What made the shard write an entry.
+#[derive(Clone, Copy, Debug)]
+pub enum Cause<'a> {
+    /// A command.
+    Command(&'a Command),
+    /// The time.
+    Tick,
+    /// Handing out.
+    Flush,
+    /// A restart.
+    Recovery,
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    /// Queues and subscriptions.
+    pub outlets: BTreeMap<EntityId, Outlet>,
+    /// Topics.
+    pub topics: BTreeMap<EntityId, Topic>,
+    /// What can be published to.
+    pub addresses: BTreeMap<Name, EntityId>,
+    /// Subscriptions by name.
+    pub subscriptions: BTreeMap<Name, EntityId>,
+    /// Who consumes.
+    pub consumers: BTreeMap<ConsumerId, Consumer>,
+    /// Exclusive queues of this run and whose they are.
+    pub owners: BTreeMap<EntityId, SessionId>,
+    consumer_order: u64,
+}
+
+/// What outlives a crash: every message that a client made, and every entry that the journal kept.
+#[derive(Clone, Debug, Default)]
+pub struct Book {
+    /// Messages by number, as their clients made them.
+    pub sent: Vec<Message>,
+    /// Entries in order.
+    pub written: Vec<Written>,
+    /// What compaction left out, with the position of the entry that says so.
+    pub compacted: Vec<(Position, LogId, Offset)>,
+}
+
+impl Book {
+    /// What a message says of itself: its number among all that were sent.
+    pub fn number(message: &Message) -> Option<u64> {
+        message.body.first_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
+    }
+}
+
+impl Ledger {
+    /// The ledger of a book: what all its entries come to.
+    pub fn of(book: &Book) -> Ledger {
+        let mut ledger = Ledger::default();
+        let mut compacted = book.compacted.iter().peekable();
+        for written in &book.written {
+            ledger.apply(written);
+            while let Some((_, log, offset)) =
+                compacted.next_if(|(position, ..)| *position <= written.position)
+            {
+                ledger.compact(*log, *offset);
+            }
+        }
+        ledger
+    }
+
+    /// The queue or subscription of a source.
+    pub fn source(&self, source: &Source) -> Option<EntityId> {
+        match source {
+            Source::Queue(name) => {
+                self.addresses.get(name).copied().filter(|id| self.outlets.contains_key(id))
+            }
+            Source::Subscription(name) => self.subscriptions.get(name).copied(),
+        }
+    }
+
+    /// Compaction leaves a message out of a topic: subscriptions may see it or not.
+    pub fn compact(&mut self, log: LogId, offset: Offset) {
+        if let Some(topic) = self.topics.get_mut(&log.entity) {
+            topic.logs[usize::from(log.log)].remove(&offset.0);
+        }
+        self.loosen(log, offset.0);
+    }
+
+    fn loosen(&mut self, log: LogId, offset: u64) {
+        for outlet in self.outlets.values_mut() {
+            let numbers =
+                outlet.sources.iter().filter(|(_, source)| **source == log).map(|(number, _)| *number);
+            for number in numbers.collect::<Vec<_>>() {
+                if let Some(item) = outlet.items.get_mut(&Tag::new(number, Offset(offset))) {
+                    item.loose = true;
+                }
+            }
+        }
+    }
+
+    /// Nobody is attached any more: the process is a new one.
+    pub fn forget_run(&mut self) {
+        self.consumers.clear();
+        self.owners.clear();
+    }
+}

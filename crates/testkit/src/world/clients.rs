@@ -1,0 +1,206 @@
+//! What clients do: random commands, and what they know of what they hold.
+
+use waystation_base::{Attempt, ConsumerId, Millis, Offset, Tag};
+use waystation_broker::{
+    Command, Kind, SessionId, Source,
+    command::{
+        Attach, Declare, Delete, Extend, Hold, Outcome, Payload, Publish, Seek, Settle, Settlement,
+        Transaction,
+    },
+};
+
+use super::specs::{self, QUEUES, SUBSCRIPTIONS, TOPICS, name};
+use crate::{
+    model::{Book, Ledger},
+    random::Random,
+};
+
+/// A message that a client was given and has not settled for good.
+#[derive(Clone, Debug)]
+pub struct Holding {
+    /// Where it is from.
+    pub source: Source,
+    /// Its name there.
+    pub tag: Tag,
+    /// Under which attempt.
+    pub attempt: Attempt,
+}
+
+/// The clients of a world.
+#[derive(Debug, Default)]
+pub struct Clients {
+    /// What they hold, or believe to hold.
+    pub holdings: Vec<Holding>,
+    consumers: u64,
+}
+
+fn source(random: &mut Random) -> Source {
+    if random.percent(65) {
+        Source::Queue(name(random.pick(&QUEUES).expect("some")))
+    } else {
+        Source::Subscription(name(random.pick(&SUBSCRIPTIONS).expect("some")))
+    }
+}
+
+fn session(random: &mut Random) -> SessionId {
+    SessionId(random.below(4))
+}
+
+impl Clients {
+    /// The next thing that some client does.
+    pub fn next(&mut self, random: &mut Random, ledger: &Ledger, book: &mut Book, now: Millis) -> Command {
+        match random.below(100) {
+            0..=7 => declare(random, now),
+            8 => delete(random),
+            9 => Command::Purge(name(random.pick(&QUEUES).expect("some"))),
+            10..=49 => Command::Transact(Transaction {
+                publishes: self.publishes(random, ledger, book, now),
+                settlements: Vec::new(),
+            }),
+            50..=74 => Command::Transact(self.settle(random, ledger, book, now)),
+            75..=86 => Command::Attach(self.attach(random, now, None)),
+            87..=90 => with_consumer(random, ledger, |random, consumer| {
+                Command::Credit(consumer, random.below(12) as u32)
+            }),
+            91..=93 => with_consumer(random, ledger, |_, consumer| Command::Detach(consumer)),
+            94 => Command::CloseSession(SessionId(random.range(1, 3))),
+            95..=97 => self.extend(random),
+            _ => seek(random, ledger),
+        }
+    }
+
+    fn publishes(
+        &mut self,
+        random: &mut Random,
+        ledger: &Ledger,
+        book: &mut Book,
+        now: Millis,
+    ) -> Vec<Publish> {
+        let count = if random.percent(80) { 1 } else { random.range(2, 4) };
+        (0..count).map(|_| publish(random, ledger, book, now)).collect()
+    }
+
+    fn settle(&mut self, random: &mut Random, ledger: &Ledger, book: &mut Book, now: Millis) -> Transaction {
+        let mut settlements: Vec<Settle> = Vec::new();
+        for _ in 0..random.range(1, 6) {
+            if self.holdings.is_empty() {
+                break;
+            }
+            let at = random.below(self.holdings.len() as u64) as usize;
+            // Now and then a client settles the same thing twice.
+            let holding =
+                if random.one_in(12) { self.holdings[at].clone() } else { self.holdings.swap_remove(at) };
+            let outcome = match random.below(12) {
+                0 => Outcome::Rejected { error: random.maybe(50, |_| "no good".to_owned()) },
+                1 | 2 => Outcome::Requeued { delay_ms: 0 },
+                3 => Outcome::Requeued { delay_ms: random.range(1, 1500) },
+                4 => Outcome::Released,
+                _ => Outcome::Accepted,
+            };
+            let settlement = Settlement { tag: holding.tag, attempt: holding.attempt, outcome };
+            match settlements.iter_mut().find(|settle| settle.source == holding.source) {
+                Some(settle) => settle.settlements.push(settlement),
+                None => settlements.push(Settle { source: holding.source, settlements: vec![settlement] }),
+            }
+        }
+        let publishes = if random.one_in(6) { self.publishes(random, ledger, book, now) } else { Vec::new() };
+        Transaction { publishes, settlements }
+    }
+
+    /// A consumer of something, or of `of`.
+    pub fn attach(&mut self, random: &mut Random, now: Millis, of: Option<Source>) -> Attach {
+        self.consumers += 1;
+        let hold = match random.below(10) {
+            _ if of.is_some() => Hold::Attached,
+            0..=4 => Hold::Attached,
+            5 => Hold::None,
+            _ => Hold::Pull {
+                lease_ms: random.maybe(50, |random| random.range(1, 2000)),
+                until: now.plus(random.range(1, 1500)),
+            },
+        };
+        Attach {
+            consumer: ConsumerId(self.consumers),
+            credit: if of.is_some() { 20 } else { random.below(12) as u32 },
+            session: session(random),
+            priority: if of.is_none() && random.one_in(4) { random.below(3) as i32 - 1 } else { 0 },
+            exclusive: of.is_none() && random.one_in(25),
+            source: of.unwrap_or_else(|| source(random)),
+            hold,
+        }
+    }
+
+    fn extend(&mut self, random: &mut Random) -> Command {
+        let Some(first) = random.pick(&self.holdings).cloned() else {
+            return Command::Extend(Extend { source: source(random), held: Vec::new(), lease_ms: 5 });
+        };
+        let more = random.pick(&self.holdings).filter(|other| other.source == first.source).cloned();
+        let mut held = vec![(first.tag, first.attempt)];
+        held.extend(more.filter(|more| more.tag != first.tag).map(|more| (more.tag, more.attempt)));
+        Command::Extend(Extend { source: first.source, held, lease_ms: random.range(1, 3000) })
+    }
+}
+
+fn declare(random: &mut Random, now: Millis) -> Command {
+    let (name, spec) = specs::declaration(random, now);
+    Command::Declare(Declare { name, spec, change: random.percent(50), session: session(random) })
+}
+
+fn delete(random: &mut Random) -> Command {
+    let (kind, name_of) = match random.below(4) {
+        0 => (Kind::Topic, random.pick(&TOPICS)),
+        1 => (Kind::Subscription, random.pick(&SUBSCRIPTIONS)),
+        _ => (Kind::Queue, random.pick(&QUEUES)),
+    };
+    let (if_unused, if_empty) = (random.percent(40), random.percent(40));
+    Command::Delete(Delete {
+        kind,
+        name: name(name_of.expect("some")),
+        if_unused,
+        if_empty,
+        session: session(random),
+    })
+}
+
+fn with_consumer(
+    random: &mut Random,
+    ledger: &Ledger,
+    command: impl FnOnce(&mut Random, ConsumerId) -> Command,
+) -> Command {
+    let consumers: Vec<ConsumerId> = ledger.consumers.keys().copied().collect();
+    let consumer = random.pick(&consumers).copied().unwrap_or(ConsumerId(0));
+    command(random, consumer)
+}
+
+fn publish(random: &mut Random, ledger: &Ledger, book: &mut Book, now: Millis) -> Publish {
+    let to_topic = random.percent(35);
+    let address = if to_topic { random.pick(&TOPICS) } else { random.pick(&QUEUES) };
+    let address = name(address.expect("some"));
+    let count = if random.percent(60) { 1 } else { random.range(2, 12) };
+    let batch = random.one_in(8);
+    let messages: Vec<_> = (0..count)
+        .map(|_| {
+            let number = book.sent.len() as u64;
+            book.sent.push(specs::message(random, number, now, !to_topic));
+            book.sent[number as usize].clone()
+        })
+        .collect();
+    let partitions =
+        ledger.addresses.get(&address).and_then(|id| ledger.topics.get(id)).map(|t| t.logs.len());
+    let partition = partitions.filter(|_| random.one_in(4)).map(|most| random.below(most as u64 + 1) as u32);
+    let payload =
+        if batch { Payload::Batch(specs::batch(random, &messages)) } else { Payload::Messages(messages) };
+    Publish { address, partition, payload }
+}
+
+fn seek(random: &mut Random, ledger: &Ledger) -> Command {
+    let subscription = name(random.pick(&SUBSCRIPTIONS).expect("some"));
+    let sources = ledger.subscriptions.get(&subscription).and_then(|id| ledger.outlets.get(id));
+    let logs: Vec<_> = sources.into_iter().flat_map(|outlet| outlet.sources.values()).copied().collect();
+    let to = random.pick(&logs).and_then(|log| {
+        let topic = ledger.topics.get(&log.entity)?;
+        let next = topic.next.get(usize::from(log.log))?;
+        Some((topic.name.clone(), u32::from(log.log), Offset(random.below(next + 3))))
+    });
+    Command::Seek(Seek { subscription, to: to.into_iter().collect() })
+}
