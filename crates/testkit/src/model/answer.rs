@@ -22,6 +22,9 @@ use super::{
     ledger::{DELAYED_LOGS, messages},
 };
 
+/// Milliseconds for which a pull may outlive its time.
+const PULL_GRACE_MS: u64 = 1_000;
+
 /// What the ledger knows of a command's answer beforehand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
@@ -293,7 +296,11 @@ impl Ledger {
     pub fn check_time(&self, now: Millis) {
         for (id, consumer) in &self.consumers {
             if let waystation_broker::command::Hold::Pull { until, .. } = consumer.hold {
-                assert!(until > now, "pull {id:?} of {consumer:?} should have ended at {until}, it is {now}");
+                // It may wait a little longer for what is being read.
+                assert!(
+                    until.plus(PULL_GRACE_MS) > now,
+                    "pull {id:?} of {consumer:?} should have ended at {until}, it is {now}"
+                );
             }
         }
         for outlet in self.outlets.values() {
