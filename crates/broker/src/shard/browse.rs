@@ -97,7 +97,7 @@ fn step<'a>(
     };
     for (index, &number) in numbers.iter().enumerate().skip(begin) {
         let Some((log_id, log)) = log(number) else { continue };
-        let cursor = outlet.and_then(|outlet| outlet.cursors.get(&number));
+        let cursor = outlet.and_then(|outlet| outlet.cursors.get(&number)).map(|cursor| &**cursor);
         let start = cursor.map_or(0, |cursor| cursor.done.head()).max(log.base);
         let from = from.filter(|tag| tag.log() == number).map_or(start, |tag| tag.offset().0.max(start));
         let spans = log.spans(from, log.next, SPANS_MAX);

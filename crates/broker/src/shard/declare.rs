@@ -240,7 +240,7 @@ impl Shard {
         let sources = &mut subscription.sources;
         sources.resize(sources.len().max(usize::from(number) + 1), None);
         sources[usize::from(number)] = Some(log);
-        subscription.outlet.cursors.insert(number, Cursor::starting_at(start.0));
+        subscription.outlet.cursors.insert(number, Box::new(Cursor::starting_at(start.0)));
         if let Some(topic) = self.topics.get_mut(&log.entity)
             && let Some(readers) = topic.readers.get_mut(usize::from(log.log))
         {

@@ -110,7 +110,7 @@ pub struct Outlet {
     /// Who consumes.
     pub consumers: Consumers,
     /// Work on each log.
-    pub cursors: BTreeMap<u16, Cursor>,
+    pub cursors: BTreeMap<u16, Box<Cursor>>,
     /// Messages that wait for their time.
     pub delayed: BTreeMap<(Millis, Tag), Waiting>,
     /// Its name.

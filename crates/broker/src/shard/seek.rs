@@ -64,6 +64,6 @@ impl Subscription {
             }
         }
         outlet.delayed.retain(|(_, tag), _| tag.log() != number);
-        outlet.cursors.insert(number, cursor);
+        outlet.cursors.insert(number, Box::new(cursor));
     }
 }

@@ -268,7 +268,7 @@ fn take_outlet(input: &mut &[u8], outlet: &mut Outlet) -> Result<(), Error> {
         let log = number(input)?;
         let cursor = take_cursor(input)?;
         outlet.dying += cursor.flying.values().filter(|flight| flight.dying.is_some()).count();
-        outlet.cursors.insert(log, cursor);
+        outlet.cursors.insert(log, Box::new(cursor));
     }
     for _ in 0..count(input)? {
         let key = (Millis(take(input)?), Tag(take(input)?));
