@@ -74,7 +74,7 @@ fn publish(scene: &Scene) {
             let body: String = numbers.iter().map(lines).collect();
             // Repeated until it is answered: the ids keep a message that was stored already from being stored twice.
             loop {
-                let request = scene.request(&client, "/v1/queues/work/messages");
+                let request = scene.request(&client, "/v1/queues/jobs/messages");
                 let request = request.header("content-type", "application/x-ndjson").body(body.clone());
                 if answer(request).await.is_some() {
                     break;
@@ -90,7 +90,7 @@ fn publish(scene: &Scene) {
 
 fn consume(scene: &Scene, done: &AtomicBool) {
     let client = client();
-    let receive = format!("/v1/queues/work/receive?max=50&wait_ms=200&lease_ms={LEASE_MS}");
+    let receive = format!("/v1/queues/jobs/receive?max=50&wait_ms=200&lease_ms={LEASE_MS}");
     runtime().block_on(async {
         while !done.load(Ordering::Relaxed) {
             let Some(page) = answer(scene.request(&client, &receive)).await else {
@@ -104,7 +104,7 @@ fn consume(scene: &Scene, done: &AtomicBool) {
             for (message, number) in messages.iter().zip(numbers) {
                 let settlement =
                     json!({"tag": message["tag"], "attempt": message["attempt"], "outcome": "accept"});
-                let request = scene.request(&client, "/v1/queues/work/settle");
+                let request = scene.request(&client, "/v1/queues/jobs/settle");
                 // Without an answer it is in doubt and may come again.
                 if answer(request.json(&json!({"settlements": [settlement]}))).await.is_some() {
                     scene.account.lock().expect("not poisoned").settled.insert(number);
