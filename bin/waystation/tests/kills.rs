@@ -129,7 +129,7 @@ fn note(account: &mut Account, messages: &[Value], numbers: &[u64]) {
 fn nothing_acknowledged_is_lost_over_many_kills_under_load() {
     let setup = Setup::new();
     let mut server = setup.start();
-    server.ok("queue create work --deduplication 1h");
+    server.ok("queue create jobs --deduplication 1h");
     let scene = Arc::new(Scene {
         url: Mutex::new(server.url.clone()),
         account: Mutex::default(),
@@ -156,7 +156,7 @@ fn nothing_acknowledged_is_lost_over_many_kills_under_load() {
     scene.over.store(true, Ordering::Relaxed);
     publisher.join().expect("the publisher ends");
     until("all is worked on", || {
-        let info = server.json("queue show work");
+        let info = server.json("queue show jobs");
         info["ready"] == 0 && info["in_flight"] == 0 && info["delayed"] == 0
     });
     done.store(true, Ordering::Relaxed);
@@ -177,7 +177,7 @@ fn nothing_acknowledged_is_lost_over_many_kills_under_load() {
     assert!(lost.is_empty(), "lost: {lost:?}");
     assert!(account.returned.is_empty(), "came back after their acknowledgement: {:?}", account.returned);
     assert!(account.acknowledged.len() as u64 >= KILLS * MESSAGES_PER_KILL);
-    let info = server.json("queue show work");
+    let info = server.json("queue show jobs");
     let strangers = account.delivered.difference(&account.acknowledged).count();
     assert_eq!(strangers, 0, "delivered what nobody published");
     assert_eq!(
