@@ -10,7 +10,7 @@ use waystation_base::{
 };
 
 use super::{
-    Ctx, Shard,
+    Address, Ctx, Shard,
     cursor::{Dying, Flight, Reason},
     outlet::Finished,
     timers::Timer,
@@ -37,7 +37,7 @@ impl Shard {
         else {
             return;
         };
-        if loaded.messages.is_empty() && loaded.damaged.is_none() {
+        if kind == Kind::Subscription && loaded.messages.is_empty() && loaded.damaged.is_none() {
             // A topic's retention has removed it meanwhile.
             return self.done_dying(kind, entity, tag, &flight, Reason::Filtered, ctx);
         }
@@ -47,7 +47,15 @@ impl Shard {
                 let message = bury(message, name.as_str(), &dying, &flight, ctx.now);
                 let publish =
                     Publish { address: target, partition: None, payload: Payload::Messages(vec![message]) };
-                match self.check_publish(&publish, &mut Vec::new(), ctx.now) {
+                let own =
+                    self.addresses.get(&publish.address).copied().filter(|a| *a == Address::Queue(entity));
+                let checked = self.check_publish(&publish, &mut Vec::new(), ctx.now);
+                // In its own queue there is room: it makes some as it leaves.
+                let checked = match (checked, own) {
+                    (Err(Refusal::Full { .. }), Some(own)) => Ok(own),
+                    (checked, _) => checked,
+                };
+                match checked {
                     Ok(address) => {
                         self.store(publish, address, ctx);
                         self.done_dying(kind, entity, tag, &flight, Reason::DeadLettered, ctx);

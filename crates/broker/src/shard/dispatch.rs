@@ -8,8 +8,9 @@ use super::{
     Ctx,
     cursor::{DELAYED_LOGS, Flight, Reason, is_delayed, priority, tag},
     entry::{Entry, Item},
+    keys::Key,
     log::Log,
-    outlet::{Finished, Key, Logs, Outlet, Popped},
+    outlet::{Finished, Logs, Outlet, Popped},
     timers::Timer,
 };
 use crate::{

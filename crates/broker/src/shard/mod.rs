@@ -14,6 +14,7 @@ mod dispatch;
 mod entities;
 pub mod entry;
 mod info;
+mod keys;
 mod lanes;
 mod log;
 mod outlet;

@@ -82,8 +82,8 @@ impl Ledger {
             self.enter(one, Cause::Command(command), book);
         }
         self.condemn(effects);
-        self.note(command, result);
         self.close(effects);
+        self.note(command, result);
     }
 
     fn expected(&self, command: &Command, now: Millis) -> Answer {

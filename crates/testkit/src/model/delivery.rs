@@ -282,7 +282,7 @@ fn is_blocked(outlet: &Outlet, taken: &BTreeMap<Tag, Taken>, tag: Tag, item: &It
     let same = outlet.items.iter().filter(|(other, o)| **other != tag && o.stored.key_hash() == key);
     key != 0
         && same.into_iter().any(|(other, o)| {
-            let holds = o.is_held() || o.state == State::Dying || o.condemned || o.attempts > 0 || o.ranked;
+            let holds = o.is_held() || o.state == State::Dying || o.condemned || o.touched;
             holds || taken.contains_key(other) || other.log() == tag.log() && *other < tag
         })
 }

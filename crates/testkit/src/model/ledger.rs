@@ -185,6 +185,7 @@ impl Ledger {
             if let Some(item) = outlet.items.get_mut(&tag(line.log, line.offset)) {
                 item.state = State::Held { until, consumer: None };
                 item.attempts = line.attempt.0;
+                item.touched = true;
             }
         }
     }

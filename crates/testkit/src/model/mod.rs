@@ -67,6 +67,8 @@ pub struct Item {
     pub state: State,
     /// How often it was handed out.
     pub attempts: u32,
+    /// It has been in somebody's hands: it keeps its key until it is done.
+    pub touched: bool,
     /// It came back with a delay: its place among others goes by time.
     pub ranked: bool,
     /// It was asked for in order to be dead-lettered.
@@ -79,7 +81,16 @@ pub struct Item {
 
 impl Item {
     fn new(stored: Arc<Stored>, state: State) -> Item {
-        Item { stored, state, attempts: 0, ranked: false, condemned: false, loose: false, unwanted: false }
+        Item {
+            stored,
+            state,
+            attempts: 0,
+            touched: false,
+            ranked: false,
+            condemned: false,
+            loose: false,
+            unwanted: false,
+        }
     }
 
     fn is_available(&self, now: Millis) -> bool {
