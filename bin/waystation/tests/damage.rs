@@ -89,7 +89,7 @@ fn the_journal_can_be_listed() {
     let some = run(&["journal", "dump", &data, "--count", "3", "--json"]).good();
     assert_eq!(some.lines().count(), 3);
     let first: serde_json::Value = serde_json::from_str(some.lines().next().expect("a line")).expect("json");
-    assert!(first["position"].is_u64() && first["bytes"].is_u64(), "{first}");
+    assert!(first["position"].is_u64() && first["bytes"].is_u64() && first["name"] == "declare", "{first}");
     let bytes = run(&["journal", "dump", &data, "--bytes"]).good();
     assert!(bytes.contains("orders"), "{bytes}");
     run(&["journal", "dump", &setup.path("nothing").display().to_string()]).bad(3, "no data directory");

@@ -44,6 +44,9 @@ pub struct ServerAddress {
     /// A PEM file with the authority that signed its certificate
     #[arg(long, global = true, env = "WAYSTATION_CA", value_name = "FILE")]
     pub ca: Option<PathBuf>,
+    /// A PEM file with the certificate to show it, and its key
+    #[arg(long, global = true, env = "WAYSTATION_CERT", value_name = "FILE")]
+    pub cert: Option<PathBuf>,
 }
 
 /// The commands.

@@ -63,6 +63,12 @@ impl Client {
             let authorities = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| wrong(&error))?;
             builder = builder.tls_certs_only(authorities);
         }
+        if let Some(path) = &address.cert {
+            let wrong =
+                |error: &dyn std::fmt::Display| Failure::usage(format!("{}: {error}", path.display()));
+            let pem = fs::read(path).map_err(|error| wrong(&error))?;
+            builder = builder.identity(reqwest::Identity::from_pem(&pem).map_err(|error| wrong(&error))?);
+        }
         let http = builder.build().map_err(|error| Failure::new(Exit::Failure, problem::chain(&error)))?;
         Ok(Client { http, base, token: address.token.clone() })
     }
@@ -274,7 +280,7 @@ mod tests {
 
     #[test]
     fn an_address_without_scheme_is_refused_with_an_example() {
-        let address = ServerAddress { server: "localhost:7400".into(), token: None, ca: None };
+        let address = ServerAddress { server: "localhost:7400".into(), token: None, ca: None, cert: None };
         let failure = Client::new(&address).expect_err("refused");
         assert_eq!(failure.exit, Exit::Usage);
         assert!(failure.advice.expect("advice").contains("http://127.0.0.1:7400"));

@@ -195,17 +195,21 @@ fn dump(dir: &DataDir, from: Position, count: u64, bytes: bool, output: Output) 
 }
 
 fn tell(entry: Entry<'_>, bytes: bool, output: Output) -> Result<(), Failure> {
-    let Entry { position, kind, payload } = entry;
+    let Entry { position, kind: number, payload } = entry;
+    let name = waystation_broker::entry::kind_name(number);
     if output.json {
         let hex = bytes.then(|| hex(payload));
-        return output
-            .json(&json!({"position": position.0, "kind": kind, "bytes": payload.len(), "hex": hex}));
+        let told = json!({
+            "position": position.0, "kind": number, "name": name, "bytes": payload.len(), "hex": hex
+        });
+        return output.json(&told);
     }
     let shown = match bytes {
         true => format!("  {}", payload[..payload.len().min(BYTES_SHOWN)].escape_ascii()),
         false => String::new(),
     };
-    output::text(&format!("{:>14}  kind {kind:<3} {:>9} bytes{shown}", position.0, payload.len()))
+    let name = name.map_or_else(|| format!("kind {number}"), str::to_owned);
+    output::text(&format!("{:>14}  {name:<8} {:>9} bytes{shown}", position.0, payload.len()))
 }
 
 fn hex(bytes: &[u8]) -> String {

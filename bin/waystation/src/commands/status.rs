@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn the_head_says_first_what_is_wrong() {
-        let address = ServerAddress { server: "http://x:1".into(), token: None, ca: None };
+        let address = ServerAddress { server: "http://x:1".into(), token: None, ca: None, cert: None };
         let client = Client::new(&address).expect("a client");
         let check = |status: Status, expected: &str| {
             let text = head(&client, &status);

@@ -61,6 +61,26 @@ pub mod kind {
     pub const COUNT: u8 = 13;
 }
 
+/// What a kind is called where people read it; none for one of a later version.
+pub fn kind_name(kind: u8) -> Option<&'static str> {
+    Some(match kind {
+        kind::DECLARE => "declare",
+        kind::DELETE => "delete",
+        kind::PUBLISH => "publish",
+        kind::TAKE => "take",
+        kind::DONE => "done",
+        kind::RETURN => "return",
+        kind::DYING => "dying",
+        kind::EXTEND => "extend",
+        kind::SOURCE => "source",
+        kind::SEEK => "seek",
+        kind::TRIM => "trim",
+        kind::SETTLED => "settled",
+        kind::COUNT => "count",
+        _ => return None,
+    })
+}
+
 /// Why an entry cannot be understood: the journal is of a later version, or damaged in a way that its checksums do not see.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -471,5 +491,11 @@ mod tests {
         fn any_bytes_give_an_entry_or_an_error(kind in 0u8..16, bytes: Vec<u8>) {
             let _ = read(kind, &bytes);
         }
+    }
+
+    #[test]
+    fn every_kind_has_a_name() {
+        let named: Vec<u8> = (0..=u8::MAX).filter(|kind| kind_name(*kind).is_some()).collect();
+        assert_eq!(named, (kind::DECLARE..=kind::COUNT).collect::<Vec<_>>());
     }
 }
