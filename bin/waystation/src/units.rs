@@ -101,6 +101,11 @@ pub fn show_count(count: u64) -> String {
     text
 }
 
+/// `1 message`, `2,000 messages`.
+pub fn show_messages(count: u64) -> String {
+    format!("{} message{}", show_count(count), if count == 1 { "" } else { "s" })
+}
+
 /// RFC 3339 in UTC, to the millisecond.
 pub fn show_time(time: Millis) -> String {
     let (days, ms) = ((time.0 / 86_400_000) as i64, time.0 % 86_400_000);
@@ -273,5 +278,6 @@ mod tests {
         assert_eq!([60_000, 5_430_000, 90_000_000].map(show_duration), ["1m", "1h 30m", "1d 1h"]);
         assert_eq!([5, 1536, 1 << 40].map(show_size), ["5 B", "1.5 KiB", "1.0 TiB"]);
         assert_eq!([0, 999, 1000, 1234567].map(show_count), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([1, 2000].map(show_messages), ["1 message", "2,000 messages"]);
     }
 }

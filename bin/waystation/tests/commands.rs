@@ -31,7 +31,7 @@ fn queues_are_made_listed_shown_changed_and_deleted() {
     assert_eq!(server.json("queue list dead").as_array().map(Vec::len), Some(1));
     server.ok("publish orders x --as queue");
     server.cli(&["queue", "delete", "orders", "--if-empty"]).bad(4, "not empty");
-    assert!(server.ok("queue purge orders").contains("1 messages"));
+    assert!(server.ok("queue purge orders").contains("1 message went"));
     server.ok("queue delete orders --if-empty --if-unused");
     server.cli(&["queue", "delete", "orders"]).bad(3, "does not exist");
     server.ok("queue delete orders --if-exists");

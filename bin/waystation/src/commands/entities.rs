@@ -10,7 +10,7 @@ use crate::{
     client::{Client, Info},
     exit::{Exit, Failure},
     output::Output,
-    units::show_count,
+    units::show_messages,
 };
 
 /// A server and a place for results.
@@ -31,7 +31,7 @@ pub async fn queue(client: Client, command: QueueCommand, output: Output) -> Res
         QueueCommand::Purge { name } => {
             let removed: Removed = context.client.post(Kind::Queue, &name, "purge", &json!({})).await?;
             context.output.say(&removed, || {
-                format!("queue {name} is purged; {} messages went", show_count(removed.removed))
+                format!("queue {name} is purged; {} went", show_messages(removed.removed))
             })?;
             Ok(Exit::Done)
         }
@@ -124,7 +124,7 @@ impl Context {
         self.output.say(&removed, || {
             let messages = match removed.removed {
                 0 => String::new(),
-                count => format!(" with {} messages", show_count(count)),
+                count => format!(" with {}", show_messages(count)),
             };
             format!("{} {name} is deleted{messages}", self.kind)
         })?;

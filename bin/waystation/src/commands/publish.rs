@@ -21,7 +21,7 @@ use crate::{
     client::{Client, problem},
     exit::{Exit, Failure},
     output::{self, Output},
-    units::show_count,
+    units::{show_count, show_messages},
 };
 
 /// Pieces a second when a rate is given: smooth, and still few.
@@ -153,8 +153,8 @@ async fn many(
             count => format!(" and {} known before", show_count(count)),
         };
         format!(
-            "published {} messages to {kind} {}{duplicates} in {seconds:.1} s, {}/s",
-            show_count(last.accepted),
+            "published {} to {kind} {}{duplicates} in {seconds:.1} s, {}/s",
+            show_messages(last.accepted),
             args.address,
             show_count((last.lines as f64 / seconds) as u64)
         )
@@ -212,7 +212,7 @@ async fn follow(
 
 /// Adds what is stored already, and how to go on.
 fn interrupted(failure: Failure, last: &Progress, skipped: Option<u64>) -> Failure {
-    let stored = format!("{} messages are stored for certain", show_count(last.lines));
+    let stored = format!("{} stored for certain", show_messages(last.lines));
     match (skipped, failure.advice.clone()) {
         (Some(skip), advice) => {
             let advice = advice.map(|text| text + "\n  ").unwrap_or_default();
@@ -246,9 +246,9 @@ mod tests {
         let broken = || Failure::new(Exit::Unreachable, "gone").advise("start it");
         let last = Progress { lines: 1200, ..Progress::default() };
         let failure = interrupted(broken(), &last, Some(300));
-        let expected = "start it\n  1,200 messages are stored for certain; --skip 1500 goes on after them";
+        let expected = "start it\n  1,200 messages stored for certain; --skip 1500 goes on after them";
         assert_eq!(failure.advice.as_deref(), Some(expected));
         let failure = interrupted(broken(), &last, None);
-        assert_eq!(failure.advice.as_deref(), Some("start it\n  1,200 messages are stored for certain"));
+        assert_eq!(failure.advice.as_deref(), Some("start it\n  1,200 messages stored for certain"));
     }
 }

@@ -66,15 +66,26 @@ pub fn age(time: Millis) -> String {
     show_duration(OsClock.now().0.saturating_sub(time.0))
 }
 
-/// Everything that is known of one thing, a line each; what is none or zero is left out of the counters.
+/// Everything that is known of one thing, a line each: how it is, how it is declared, what was counted. What is none, and
+/// counters that are zero, are left out.
 pub fn details(info: &Info) -> String {
     let value = serde_json::to_value(info).unwrap_or_default();
-    let mut rows = Vec::new();
-    put(&mut rows, "", &value);
-    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
-    let lines: Vec<String> =
-        rows.into_iter().map(|(name, value)| format!("{name:width$}  {value}")).collect();
-    lines.join("\n")
+    let mut now = value.clone();
+    let (mut declared, mut counted) = (Vec::new(), Vec::new());
+    for (name, rows) in [("spec", &mut declared), ("counters", &mut counted)] {
+        put(rows, name, &value[name]);
+        now[name] = Value::Null;
+    }
+    now["name"] = Value::Null;
+    let mut rows = vec![(info.spec().kind().to_string(), info.name().to_string())];
+    put(&mut rows, "", &now);
+    let all = [rows, declared, counted];
+    let width = all.iter().flatten().map(|(name, _)| name.len()).max().unwrap_or_default();
+    let part = |rows: &Vec<(String, String)>| {
+        let lines: Vec<String> = rows.iter().map(|(name, value)| format!("{name:width$}  {value}")).collect();
+        lines.join("\n")
+    };
+    all.iter().filter(|rows| !rows.is_empty()).map(part).collect::<Vec<_>>().join("\n\n")
 }
 
 fn put(rows: &mut Vec<(String, String)>, path: &str, value: &Value) {
