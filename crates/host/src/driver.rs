@@ -54,9 +54,9 @@ enum Deferred {
     Browse(Box<Browsing>),
 }
 
-/// What the driver is made of.
+/// What the driver is made of. Dropped in this order: who sends to others ends before those who listen to him are gone,
+/// and the lock on the data directory goes last.
 pub(crate) struct Parts {
-    pub(crate) dir: DataDir,
     pub(crate) options: Options,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -66,11 +66,12 @@ pub(crate) struct Parts {
     pub(crate) journal_events: mpsc::Receiver<JournalEvent>,
     pub(crate) answers: mpsc::Receiver<Answer>,
     pub(crate) done: mpsc::Receiver<Done>,
-    pub(crate) committer: Arc<Committer>,
     pub(crate) reader: Reader,
     pub(crate) memory: Memory,
     pub(crate) loader: Loader,
     pub(crate) house: Housekeeping,
+    pub(crate) committer: Arc<Committer>,
+    pub(crate) dir: DataDir,
 }
 
 /// Whether requests are still taken.
@@ -471,11 +472,9 @@ impl Driver {
 
     /// Ends all threads in good order.
     fn close(self) -> Result<(), Failure> {
-        let Parts { answers, done, journal_events, committer, mut loader, mut house, dir, .. } = self.parts;
-        drop((answers, done));
-        loader.stop();
-        house.stop();
-        drop((house, journal_events));
+        let Parts { answers, done, journal_events, committer, loader, house, dir, .. } = self.parts;
+        drop((answers, done, journal_events));
+        drop((loader, house));
         // The keeper had the other handle.
         let result = Arc::try_unwrap(committer).map_or(Ok(Position(0)), Committer::flush_and_stop);
         drop(dir);

@@ -49,7 +49,7 @@ pub(crate) struct Keeper {
     /// Copying shall not pause: the journal grows faster than it is settled.
     urgent: Arc<AtomicBool>,
     /// Dropped to end a copying job.
-    _stop: Option<mpsc::SyncSender<()>>,
+    stop: Option<mpsc::SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -81,7 +81,7 @@ impl Keeper {
             }
         };
         let thread = std::thread::Builder::new().name("keeper".to_owned()).spawn(work)?;
-        Ok((Keeper { chores: Some(chores), urgent, _stop: Some(stop), thread: Some(thread) }, done))
+        Ok((Keeper { chores: Some(chores), urgent, stop: Some(stop), thread: Some(thread) }, done))
     }
 
     /// Has something done.
@@ -96,10 +96,12 @@ impl Keeper {
     pub(crate) fn set_urgent(&self, urgent: bool) {
         self.urgent.store(urgent, Ordering::Relaxed);
     }
+}
 
-    /// Ends a copying job, then the thread. What it has done must not be waited for any more.
-    pub(crate) fn stop(&mut self) {
-        self._stop = None;
+/// Ends a copying job, then the thread. What it has done must not be waited for any more, nor be listened to.
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.stop = None;
         self.chores = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();

@@ -385,11 +385,12 @@ impl Loader {
             }
         }
     }
+}
 
-    /// Ends the thread after what it is at. Its answers must not be waited for any more.
-    pub(crate) fn stop(&mut self) {
+/// Ends the thread after what it is at. Its answers must not be waited for any more, nor be listened to.
+impl Drop for Loader {
+    fn drop(&mut self) {
         self.queue = None;
-        self.waiting.clear();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

@@ -23,6 +23,10 @@ pub(crate) const ROOM_BYTES_MIN: u64 = 8 << 20;
 pub(crate) const ROOM_BYTES_LAST: u64 = 2 << 20;
 /// Bytes of journal or settled files that one settling job leaves behind.
 pub(crate) const JOB_BYTES: u64 = 64 << 20;
+/// The same at the least, however many batches there are.
+pub(crate) const JOB_BYTES_MIN: u64 = 4 << 20;
+/// Batches that one settling job should look at: its plan takes a few milliseconds of the publish path.
+pub(crate) const JOB_BATCHES: u64 = 40_000;
 /// The same where the batches of more than [`JOB_LOGS_FEW`] logs lie in no order: then it is held in memory.
 pub(crate) const JOB_BYTES_CROWDED: u64 = 16 << 20;
 /// Logs that a settling job reads one after the other; each goes through the journal once.

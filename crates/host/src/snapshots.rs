@@ -17,8 +17,8 @@ use crate::{
     keeper::{Chore, Keeper},
     loader::Read,
     options::{
-        JOB_BYTES, JOB_BYTES_CROWDED, JOB_LOGS_FEW, LAG_MAX, LAG_WAIT_MS_MAX, Options, SMALL_FILE_BYTES,
-        SMALL_FILES_MAX,
+        JOB_BATCHES, JOB_BYTES, JOB_BYTES_CROWDED, JOB_BYTES_MIN, JOB_LOGS_FEW, LAG_MAX, LAG_WAIT_MS_MAX,
+        Options, SMALL_FILE_BYTES, SMALL_FILES_MAX,
     },
     settler,
 };
@@ -57,6 +57,8 @@ pub(crate) struct Housekeeping {
     /// Files that go, once the journal is durable up to a position.
     removals: VecDeque<(Position, Vec<u32>)>,
     next_file: u32,
+    /// Journal that the next settling job leaves behind.
+    job_bytes: u64,
     retry_at: Millis,
     look_at: Millis,
     /// Whether to look for a part of the journal that emptied by itself.
@@ -87,6 +89,7 @@ impl Housekeeping {
             files,
             removals: VecDeque::new(),
             next_file,
+            job_bytes: JOB_BYTES_MIN,
             retry_at: Millis(0),
             look_at: Millis(0),
             trim_look: true,
@@ -210,10 +213,12 @@ impl Housekeeping {
             let to = Position(from.0 + bytes.min(excess)).min(extent.durable);
             (to, shard.plan(&Leaving::Journal(to), now))
         };
-        let (mut to, mut plan) = plan_for(JOB_BYTES);
-        if plan.logs.len() > JOB_LOGS_FEW {
+        let (mut to, mut plan) = plan_for(self.job_bytes);
+        if plan.logs.len() > JOB_LOGS_FEW && to.0 - from.0 > JOB_BYTES_CROWDED {
             (to, plan) = plan_for(JOB_BYTES_CROWDED);
         }
+        let batches = plan.logs.iter().map(|log| log.spans.len() as u64).sum::<u64>();
+        self.job_bytes = next_job_bytes(to.0 - from.0, batches);
         if plan.logs.is_empty() {
             self.settled(&plan.leaving, to);
         } else {
@@ -285,11 +290,13 @@ impl Housekeeping {
     pub(crate) fn files(&self) -> usize {
         self.files.len()
     }
+}
 
-    /// Ends the thread.
-    pub(crate) fn stop(&mut self) {
-        self.keeper.stop();
-    }
+/// How much journal a job should leave behind when one of `bytes` had so many batches: the plan is made between two requests,
+/// so it must be short.
+fn next_job_bytes(bytes: u64, batches: u64) -> u64 {
+    (u128::from(bytes) * u128::from(JOB_BATCHES) / u128::from(batches.max(1)))
+        .clamp(JOB_BYTES_MIN.into(), JOB_BYTES.into()) as u64
 }
 
 /// Settled files that are worth being written anew: mostly dead ones; those whose topics are compacted by key, when the
@@ -327,6 +334,13 @@ mod tests {
 
     fn file(file: u32, bytes: u64, live_bytes: u64) -> FileUse {
         FileUse { file, bytes, live_bytes, compactable: false }
+    }
+
+    #[test]
+    fn a_job_is_as_long_as_its_number_of_batches_allows() {
+        assert_eq!(next_job_bytes(8 << 20, JOB_BATCHES / 2), 16 << 20);
+        assert_eq!(next_job_bytes(64 << 20, 100 * JOB_BATCHES), JOB_BYTES_MIN);
+        assert_eq!(next_job_bytes(4 << 20, 0), JOB_BYTES);
     }
 
     #[test]
