@@ -175,6 +175,7 @@ impl super::Subscription {
             at = end + 1;
         }
         cursor.scan = cursor.scan.max(base);
+        cursor.aside.retain(|offset| *offset >= base);
         outlet.delayed.retain(|(_, tag), _| tag.log() != number || tag.offset().0 >= base);
         let missed = unread.saturating_sub(held);
         outlet.counters.retired += missed;

@@ -380,9 +380,8 @@ impl Recovery {
         self.report.torn_bytes = torn.to.0 - end.0;
         let write = |error| OpenError::Failed(Failure::new("cutting the torn end of", &file.path, &error));
         zero(file, end, torn.to).map_err(write)?;
-        if self.report.after_failure {
-            rewrite(file, self.vouched.clamp(file.base, end), end).map_err(write)?;
-        }
+        // Not only when a failure is on record: the mark itself, or a start before this one, may have failed.
+        rewrite(file, self.vouched.clamp(file.base, end), end).map_err(write)?;
         // What was read may so far be in the page cache only.
         file.file.sync_data().map_err(write)
     }

@@ -9,6 +9,7 @@ use waystation_broker::{
     effect::Handed,
     entry::{Entry, Reason},
     place::key_hash,
+    spec::Overflow,
 };
 
 use super::{
@@ -268,6 +269,29 @@ impl Ledger {
                 let own = holder == Some(consumer) || messages.iter().any(|handed| handed.tag == tag);
                 assert!(own, "{tag:?} of '{}' is in another's hands: {item:?}, {who:?}", outlet.name);
             }
+        }
+    }
+}
+
+/// Messages on their way to the dead letters at a time: no more are sent there before these have arrived.
+const DYING_MAX: usize = 256;
+
+impl Outlet {
+    /// Asserts that a queue that drops what is too much has dropped it, as far as nobody is working on it.
+    pub fn check_length(&self, now: Millis) {
+        let Some(spec) = self.queue().filter(|spec| spec.overflow != Overflow::RejectPublish) else { return };
+        let dies = |item: &Item| item.condemned || item.state == State::Dying;
+        let (dying, alive): (Vec<_>, Vec<_>) = self.items.values().partition(|item| dies(item));
+        let bytes: u64 = alive.iter().map(|item| u64::from(item.stored.bytes)).sum();
+        let long = spec.max_messages.is_some_and(|max| alive.len() as u64 > max);
+        if (long || spec.max_bytes.is_some_and(|max| bytes > max)) && dying.len() < DYING_MAX {
+            let idle = alive.iter().find(|item| item.is_available(now));
+            assert!(
+                idle.is_none(),
+                "'{}' has {} messages, {bytes} bytes, and keeps {idle:?}",
+                self.name,
+                alive.len()
+            );
         }
     }
 }

@@ -126,6 +126,12 @@ impl World {
     }
 
     fn set_faults(&mut self) {
+        if self.options.faults && self.random.percent(15) {
+            let room = self.random.below(60_000);
+            let capacity_bytes = Some(self.disk.used_bytes() + room);
+            self.disk.set_faults(Faults { short_write_one_in: 10, capacity_bytes, ..Faults::default() });
+            return;
+        }
         let faults = match self.options.faults && self.random.percent(40) {
             true => Faults {
                 short_write_one_in: 5,
@@ -140,6 +146,9 @@ impl World {
     }
 
     fn step(&mut self) {
+        if self.options.faults && self.random.one_in(40) {
+            self.set_faults();
+        }
         self.pass_time();
         for _ in 0..self.random.range(1, 4) {
             let command = self.clients.next(&mut self.random, &self.ledger, &mut self.book, self.now);
@@ -232,6 +241,11 @@ impl World {
         let messages = self.handed(&effects);
         self.ledger.flush(&written, &effects, now, &self.book);
         self.take_over(written, effects, &messages);
+        for (id, outlet) in &self.ledger.outlets {
+            if !self.node.reads_for(*id) {
+                outlet.check_length(now);
+            }
+        }
     }
 
     /// The messages that are handed out, as the ledger knows them before it hears of it.

@@ -1,13 +1,16 @@
 //! One run of the broker's process: a shard, its journal, its open commit group and what it owes the world.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
-use waystation_base::{ConsumerId, Millis, Position};
+use waystation_base::{ConsumerId, EntityId, Millis, Position};
 use waystation_broker::{
     Append, Effect, Shard,
-    place::{Load, Loaded, Place},
+    place::{Load, Loaded, Place, Purpose},
 };
-use waystation_journal::{Epoch, Failure, Group, Journal};
+use waystation_journal::{AppendError, Epoch, Failure, Group, Journal};
 
 use crate::{
     model::{Stored, Written},
@@ -43,6 +46,8 @@ pub struct Node {
     pub requests: u64,
     epoch: Epoch,
     group: Group,
+    /// Groups for which the disk has no room, in order.
+    full: VecDeque<Group>,
 }
 
 /// Where a shard writes: the open group, with a copy for the ledger.
@@ -79,7 +84,18 @@ impl Node {
         let group = Group::new(storage.journal.end(), storage.journal.align_bytes());
         let durable = storage.journal.end();
         let (loads, answers, pending) = (Vec::new(), Vec::new(), Vec::new());
-        Node { shard, storage, durable, loads, answers, pending, requests: 0, epoch, group }
+        Node {
+            shard,
+            storage,
+            durable,
+            loads,
+            answers,
+            pending,
+            requests: 0,
+            epoch,
+            group,
+            full: VecDeque::new(),
+        }
     }
 
     /// Lets the shard do something; gives back what it wrote and wants.
@@ -99,18 +115,37 @@ impl Node {
         Position(self.group.start().0 + u64::from(!self.group.is_empty()))
     }
 
-    /// Writes the open group.
+    /// Whether all that was done is durable.
+    pub fn is_settled(&self) -> bool {
+        self.group.is_empty() && self.full.is_empty() && self.durable == self.storage.journal.end()
+    }
+
+    /// Whether the shard waits for something of a queue or subscription to be read.
+    pub fn reads_for(&self, id: EntityId) -> bool {
+        let of = |purpose: &Purpose| match purpose {
+            Purpose::Window { entity, .. } | Purpose::Returned { entity, .. } => *entity == id,
+            Purpose::DeadLetter { .. } => false,
+        };
+        self.loads.iter().any(|load| of(&load.purpose))
+            || self.answers.iter().any(|loaded| of(&loaded.purpose))
+    }
+
+    /// Writes the open group, after those that wait for room.
     pub fn append(&mut self) -> Result<(), Failure> {
-        if self.group.is_empty() {
-            return Ok(());
+        if !self.group.is_empty() {
+            let next = Group::new(self.group.end(), self.storage.journal.align_bytes());
+            self.full.push_back(std::mem::replace(&mut self.group, next));
         }
         let journal = &mut self.storage.journal;
-        match journal.append(self.group.start(), self.epoch, &mut self.group) {
-            Ok(()) => {}
-            Err(waystation_journal::AppendError::Failed(failure)) => return Err(failure),
-            Err(other) => panic!("a group that the journal should take: {other}"),
+        while let Some(group) = self.full.front_mut() {
+            match journal.append(group.start(), self.epoch, group) {
+                Ok(()) => self.full.pop_front(),
+                // It waits for room, and what comes now goes behind it.
+                Err(AppendError::NoSpace { .. }) => return Ok(()),
+                Err(AppendError::Failed(failure)) => return Err(failure),
+                Err(other) => panic!("a group that the journal should take: {other}"),
+            };
         }
-        self.group = Group::new(journal.end(), journal.align_bytes());
         Ok(())
     }
 

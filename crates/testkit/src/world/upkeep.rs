@@ -47,15 +47,18 @@ impl World {
         }
     }
 
-    fn settle_down(&mut self) -> Result<(), Failure> {
+    /// Makes everything durable; false if the disk has no room for it.
+    fn settle_down(&mut self) -> Result<bool, Failure> {
         self.node.append()?;
         self.node.sync()?;
         self.release();
-        Ok(())
+        Ok(self.node.is_settled())
     }
 
     fn snapshot(&mut self) -> Result<(), Failure> {
-        self.settle_down()?;
+        if !self.settle_down()? {
+            return Ok(());
+        }
         let position = self.node.storage.journal.end();
         let bytes = self.node.shard.snapshot();
         // One that cannot be written is tried again another time.
@@ -69,7 +72,9 @@ impl World {
         if self.job.is_some() {
             return Ok(());
         }
-        self.settle_down()?;
+        if !self.settle_down()? {
+            return Ok(());
+        }
         let leaving = if self.random.percent(60) {
             Leaving::Journal(self.node.storage.journal.end())
         } else {
@@ -117,7 +122,9 @@ impl World {
         if self.job.is_some() {
             return Ok(());
         }
-        self.settle_down()?;
+        if !self.settle_down()? {
+            return Ok(());
+        }
         // A failed removal leaves an older one, which is kept in mind.
         let _ = snapshot::remove_older(&self.disk, dir("snapshots"), SNAPSHOTS);
         let positions = snapshot::positions(&self.disk, dir("snapshots")).expect("a list");
@@ -134,7 +141,9 @@ impl World {
         if self.job.is_some() {
             return Ok(());
         }
-        self.settle_down()?;
+        if !self.settle_down()? {
+            return Ok(());
+        }
         self.read_all();
         let used: Vec<u32> = self.node.shard.files().iter().map(|file| file.file).collect();
         for file in self.node.storage.settled.files().expect("a list") {
