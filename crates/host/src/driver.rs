@@ -166,7 +166,9 @@ impl Driver {
             }
             let open = self.phase == Phase::Open;
             let slowed = self.slowed_until.is_some();
-            let takes = open && !self.busy && !self.abandoned && !slowed && self.work.is_empty();
+            // With no room left requests are taken all the same: to be refused, which is better than silence.
+            let ready = self.is_starved() || (!self.busy && self.work.is_empty());
+            let takes = open && ready && !self.abandoned && !slowed;
             let Parts { requests, journal_events: journal, answers, done, shared, .. } = &mut self.parts;
             tokio::select! {
                 biased;
@@ -246,6 +248,11 @@ impl Driver {
                 if outbox.is_gone() {
                     return;
                 }
+                if self.is_starved() {
+                    // A caller that gave up needs no answer.
+                    _ = reply.send(Err(Refusal::DiskLow));
+                    return;
+                }
                 let id = attach.consumer;
                 self.consumers.attach(id, attach.source.clone(), outbox);
                 let request = Some(self.replies.open(reply, Some(id)));
@@ -282,6 +289,11 @@ impl Driver {
             Space::Enough => true,
             Space::Low { room_bytes } => room_bytes >= bytes,
         }
+    }
+
+    /// Whether there is no room for anything more, not even for what makes room.
+    fn is_starved(&self) -> bool {
+        !self.has_room(ROOM_BYTES_LAST + self.parts.committer.open_bytes() as u64)
     }
 
     /// Feeds one commit unit to the shard and carries out what it says.
