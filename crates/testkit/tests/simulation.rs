@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use waystation_testkit::world::{Options, Report, run};
 
 /// Seeds that an ordinary test run goes through.
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 600;
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;

@@ -251,9 +251,15 @@ impl Outlet {
         let mut messages = self.alive(logs).saturating_sub(self.dying as u64);
         let mut bytes = self.bytes.saturating_sub(self.dying_bytes());
         let mut lanes = self.lanes();
+        let mut uncovered = false;
         while length.messages.is_some_and(|max| messages > max) || length.bytes.is_some_and(|max| bytes > max)
         {
             let Some(lane) = lanes.last() else {
+                if std::mem::take(&mut uncovered) {
+                    // What was dropped may have let go of a key: there may be more in a lane that was empty.
+                    lanes = self.lanes();
+                    continue;
+                }
                 let Some(size) = self.evict_parked(logs, finished, ctx) else { break };
                 messages -= 1;
                 bytes = bytes.saturating_sub(size.into());
@@ -266,6 +272,7 @@ impl Outlet {
                 Pick::Wait => break,
                 Pick::Next { log, returned, .. } => {
                     let Some(size) = self.evict(log, returned, logs, finished, ctx) else { break };
+                    uncovered = self.policy.by_key;
                     messages -= 1;
                     bytes = bytes.saturating_sub(size.into());
                 }

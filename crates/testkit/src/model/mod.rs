@@ -280,6 +280,8 @@ pub struct Book {
     pub written: Vec<Written>,
     /// What compaction left out, with the position of the entry that says so.
     pub compacted: Vec<(Position, LogId, Offset)>,
+    /// What was ever on its way to the dead letters: after a restart it may wait again, behind what had come back before.
+    pub condemned: BTreeSet<(EntityId, Tag)>,
 }
 
 impl Book {
@@ -300,6 +302,11 @@ impl Ledger {
                 compacted.next_if(|(position, ..)| *position <= written.position)
             {
                 ledger.compact(*log, *offset);
+            }
+        }
+        for (id, tag) in &book.condemned {
+            if let Some(item) = ledger.outlets.get_mut(id).and_then(|outlet| outlet.items.get_mut(tag)) {
+                item.ranked = true;
             }
         }
         ledger

@@ -10,7 +10,11 @@ mod upkeep;
 use std::{collections::BTreeMap, sync::Arc};
 
 use waystation_base::{ConsumerId, EntityId, Millis, Position, Tag};
-use waystation_broker::{Command, Effect, RequestId, Shard, Source, effect::Handed, place::Place};
+use waystation_broker::{
+    Command, Effect, RequestId, Shard, Source,
+    effect::Handed,
+    place::{Place, Purpose},
+};
 use waystation_journal::{Epoch, Failure, Verify};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -280,7 +284,12 @@ impl World {
         for effect in effects {
             self.trace.update(format!("{effect:?}").as_bytes());
             match effect {
-                Effect::Load(load) => self.node.loads.push(load),
+                Effect::Load(load) => {
+                    if let Purpose::DeadLetter { entity, tag } = load.purpose {
+                        self.book.condemned.insert((entity, tag));
+                    }
+                    self.node.loads.push(load);
+                }
                 Effect::Notice(notice) => {
                     let damaged = matches!(notice, waystation_broker::effect::Notice::Damaged { .. });
                     assert!(!damaged, "nothing is damaged here: {notice:?}");
