@@ -269,3 +269,20 @@ fn a_settled_topic_is_read_on_by_its_subscriptions() {
     assert_eq!(w.bodies(a), ["2", "3", "4"]);
     assert_eq!(w.offsets("t"), (Offset(0), Offset(4)));
 }
+
+#[test]
+fn a_deletion_is_kept_by_a_compaction_that_leaves_older_messages_out() {
+    let mut w = World::new();
+    w.topic("t", |spec| (spec.compact, spec.tombstone_retention_ms) = (true, 0));
+    w.publish("t", &["1"]);
+    let end = w.end();
+    w.settle_all(1, Leaving::Journal(end));
+    w.publish("t", &["2"]);
+    let end = w.end();
+    w.settle_all(2, Leaving::Journal(end));
+    let moment = |w: &World, files: &[u32]| {
+        w.shard.plan(&Leaving::Files(files.to_vec()), w.now).logs[0].compact.expect("compacted")
+    };
+    assert_eq!(moment(&w, &[1, 2]), w.now);
+    assert_eq!(moment(&w, &[2]), waystation_base::Millis(0));
+}

@@ -51,6 +51,10 @@ impl Shard {
             for (partition, log) in topic.logs.iter().enumerate() {
                 let live = |span: &Span| vec![(span.first.0.max(log.base), span.last.0)];
                 let log_id = LogId { entity: topic.id, log: partition as u16 };
+                // A deletion may go only where what it deletes goes too: with the oldest run.
+                let whole = log.leaving(leaving).first().map(|span| span.first)
+                    == log.runs().next().map(|run| run.first);
+                let compact = compact.map(|tombstones| if whole { tombstones } else { Millis(0) });
                 logs.extend(log_plan(log_id, log, leaving, live, compact, true));
             }
         }
