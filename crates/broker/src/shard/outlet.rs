@@ -177,7 +177,7 @@ impl Outlet {
         (flight.attempt == attempt && flight.dying.is_none()).then_some(flight)
     }
 
-    /// Messages are done. Returns the logs whose head may have moved.
+    /// Messages are done, now or after a restart.
     pub fn apply_done(&mut self, reason: Reason, bytes: u64, stretches: &[(u16, u64, u64)]) {
         let mut count = 0;
         for &(log, start, length) in stretches {
