@@ -16,6 +16,7 @@ pub mod partitioner;
 pub mod time;
 pub mod value;
 pub mod varint;
+pub mod vhost;
 
 pub use class::Class;
 pub use ids::{Attempt, ConsumerId, EntityId, MessageId, Offset, Position, Tag};
