@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_name_that_was_never_joined_belongs_to_the_default_host_as_it_is() {
-        for name in ["a%zz", "%41", "a%2", "x:::y", "%FF", "v::a::b"] {
+        for name in ["a%zz", "%41", "a%2", "%FF", "v::a::b"] {
             assert_eq!(split(name), ("/".to_owned(), name.to_owned()));
         }
     }
