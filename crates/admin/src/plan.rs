@@ -144,8 +144,9 @@ pub fn plan(current: &Topology, wanted: &Topology, prune: bool) -> Plan {
 /// What a file does not govern: it belongs to sessions, or to Waystation itself.
 pub fn is_kept(name: &Name, spec: &Spec) -> bool {
     let passing = match spec {
-        Spec::Queue(spec) => spec.exclusive || spec.auto_delete,
+        Spec::Queue(spec) => spec.exclusive || spec.auto_delete || !spec.durable,
         Spec::Topic(_) => false,
+        Spec::Route(spec) => spec.auto_delete || !spec.durable,
         Spec::Subscription(spec) => spec.temporary,
     };
     passing || name.is_reserved()
@@ -166,6 +167,7 @@ pub fn said(spec: &Spec) -> Vec<(String, Value)> {
     let silent = match spec {
         Spec::Queue(_) => Spec::Queue(Default::default()),
         Spec::Topic(_) => Spec::Topic(Default::default()),
+        Spec::Route(_) => Spec::Route(Default::default()),
         Spec::Subscription(_) => Spec::Subscription(SubscriptionSpec::new("")),
     };
     differences(&silent, spec).into_iter().map(|difference| (difference.field, difference.to)).collect()
@@ -175,6 +177,7 @@ fn fields(spec: &Spec) -> BTreeMap<String, Value> {
     let value = match spec {
         Spec::Queue(spec) => serde_json::to_value(spec),
         Spec::Topic(spec) => serde_json::to_value(spec),
+        Spec::Route(spec) => serde_json::to_value(spec),
         Spec::Subscription(spec) => serde_json::to_value(spec),
     };
     match value {
@@ -186,7 +189,7 @@ fn fields(spec: &Spec) -> BTreeMap<String, Value> {
 /// Why a new name cannot be had.
 fn taken(current: &Topology, target: &Target) -> Option<String> {
     let other = match target.kind {
-        Kind::Subscription => None,
+        Kind::Subscription | Kind::Route => None,
         _ => current.address(target.name.as_str()),
     }?;
     Some(format!("the name is taken by a {other}: delete that first, or use another name"))
@@ -240,7 +243,7 @@ fn in_order<'a>(
 fn names(spec: &Spec) -> Vec<Name> {
     let (dead_letter, topic) = match spec {
         Spec::Queue(spec) => (spec.dead_letter.as_deref(), None),
-        Spec::Topic(_) => (None, None),
+        Spec::Topic(_) | Spec::Route(_) => (None, None),
         Spec::Subscription(spec) => (spec.dead_letter.as_deref(), Some(spec.topic.as_str())),
     };
     // A pattern names no topic.
@@ -266,7 +269,7 @@ fn warnings(current: &Topology, wanted: &Topology) -> Vec<Note> {
     for ((kind, name), spec) in wanted.specs() {
         let dead_letter = match spec {
             Spec::Queue(spec) => spec.dead_letter,
-            Spec::Topic(_) => None,
+            Spec::Topic(_) | Spec::Route(_) => None,
             Spec::Subscription(spec) => spec.dead_letter,
         };
         if let Some(address) = dead_letter.filter(|address| !exists(address)) {

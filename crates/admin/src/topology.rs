@@ -9,13 +9,13 @@ use serde::{
 use waystation_base::Name;
 use waystation_broker::{
     Kind,
-    spec::{self, QueueSpec, Spec, SubscriptionSpec, TopicSpec},
+    spec::{self, QueueSpec, RouteSpec, Spec, SubscriptionSpec, TopicSpec},
 };
 
 use crate::document::{self, Error};
 
-/// Queues, topics and subscriptions by name. This is also the file: tables `[queues.NAME]`, `[topics.NAME]` and
-/// `[subscriptions.NAME]`, each with the fields of its declaration.
+/// Queues, topics and subscriptions by name. This is also the file: tables `[queues.NAME]`, `[topics.NAME]` `[subscriptions.NAME]` and
+/// `[routes.NAME]`, each with the fields of its declaration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Topology {
@@ -28,6 +28,9 @@ pub struct Topology {
     /// Named positions on topics.
     #[serde(deserialize_with = "unique")]
     pub subscriptions: BTreeMap<Name, SubscriptionSpec>,
+    /// Published to, store nothing, hand on by their bindings.
+    #[serde(deserialize_with = "unique")]
+    pub routes: BTreeMap<Name, RouteSpec>,
 }
 
 /// The table of the file that holds a kind.
@@ -36,6 +39,7 @@ pub fn table(kind: Kind) -> &'static str {
         Kind::Queue => "queues",
         Kind::Topic => "topics",
         Kind::Subscription => "subscriptions",
+        Kind::Route => "routes",
     }
 }
 
@@ -58,7 +62,8 @@ impl Topology {
         let topics = self.topics.iter().map(|(name, spec)| (name, Spec::Topic(spec.clone())));
         let subscriptions =
             self.subscriptions.iter().map(|(name, spec)| (name, Spec::Subscription(spec.clone())));
-        let all = queues.chain(topics).chain(subscriptions);
+        let routes = self.routes.iter().map(|(name, spec)| (name, Spec::Route(spec.clone())));
+        let all = queues.chain(topics).chain(subscriptions).chain(routes);
         all.map(|(name, spec)| ((spec.kind(), name.clone()), spec)).collect()
     }
 
@@ -68,6 +73,7 @@ impl Topology {
             Spec::Queue(spec) => drop(self.queues.insert(name, spec)),
             Spec::Topic(spec) => drop(self.topics.insert(name, spec)),
             Spec::Subscription(spec) => drop(self.subscriptions.insert(name, spec)),
+            Spec::Route(spec) => drop(self.routes.insert(name, spec)),
         }
     }
 
@@ -77,6 +83,7 @@ impl Topology {
             Kind::Queue => drop(self.queues.remove(name)),
             Kind::Topic => drop(self.topics.remove(name)),
             Kind::Subscription => drop(self.subscriptions.remove(name)),
+            Kind::Route => drop(self.routes.remove(name)),
         }
     }
 

@@ -88,7 +88,7 @@ fn topology() -> impl Strategy<Value = Topology> {
     let subscriptions = btree_map(name(&["a", "s", "v"]), subscription(), 0..3);
     (queues, topics, subscriptions).prop_map(|(queues, mut topics, subscriptions)| {
         topics.retain(|name, _: &mut TopicSpec| !queues.contains_key(name));
-        Topology { queues, topics, subscriptions }
+        Topology { queues, topics, subscriptions, routes: Default::default() }
     })
 }
 

@@ -14,10 +14,24 @@ pub const HEADER_NAME_BYTES_MAX: usize = 255;
 pub const KEY_BYTES_MAX: usize = 32 << 10;
 /// Nesting of lists and maps in a header value.
 pub const VALUE_DEPTH_MAX: usize = 16;
-/// Bytes of an address, subscription or filter attribute name.
-pub const NAME_BYTES_MAX: usize = 255;
-/// Queues, topics and subscriptions together.
+/// Bytes of the name of a queue, topic, subscription, route or document.
+pub const NAME_BYTES_MAX: usize = 1_024;
+/// Queues, topics, subscriptions and routes together.
 pub const ENTITIES_MAX: usize = 100_000;
+/// Bindings of all routes together.
+pub const BINDINGS_MAX: usize = 1_000_000;
+/// Bytes of one routing key or binding key.
+pub const ROUTING_KEY_BYTES_MAX: usize = 1_024;
+/// Routing keys of one publish.
+pub const ROUTING_KEYS_MAX: usize = 256;
+/// Bytes of the JSON text of a declaration's or binding's arguments.
+pub const ARGUMENTS_BYTES_MAX: usize = 64 << 10;
+/// Bytes of one document.
+pub const DOCUMENT_BYTES_MAX: usize = 1 << 20;
+/// Documents together.
+pub const DOCUMENTS_MAX: usize = 100_000;
+/// Bytes of all documents together: they are held in memory.
+pub const DOCUMENTS_BYTES_MAX: usize = 256 << 20;
 /// Partitions of one topic.
 pub const PARTITIONS_MAX: u32 = 4_096;
 /// Logs (topic partitions) that one subscription may read.

@@ -48,6 +48,18 @@ pub mod header {
     pub const DEATH_FIRST_SOURCE: &str = "ws-death-first-source";
     /// The first reason.
     pub const DEATH_FIRST_REASON: &str = "ws-death-first-reason";
+    /// The route that it had been published to when it was dead-lettered first.
+    pub const DEATH_FIRST_ROUTE: &str = "ws-death-first-exchange";
+    /// Every dead-lettering so far, newest first: a list of maps.
+    pub const DEATHS: &str = "ws-deaths";
+    /// The route that it was published to; empty or not there: a queue or topic by its own name.
+    pub const ROUTE: &str = "ws-exchange";
+    /// The key under which it was published.
+    pub const ROUTING_KEY: &str = "ws-routing-key";
+    /// Further routing keys: a list of texts.
+    pub const CC: &str = "CC";
+    /// The expiry as its sender wrote it.
+    pub const EXPIRATION: &str = "ws-expiration";
 }
 
 /// One message.

@@ -1,4 +1,4 @@
-//! What a queue, topic or subscription may be called: checked once, here.
+//! What a queue, topic, subscription or route may be called: checked once, here.
 
 use std::{borrow::Borrow, fmt, str::FromStr};
 
@@ -7,8 +7,8 @@ use smol_str::SmolStr;
 
 use crate::limits::NAME_BYTES_MAX;
 
-/// A checked name: 1 to 255 bytes of ASCII letters, digits, `.`, `_`, `-`, `:` and `/`;
-/// a leading `$` is reserved for Waystation's own.
+/// A checked name: 1 to [`NAME_BYTES_MAX`] bytes of ASCII letters, digits and `._-:/@%+=~,!`; a leading `$` is
+/// reserved for Waystation's own.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "SmolStr", into = "SmolStr")]
 pub struct Name(SmolStr);
@@ -24,7 +24,7 @@ pub enum Error {
     TooLong(usize),
     /// A character outside the set.
     #[error(
-        "character {found:?} at byte {at} is not allowed in a name: use ASCII letters, digits, '.', '_', '-', ':' and '/'"
+        "character {found:?} at byte {at} is not allowed in a name: use ASCII letters, digits and any of ._-:/@%+=~,!"
     )]
     Character {
         /// The character.
@@ -60,7 +60,7 @@ impl Name {
         if whole.len() > NAME_BYTES_MAX {
             return Err(Error::TooLong(whole.len()));
         }
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | ':' | '/');
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "._-:/@%+=~,!".contains(c);
         if let Some((at, found)) = text.char_indices().find(|(_, c)| !allowed(*c)) {
             return Err(Error::Character { found, at: at + whole.len() - text.len() });
         }
@@ -165,9 +165,10 @@ mod tests {
     #[test]
     fn names_are_checked_for_length_characters_and_reserved_prefix() {
         check("orders.eu-west/late_ones:1", Ok(()));
+        check("a@b%2F+c=d~e,f!", Ok(()));
         check("", Err(Error::Empty));
-        check(&"x".repeat(255), Ok(()));
-        check(&"x".repeat(256), Err(Error::TooLong(256)));
+        check(&"x".repeat(NAME_BYTES_MAX), Ok(()));
+        check(&"x".repeat(NAME_BYTES_MAX + 1), Err(Error::TooLong(NAME_BYTES_MAX + 1)));
         check("a b", Err(Error::Character { found: ' ', at: 1 }));
         check("ä", Err(Error::Character { found: 'ä', at: 0 }));
         check("$alerts", Err(Error::Reserved));

@@ -75,7 +75,7 @@ fn run(queues: usize, consume: bool) -> f64 {
         for n in base..base + BATCH {
             let message = Message::new(MessageId::new(now, n as u128), now, body.clone());
             let publish = Publish {
-                address: names[n % queues].clone(),
+                to: names[n % queues].clone().into(),
                 partition: None,
                 payload: Payload::Messages(vec![message]),
             };

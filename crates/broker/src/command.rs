@@ -1,9 +1,17 @@
 //! What can be asked of a shard.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+use smol_str::SmolStr;
 use waystation_base::{Attempt, ConsumerId, Message, Millis, Name, Offset, Tag};
 
-use crate::{Kind, SessionId, Source, place::Loaded, settle, spec::Spec};
+use crate::{
+    Kind, SessionId, Source,
+    place::Loaded,
+    settle,
+    spec::{Arguments, Spec},
+};
 
 /// Ties a reply to its command; given by the caller, unique while the command is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,12 +28,28 @@ pub enum Command {
     Purge(Name),
     /// Publishes and settles in one journal entry: all of it or nothing.
     Transact(Transaction),
+    /// Publishes one after the other, each for itself: one that is refused does not keep the others from being stored. All of
+    /// them go into one commit group.
+    PublishEach(Vec<Publish>),
+    /// Lets a route hand on to a queue, topic or route.
+    Bind(Bind),
+    /// Takes a binding away.
+    Unbind(Bind),
+    /// Writes or deletes a small named document of a door: opaque, durable, held in memory.
+    Document {
+        /// Its name.
+        name: Name,
+        /// What it says; none deletes it.
+        body: Option<Bytes>,
+    },
     /// Begins to consume.
     Attach(Attach),
     /// Sets how many more messages a consumer may be given.
     Credit(ConsumerId, u32),
     /// Ends consuming; what it held comes back.
     Detach(ConsumerId),
+    /// Ends consuming; what it holds stays held until it is settled or its session closes.
+    Cancel(ConsumerId),
     /// Ends all that belongs to a session.
     CloseSession(SessionId),
     /// Prolongs leases.
@@ -75,20 +99,76 @@ pub struct Transaction {
     pub settlements: Vec<Settle>,
 }
 
-/// Messages for one address.
+/// Messages for one address, or for a route.
 #[derive(Clone, Debug)]
 pub struct Publish {
-    /// A queue or topic.
-    pub address: Name,
+    /// Where they go.
+    pub to: Target,
     /// The partition of a topic; none: by key, or in turn.
     pub partition: Option<u32>,
     /// What to store.
     pub payload: Payload,
 }
 
+/// Where a publish goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A queue or topic.
+    Address(Name),
+    /// Wherever a route hands it on.
+    Route {
+        /// The route.
+        route: Name,
+        /// The routing key, and further ones. No key counts as an empty one.
+        keys: Keys,
+    },
+}
+
+/// Routing keys: mostly one.
+pub type Keys = SmallVec<[SmolStr; 1]>;
+
+impl From<Name> for Target {
+    fn from(address: Name) -> Target {
+        Target::Address(address)
+    }
+}
+
+/// See [`Command::Bind`]. Two bindings are the same when all of this is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bind {
+    /// The route that hands on.
+    pub route: Name,
+    /// What it hands on to.
+    pub to: Destination,
+    /// What the route's kind makes of it.
+    pub key: SmolStr,
+    /// For a route by headers: what they must be.
+    pub arguments: Arguments,
+}
+
+/// What a route hands on to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Destination {
+    /// A queue or topic.
+    Address(Name),
+    /// Another route.
+    Route(Name),
+}
+
+impl Destination {
+    /// Its name.
+    pub fn name(&self) -> &Name {
+        let (Destination::Address(name) | Destination::Route(name)) = self;
+        name
+    }
+}
+
 /// Messages as the door has them.
 #[derive(Clone, Debug)]
 pub enum Payload {
+    /// One, without a list around it.
+    One(Message),
     /// One by one.
     Messages(Vec<Message>),
     /// An uncompressed record batch of a producer that speaks the format, checked by the door; stored as it is.
@@ -166,6 +246,8 @@ pub enum Hold {
         /// When to give up.
         until: Millis,
     },
+    /// One message at once, or the consumer ends without any; it is held until it is settled or its session closes.
+    Once,
     /// Delivered counts as accepted.
     None,
 }

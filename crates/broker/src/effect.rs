@@ -1,5 +1,6 @@
 //! What a shard wants done in the world.
 
+use smallvec::SmallVec;
 use waystation_base::{Attempt, ConsumerId, Millis, Name, Offset, Tag};
 
 use crate::{
@@ -61,6 +62,8 @@ pub enum Closed {
     PullEnded,
     /// The queue or subscription is gone.
     SourceDeleted,
+    /// It was cancelled: it gets nothing more, and holds what it has until that is settled.
+    Cancelled,
 }
 
 /// A positive answer.
@@ -72,6 +75,8 @@ pub enum Reply {
     Declared(Declared),
     /// A transaction: where its publishes went, one entry for each in order.
     Committed(Vec<Published>),
+    /// Publishes that stood alone: what became of each, in order.
+    PublishedEach(Vec<Result<Published, Refusal>>),
     /// A purge or deletion: messages that went.
     Removed(u64),
     /// An extension: the new end of the leases.
@@ -92,10 +97,15 @@ pub enum Declared {
 /// Where one publish went.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Published {
-    /// Stretches of messages: which log (partition or priority lane), the first one's offset, how many.
-    pub stretches: Vec<(u16, Offset, u32)>,
+    /// Of a publish to an address, stretches of messages: which log (partition or priority lane), the first one's offset, how
+    /// many. A route may store in many places: it names none.
+    pub stretches: SmallVec<[(u16, Offset, u32); 1]>,
     /// Messages not stored because one with their `message-id` was.
     pub duplicates: u32,
+    /// Messages that nothing took: no binding matched, and there is no alternate route.
+    pub unrouted: u32,
+    /// Messages stored by way of a route, each copy counted.
+    pub copies: u32,
 }
 
 /// Something that an operator should know.

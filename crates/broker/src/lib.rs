@@ -22,7 +22,7 @@ pub use effect::{Effect, Reply};
 pub use refusal::Refusal;
 pub use shard::{BrowseStep, BrowseTarget, FileUse, ReplayError, Shard, SnapshotError, entry};
 
-/// The three things that have names.
+/// The four things that have names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -32,6 +32,8 @@ pub enum Kind {
     Topic,
     /// A named position on topics.
     Subscription,
+    /// Published to, stores nothing, hands on by its bindings.
+    Route,
 }
 
 impl fmt::Display for Kind {
@@ -40,6 +42,7 @@ impl fmt::Display for Kind {
             Kind::Queue => "queue",
             Kind::Topic => "topic",
             Kind::Subscription => "subscription",
+            Kind::Route => "route",
         })
     }
 }

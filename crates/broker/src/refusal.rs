@@ -62,6 +62,12 @@ pub enum Refusal {
         /// The attempt that the caller named.
         attempt: waystation_base::Attempt,
     },
+    /// A route that takes messages from other routes only.
+    #[error("route '{name}' is internal: only other routes may bring messages to it")]
+    Internal {
+        /// The route.
+        name: Name,
+    },
     /// No such consumer any more.
     #[error("the consumer is not attached")]
     NotAttached,

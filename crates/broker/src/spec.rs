@@ -1,12 +1,16 @@
-//! What a queue, topic or subscription is declared to be. These are the words of the topology file and of the HTTP API.
+//! What a queue, topic, subscription or route is declared to be. These are the words of the topology file and of the HTTP API.
+
+mod route;
 
 use serde::{Deserialize, Serialize};
 use waystation_base::{
     Name,
     filter::{self, Filter},
-    limits::{DELAY_MS_MAX, LEASE_MS_MAX, PARTITIONS_MAX},
+    limits::{DELAY_MS_MAX, LEASE_MS_MAX, PARTITIONS_MAX, ROUTING_KEY_BYTES_MAX},
     name,
 };
+
+pub use route::{Arguments, RouteKind, RouteSpec, check_arguments};
 
 /// A declaration of any kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +22,8 @@ pub enum Spec {
     Topic(TopicSpec),
     /// A named position on one or more topics.
     Subscription(SubscriptionSpec),
+    /// Published to, stores nothing, hands on by its bindings.
+    Route(RouteSpec),
 }
 
 /// What a publish meets when a queue is at its length limit.
@@ -32,6 +38,8 @@ pub enum Overflow {
     DropHead,
     /// The oldest messages go to the dead-letter address.
     DeadLetterHead,
+    /// The publish is refused, and its messages go to the dead-letter address.
+    DeadLetterPublish,
 }
 
 /// In which order a queue's messages are handed out.
@@ -61,6 +69,10 @@ pub struct QueueSpec {
     pub ttl_ms: Option<u64>,
     /// The queue or topic for rejected, expired and exhausted messages; none: they are dropped, and counted.
     pub dead_letter: Option<String>,
+    /// Instead of a queue or topic: the route for them. One that is not there drops them, and they are counted.
+    pub dead_letter_route: Option<String>,
+    /// The routing key with which they go there; none: the keys that the message was published with.
+    pub dead_letter_key: Option<String>,
     /// Deliveries after which a message that comes back is dead-lettered; none: no limit.
     pub max_attempts: Option<u32>,
     /// Milliseconds for which a pulled message belongs to its consumer, unless the pull names its own.
@@ -71,12 +83,19 @@ pub struct QueueSpec {
     pub deduplication_ms: Option<u64>,
     /// One consumer at a time gets messages; the next takes over when it leaves.
     pub single_active_consumer: bool,
+    /// Messages of a higher priority are handed out as if they had this one; 0: first in, first out.
+    pub max_priority: u8,
+    /// Whether it is there after a restart, with its messages.
+    pub durable: bool,
     /// Only the session that declared it may use it; it goes with that session.
     pub exclusive: bool,
     /// It goes when its last consumer has left.
     pub auto_delete: bool,
     /// Milliseconds without consumer, pull or declaration after which it goes; none: never.
     pub idle_expiry_ms: Option<u64>,
+    /// What the declaring door was given; kept, not interpreted.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub arguments: Arguments,
 }
 
 impl Default for QueueSpec {
@@ -87,14 +106,19 @@ impl Default for QueueSpec {
             overflow: Overflow::default(),
             ttl_ms: None,
             dead_letter: None,
+            dead_letter_route: None,
+            dead_letter_key: None,
             max_attempts: None,
             lease_ms: 30_000,
             order: Order::default(),
             deduplication_ms: None,
             single_active_consumer: false,
+            max_priority: u8::MAX,
+            durable: true,
             exclusive: false,
             auto_delete: false,
             idle_expiry_ms: None,
+            arguments: Arguments::new(),
         }
     }
 }
@@ -114,6 +138,9 @@ pub struct TopicSpec {
     pub compact: bool,
     /// Milliseconds for which a message without body (a deletion) is kept on a compacted topic.
     pub tombstone_retention_ms: u64,
+    /// What the declaring door was given; kept, not interpreted.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub arguments: Arguments,
 }
 
 impl Default for TopicSpec {
@@ -124,6 +151,7 @@ impl Default for TopicSpec {
             retention_bytes: None,
             compact: false,
             tombstone_retention_ms: 24 * 60 * 60 * 1000,
+            arguments: Arguments::new(),
         }
     }
 }
@@ -245,6 +273,7 @@ impl Spec {
             Spec::Queue(spec) => spec.check(),
             Spec::Topic(spec) => spec.check(),
             Spec::Subscription(spec) => spec.check(),
+            Spec::Route(spec) => spec.check(),
         }
     }
 
@@ -254,6 +283,7 @@ impl Spec {
             Spec::Queue(_) => crate::Kind::Queue,
             Spec::Topic(_) => crate::Kind::Topic,
             Spec::Subscription(_) => crate::Kind::Subscription,
+            Spec::Route(_) => crate::Kind::Route,
         }
     }
 }
@@ -269,14 +299,32 @@ impl QueueSpec {
         check_range("deduplication_ms", self.deduplication_ms, 1, DELAY_MS_MAX)?;
         check_range("idle_expiry_ms", self.idle_expiry_ms, 1, DELAY_MS_MAX)?;
         check_address("dead_letter", self.dead_letter.as_deref())?;
-        if self.overflow == Overflow::DeadLetterHead && self.dead_letter.is_none() {
-            return Err(error("overflow", "dead_letter_head needs a dead_letter address"));
+        check_address("dead_letter_route", self.dead_letter_route.as_deref())?;
+        if self.dead_letter.is_some() && self.dead_letter_route.is_some() {
+            return Err(error("dead_letter_route", "cannot be had together with dead_letter"));
+        }
+        check_range(
+            "dead_letter_key",
+            self.dead_letter_key.as_ref().map(|key| key.len() as u64),
+            0,
+            ROUTING_KEY_BYTES_MAX as u64,
+        )?;
+        if self.overflow == Overflow::DeadLetterHead && !self.has_dead_letters() {
+            return Err(error(
+                "overflow",
+                "dead_letter_head needs a dead_letter address or dead_letter_route",
+            ));
         }
         if self.overflow != Overflow::RejectPublish && self.max_messages.is_none() && self.max_bytes.is_none()
         {
             return Err(error("overflow", "has no meaning without max_messages or max_bytes"));
         }
-        Ok(())
+        check_arguments(&self.arguments)
+    }
+
+    /// Whether it says where dead letters go.
+    pub fn has_dead_letters(&self) -> bool {
+        self.dead_letter.is_some() || self.dead_letter_route.is_some()
     }
 }
 
@@ -286,7 +334,8 @@ impl TopicSpec {
         check_range("partitions", Some(self.partitions.into()), 1, PARTITIONS_MAX.into())?;
         check_range("retention_ms", self.retention_ms, 1, DELAY_MS_MAX)?;
         check_range("retention_bytes", self.retention_bytes, 1, u64::MAX)?;
-        check_range("tombstone_retention_ms", Some(self.tombstone_retention_ms), 0, DELAY_MS_MAX)
+        check_range("tombstone_retention_ms", Some(self.tombstone_retention_ms), 0, DELAY_MS_MAX)?;
+        check_arguments(&self.arguments)
     }
 }
 

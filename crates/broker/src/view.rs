@@ -1,9 +1,14 @@
-//! What can be seen of queues, topics and subscriptions.
+//! What can be seen of queues, topics, subscriptions, routes and bindings.
 
 use serde::{Deserialize, Serialize};
-use waystation_base::{Millis, Name};
+use smol_str::SmolStr;
+use waystation_base::{ConsumerId, Millis, Name};
 
-use crate::spec::{QueueSpec, SubscriptionSpec, TopicSpec};
+use crate::{
+    SessionId,
+    command::Destination,
+    spec::{Arguments, QueueSpec, RouteSpec, SubscriptionSpec, TopicSpec},
+};
 
 /// Messages since the thing was declared, by what became of them. Counted in the journal: a restart does not reset them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +65,53 @@ pub struct QueueInfo {
     pub oldest: Option<Millis>,
     /// What became of messages so far.
     pub counters: Counters,
+    /// The session that it belongs to, if it is exclusive.
+    #[serde(skip)]
+    pub owner: Option<SessionId>,
+    /// The consumer that gets its messages, if only one at a time does.
+    #[serde(skip)]
+    pub active: Option<ConsumerId>,
+}
+
+/// A route as it is now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RouteInfo {
+    /// Its name.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub name: Name,
+    /// How it is declared.
+    pub spec: RouteSpec,
+    /// Bindings by which it hands on.
+    pub bindings: u64,
+    /// Messages published to it since the server started.
+    pub published: u64,
+    /// Those of them that nothing took, since the server started.
+    pub unrouted: u64,
+}
+
+/// A binding: what a route hands on to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    /// The route that hands on.
+    pub route: Name,
+    /// What it hands on to.
+    pub to: Destination,
+    /// What the route's kind makes of it.
+    pub key: SmolStr,
+    /// For a route by headers: what they must be.
+    pub arguments: Arguments,
+}
+
+/// Which bindings to see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BindingFilter {
+    /// All of them.
+    All,
+    /// Those by which this route hands on.
+    Of(Name),
+    /// Those that lead to this.
+    To(Destination),
 }
 
 /// A topic as it is now.

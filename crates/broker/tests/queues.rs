@@ -458,7 +458,7 @@ fn a_transaction_publishes_and_settles_as_one_or_not_at_all() {
     let transaction = |w: &mut World, targets: &[&str]| {
         let publishes = targets.iter().map(|target| {
             let payload = Payload::Messages(vec![w.message("x")]);
-            Publish { address: name(target), partition: None, payload }
+            Publish { to: name(target).into(), partition: None, payload }
         });
         let publishes = publishes.collect();
         let settlement = waystation_broker::command::Settlement {
@@ -483,7 +483,7 @@ fn a_refused_length_counts_all_of_a_transaction() {
     let mut w = World::new();
     w.queue("q", |spec| spec.max_messages = Some(3));
     let payload = Payload::Messages(vec![w.message("x"), w.message("y")]);
-    let publish = Publish { address: name("q"), partition: None, payload };
+    let publish = Publish { to: name("q").into(), partition: None, payload };
     let twice = Transaction { publishes: vec![publish.clone(), publish], settlements: vec![] };
     assert!(matches!(w.run(Command::Transact(twice)), Err(Refusal::Full { .. })));
     assert_eq!(w.queue_info("q").ready, 0);

@@ -9,10 +9,10 @@ mod effects;
 use std::{collections::VecDeque, future::Future, pin::pin, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
-use waystation_base::{Clock, ConsumerId, Millis, Position, disk::Disk};
+use waystation_base::{Clock, ConsumerId, Message, Millis, Position, disk::Disk};
 use waystation_broker::{
     Command, Effect, Refusal, RequestId, Shard,
-    command::{Payload, Transaction},
+    command::{Payload, Publish, Transaction},
     place::Load,
 };
 use waystation_journal::{
@@ -271,14 +271,19 @@ impl Driver {
     fn admit(&self, command: &Command) -> Result<usize, Refusal> {
         let bytes = match command {
             Command::Transact(transaction) => transaction_bytes(transaction),
+            Command::PublishEach(publishes) => publishes.iter().map(publish_bytes).sum(),
+            Command::Document { body, .. } => body.as_ref().map_or(0, |body| body.len()),
             _ => 0,
         };
         if bytes > REQUEST_BYTES_MAX {
             let (count, limit) = (bytes as u64, REQUEST_BYTES_MAX as u64);
             return Err(Refusal::TooLarge { what: "bytes in one request", count, limit });
         }
-        let publishes =
-            matches!(command, Command::Transact(Transaction { publishes, .. }) if !publishes.is_empty());
+        let publishes = match command {
+            Command::Transact(Transaction { publishes, .. }) => !publishes.is_empty(),
+            Command::PublishEach(_) => true,
+            _ => false,
+        };
         let no_room = !self.has_room(ROOM_BYTES_MIN + bytes as u64);
         if self.disk_low && publishes || no_room { Err(Refusal::DiskLow) } else { Ok(bytes) }
     }
@@ -538,17 +543,20 @@ fn fatal(refused: Refused) -> Failure {
 }
 
 fn transaction_bytes(transaction: &Transaction) -> usize {
-    let publishes = transaction.publishes.iter().map(|publish| match &publish.payload {
-        Payload::Messages(messages) => messages
-            .iter()
-            .map(|message| message.size() + MESSAGE_OVERHEAD_BYTES + 4 * message.headers.0.len())
-            .sum(),
-        Payload::Batch(batch) => batch.len(),
-    });
+    let publishes = transaction.publishes.iter().map(publish_bytes);
     let texts = transaction.settlements.iter().flat_map(|settle| &settle.settlements);
     let errors = texts.map(|settlement| match &settlement.outcome {
         waystation_broker::command::Outcome::Rejected { error: Some(error) } => error.len(),
         _ => 0,
     });
     publishes.sum::<usize>() + errors.sum::<usize>()
+}
+
+fn publish_bytes(publish: &Publish) -> usize {
+    let of = |message: &Message| message.size() + MESSAGE_OVERHEAD_BYTES + 4 * message.headers.0.len();
+    match &publish.payload {
+        Payload::One(message) => of(message),
+        Payload::Messages(messages) => messages.iter().map(of).sum(),
+        Payload::Batch(batch) => batch.len(),
+    }
 }

@@ -1,25 +1,28 @@
 //! How a door talks to the broker: a cheap handle whose calls answer when what they did is durable.
 
 use std::{
-    future::poll_fn,
+    future::{Future, poll_fn},
+    pin::Pin,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use waystation_base::{Attempt, ConsumerId, Message, Millis, Name, Offset, Position, Tag, filter::Filter};
 use waystation_broker::{
     Command, Kind, Refusal, Reply, SessionId, Source,
     command::{
-        Attach, Declare, Delete, Extend, Hold, Outcome, Payload, Publish, Seek, Settle, Settlement,
-        Transaction,
+        Attach, Bind, Declare, Delete, Extend, Hold, Outcome, Payload, Publish, Seek, Settle, Settlement,
+        Target as To, Transaction,
     },
     effect::{Closed, Declared, Published},
     spec::Spec,
-    view::{QueueInfo, SubscriptionInfo, TopicInfo},
+    view::{Binding, BindingFilter, QueueInfo, RouteInfo, SubscriptionInfo, TopicInfo},
 };
 
 use crate::mailbox::{Attention, Inbox, Outbox, mailbox};
@@ -67,6 +70,22 @@ pub enum Event {
     Messages(Vec<Delivery>),
     /// It has ended.
     Closed(Closed),
+}
+
+/// A command that was handed over: what became of it, once that is durable. Dropping it gives up the answer, not the command.
+#[derive(Debug)]
+pub struct Pending {
+    answer: oneshot::Receiver<Result<Reply, Refusal>>,
+    broker: Broker,
+}
+
+impl Future for Pending {
+    type Output = Result<Reply, Refusal>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = Pin::new(&mut self.answer).poll(context);
+        answer.map(|answer| answer.unwrap_or_else(|_| Err(self.broker.gone())))
+    }
 }
 
 /// An attached consumer. Dropping it detaches it, and what it held comes back.
@@ -184,9 +203,15 @@ impl Broker {
     }
 
     async fn command(&self, command: Command) -> Result<Reply, Refusal> {
+        self.begin(command).await?.await
+    }
+
+    /// Hands a command over, waiting only for room among the requests. Commands that one caller begins one after the other are
+    /// carried out in that order. What becomes of it the [`Pending`] says, which may be dropped. Not for [`Command::Attach`].
+    pub async fn begin(&self, command: Command) -> Result<Pending, Refusal> {
         let (reply, answer) = oneshot::channel();
         self.send(Request::Command(command, reply)).await?;
-        answer.await.map_err(|_| self.gone())?
+        Ok(Pending { answer, broker: self.clone() })
     }
 
     fn next_id(&self) -> u64 {
@@ -237,10 +262,74 @@ impl Broker {
 
     /// Stores messages at a queue or topic. When this returns they are durable.
     pub async fn publish(&self, address: Name, messages: Vec<Message>) -> Result<Published, Refusal> {
-        let publish = Publish { address, partition: None, payload: Payload::Messages(messages) };
+        let publish =
+            Publish { to: To::Address(address), partition: None, payload: Payload::Messages(messages) };
         let mut published =
             self.transact(Transaction { publishes: vec![publish], settlements: Vec::new() }).await?;
         Ok(published.pop().unwrap_or_default())
+    }
+
+    /// Publishes one after the other, each for itself. When this returns those that were taken are durable.
+    pub async fn publish_each(
+        &self,
+        publishes: Vec<Publish>,
+    ) -> Result<Vec<Result<Published, Refusal>>, Refusal> {
+        match self.command(Command::PublishEach(publishes)).await? {
+            Reply::PublishedEach(published) => Ok(published),
+            other => unreachable!("publishes were answered with {other:?}"),
+        }
+    }
+
+    /// Lets a route hand on; says whether the binding is new.
+    pub async fn bind(&self, bind: Bind) -> Result<bool, Refusal> {
+        match self.command(Command::Bind(bind)).await? {
+            Reply::Declared(declared) => Ok(declared == Declared::Created),
+            other => unreachable!("a binding was answered with {other:?}"),
+        }
+    }
+
+    /// Takes a binding away; says whether it was there.
+    pub async fn unbind(&self, bind: Bind) -> Result<bool, Refusal> {
+        self.removed(Command::Unbind(bind)).await.map(|removed| removed > 0)
+    }
+
+    /// Lets a consumer get nothing more. What it holds stays held until it is settled or its session closes. Keep the
+    /// [`Consumer`] until it has said [`Closed::Cancelled`]: what was on its way to it comes before that.
+    pub async fn cancel(&self, consumer: ConsumerId) -> Result<(), Refusal> {
+        self.command(Command::Cancel(consumer)).await.map(|_| ())
+    }
+
+    /// Takes one message at once, if there is one; it is held until it is settled or the session closes.
+    pub async fn get_once(&self, source: Source, session: SessionId) -> Result<Option<Delivery>, Refusal> {
+        let mut consumer = self.consume(source, 1, Hold::Once, session).await?;
+        let mut message = None;
+        while let Some(event) = consumer.next().await {
+            match event {
+                Event::Messages(mut messages) => message = messages.pop(),
+                Event::Closed(_) => break,
+            }
+        }
+        Ok(message)
+    }
+
+    /// Writes a document, or with no body deletes it. When this returns that is durable.
+    pub async fn put_document(&self, name: Name, body: Option<Bytes>) -> Result<(), Refusal> {
+        self.command(Command::Document { name, body }).await.map(|_| ())
+    }
+
+    /// Documents whose names begin so, by name.
+    pub async fn documents(&self, prefix: String) -> Result<Vec<(Name, Bytes)>, Refusal> {
+        self.query(move |view| view.documents(&prefix)).await
+    }
+
+    /// A route as it is now.
+    pub async fn route(&self, name: Name) -> Result<RouteInfo, Refusal> {
+        self.query(move |view| view.route(&name).ok_or_else(|| not_found(Kind::Route, &name))).await?
+    }
+
+    /// Bindings, by route and in the order in which they were made.
+    pub async fn bindings(&self, filter: BindingFilter) -> Result<Vec<Binding>, Refusal> {
+        self.query(move |view| view.bindings(&filter)).await
     }
 
     /// Publishes and settles as one: all of it takes effect, or nothing.
@@ -297,7 +386,7 @@ impl Broker {
         while let Some(event) = consumer.next().await {
             match event {
                 Event::Messages(more) => messages.extend(more),
-                Event::Closed(Closed::PullEnded) => break,
+                Event::Closed(Closed::PullEnded | Closed::Cancelled) => break,
                 Event::Closed(Closed::SourceDeleted) if messages.is_empty() => {
                     return Err(Refusal::NotAttached);
                 }

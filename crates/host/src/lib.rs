@@ -23,7 +23,7 @@ mod snapshots;
 mod view;
 
 pub(crate) use handle::Request;
-pub use handle::{Broker, Browse, Consumer, Delivery, Event, Overview, Page, Target};
+pub use handle::{Broker, Browse, Consumer, Delivery, Event, Overview, Page, Pending, Target};
 
 pub use driver::Driver;
 pub use options::{OpenError, Options, REQUEST_BYTES_MAX};

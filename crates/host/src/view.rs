@@ -1,9 +1,10 @@
 //! What can be read off between two commands.
 
+use bytes::Bytes;
 use waystation_base::{Millis, Name};
 use waystation_broker::{
     Kind, Shard,
-    view::{QueueInfo, SubscriptionInfo, TopicInfo},
+    view::{Binding, BindingFilter, QueueInfo, RouteInfo, SubscriptionInfo, TopicInfo},
 };
 
 use crate::Overview;
@@ -29,6 +30,21 @@ impl View<'_> {
     /// A subscription.
     pub fn subscription(&self, name: &Name) -> Option<SubscriptionInfo> {
         self.shard.subscription(name, self.now)
+    }
+
+    /// A route.
+    pub fn route(&self, name: &Name) -> Option<RouteInfo> {
+        self.shard.route(name)
+    }
+
+    /// Bindings, by route and in the order in which they were made.
+    pub fn bindings(&self, filter: &BindingFilter) -> Vec<Binding> {
+        self.shard.bindings(filter)
+    }
+
+    /// Documents whose names begin so, by name.
+    pub fn documents(&self, prefix: &str) -> Vec<(Name, Bytes)> {
+        self.shard.documents(prefix)
     }
 
     /// Names of a kind after `after`, in order, at most `max`.

@@ -177,7 +177,7 @@ async fn a_transaction_takes_and_publishes_as_one() {
     let got = receive(broker, queue("in"), 1).await;
     let transaction = |delivery: &waystation_host::Delivery| Transaction {
         publishes: vec![Publish {
-            address: name("out"),
+            to: name("out").into(),
             partition: None,
             payload: waystation_broker::command::Payload::Messages(vec![message("b")]),
         }],
@@ -232,7 +232,7 @@ async fn a_request_at_request_bytes_max_is_taken_and_one_past_it_refused() {
     let broker = &running.broker;
     declare_queue(broker, "q").await;
     let publish_of = |bytes: usize| Publish {
-        address: name("q"),
+        to: name("q").into(),
         partition: None,
         payload: waystation_broker::command::Payload::Messages(vec![message("x".repeat(bytes))]),
     };

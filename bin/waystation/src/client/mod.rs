@@ -39,6 +39,8 @@ pub enum Info {
     Topic(view::TopicInfo),
     /// A subscription.
     Subscription(view::SubscriptionInfo),
+    /// A route.
+    Route(view::RouteInfo),
 }
 
 /// The path of a kind.
@@ -119,6 +121,7 @@ impl Client {
             Kind::Queue => Info::Queue(self.json(request).await?),
             Kind::Topic => Info::Topic(self.json(request).await?),
             Kind::Subscription => Info::Subscription(self.json(request).await?),
+            Kind::Route => Info::Route(self.json(request).await?),
         })
     }
 
@@ -128,6 +131,7 @@ impl Client {
             Kind::Queue => self.pages(kind).await?.into_iter().map(Info::Queue).collect::<Vec<_>>(),
             Kind::Topic => self.pages(kind).await?.into_iter().map(Info::Topic).collect(),
             Kind::Subscription => self.pages(kind).await?.into_iter().map(Info::Subscription).collect(),
+            Kind::Route => self.pages(kind).await?.into_iter().map(Info::Route).collect(),
         }
         .into_iter()
         .filter(|info| pattern.is_none_or(|pattern| name::matches(pattern, info.name().as_str())))
@@ -238,6 +242,7 @@ impl Info {
             Info::Queue(info) => &info.name,
             Info::Topic(info) => &info.name,
             Info::Subscription(info) => &info.name,
+            Info::Route(info) => &info.name,
         }
     }
 
@@ -247,6 +252,7 @@ impl Info {
             Info::Queue(info) => Spec::Queue(info.spec.clone()),
             Info::Topic(info) => Spec::Topic(info.spec.clone()),
             Info::Subscription(info) => Spec::Subscription(info.spec.clone()),
+            Info::Route(info) => Spec::Route(info.spec.clone()),
         }
     }
 }

@@ -68,6 +68,7 @@ async fn take(client: &Client, step: &Step) -> Result<(), Failure> {
             Spec::Queue(spec) => client.declare(kind, name, spec).await.map(drop),
             Spec::Topic(spec) => client.declare(kind, name, spec).await.map(drop),
             Spec::Subscription(spec) => client.declare(kind, name, spec).await.map(drop),
+            Spec::Route(spec) => client.declare(kind, name, spec).await.map(drop),
         },
         Action::Change { differences, .. } => {
             let fields: Map<String, Value> =

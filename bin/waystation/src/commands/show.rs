@@ -1,8 +1,8 @@
-//! How do queues, topics and subscriptions look to people?
+//! How do queues, topics, subscriptions and routes look to people?
 
 use serde_json::Value;
 use waystation_base::{Millis, os::OsClock, time::Clock};
-use waystation_broker::view::{QueueInfo, SubscriptionInfo, TopicInfo};
+use waystation_broker::view::{QueueInfo, RouteInfo, SubscriptionInfo, TopicInfo};
 
 use crate::{
     client::Info,
@@ -21,6 +21,7 @@ pub fn table(infos: &[Info]) -> String {
         Some(Info::Subscription(_)) => {
             &["subscription", "topic", ">lag", ">behind", ">in flight", ">delayed", ">consumers"]
         }
+        Some(Info::Route(_)) => &["route", "kind", ">bindings", ">published", ">unrouted"],
     };
     output::table(columns, infos.iter().map(row).collect())
 }
@@ -30,6 +31,7 @@ fn row(info: &Info) -> Vec<String> {
         Info::Queue(info) => queue_row(info),
         Info::Topic(info) => topic_row(info),
         Info::Subscription(info) => subscription_row(info),
+        Info::Route(info) => route_row(info),
     }
 }
 
@@ -58,6 +60,13 @@ fn subscription_row(info: &SubscriptionInfo) -> Vec<String> {
     let mut row = vec![info.name.to_string(), info.spec.topic.clone(), show_count(info.lag)];
     row.push(if info.lag == 0 { String::new() } else { show_duration(info.lag_ms) });
     row.extend([info.in_flight, info.delayed, info.consumers].map(show_count));
+    row
+}
+
+fn route_row(info: &RouteInfo) -> Vec<String> {
+    let kind = serde_json::to_value(info.spec.kind).unwrap_or_default();
+    let mut row = vec![info.name.to_string(), kind.as_str().unwrap_or_default().to_owned()];
+    row.extend([info.bindings, info.published, info.unrouted].map(show_count));
     row
 }
 
@@ -154,6 +163,8 @@ mod tests {
             consumers: 1,
             oldest: Some(Millis(0)),
             counters: Counters { published: 7, ..Counters::default() },
+            owner: None,
+            active: None,
         });
         let text = details(&info);
         let line = |name: &str| {

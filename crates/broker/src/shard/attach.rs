@@ -27,6 +27,9 @@ impl Shard {
     pub(super) fn attach(&mut self, attach: Attach, ctx: &mut Ctx<'_>) -> Result<(), Refusal> {
         let Attach { consumer, source, credit, hold, priority, exclusive, session } = attach;
         let id = self.source(&source)?;
+        if hold == Hold::Once {
+            return Err(super::not_yet());
+        }
         if credit > CREDIT_MAX {
             return Err(Refusal::TooLarge { what: "credit", count: credit.into(), limit: CREDIT_MAX.into() });
         }
@@ -119,7 +122,7 @@ impl Shard {
                 let (outlet, logs) = self.subscriptions.get_mut(&id)?.parts(&self.topics);
                 Some(change(outlet, &logs))
             }
-            Kind::Topic => None,
+            Kind::Topic | Kind::Route => None,
         }
     }
 

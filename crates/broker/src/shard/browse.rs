@@ -73,6 +73,8 @@ impl Shard {
                 let log = |n: u16| Some((LogId { entity: id, log: n }, topic.logs.get(usize::from(n))?));
                 step(&numbers, from, log, None)
             }
+            // It stores nothing.
+            Kind::Route => return Ok(None),
             Kind::Subscription => {
                 let subscription = self.subscriptions.get(&id).ok_or_else(missing)?;
                 let logs = subscription.logs(&self.topics);

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     Effect, Kind, Refusal,
-    command::{Payload, Publish},
+    command::{Payload, Publish, Target},
     effect::Notice,
     place::Loaded,
 };
@@ -45,10 +45,12 @@ impl Shard {
         let stuck = match (message, target) {
             (Some(message), Some(target)) => {
                 let message = bury(message, name.as_str(), &dying, &flight, ctx.now);
-                let publish =
-                    Publish { address: target, partition: None, payload: Payload::Messages(vec![message]) };
-                let own =
-                    self.addresses.get(&publish.address).copied().filter(|a| *a == Address::Queue(entity));
+                let publish = Publish {
+                    to: Target::Address(target.clone()),
+                    partition: None,
+                    payload: Payload::Messages(vec![message]),
+                };
+                let own = self.addresses.get(&target).copied().filter(|a| *a == Address::Queue(entity));
                 let checked = self.check_publish(&publish, &mut Vec::new(), ctx.now);
                 // In its own queue there is room: it makes some as it leaves.
                 let checked = match (checked, own) {

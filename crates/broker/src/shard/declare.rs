@@ -24,6 +24,9 @@ impl Shard {
     pub(super) fn declare(&mut self, declare: Declare, ctx: &mut Ctx<'_>) -> Result<Declared, Refusal> {
         let Declare { name, spec, change, session } = declare;
         spec.check()?;
+        if let Spec::Route(_) = &spec {
+            return Err(super::not_yet());
+        }
         check_overflow(&name, &spec)?;
         match self.find(spec.kind(), &name) {
             Some(id) => self.redeclare(id, &name, &spec, change, session, ctx),
@@ -40,6 +43,7 @@ impl Shard {
     pub(super) fn find(&self, kind: Kind, name: &Name) -> Option<EntityId> {
         match kind {
             Kind::Subscription => self.subscription_names.get(name).copied(),
+            Kind::Route => None,
             _ => self.addresses.get(name).map(|(Address::Queue(id) | Address::Topic(id))| *id),
         }
     }
@@ -169,6 +173,7 @@ impl Shard {
                     self.topics.insert(id, Box::new(Topic::new(id, name, spec)));
                 }
             },
+            Spec::Route(_) => {}
             Spec::Subscription(spec) => match self.subscriptions.get_mut(&id) {
                 Some(subscription) => subscription.change(spec),
                 None => {

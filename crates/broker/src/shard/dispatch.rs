@@ -325,7 +325,7 @@ impl Outlet {
         let attempt = Attempt(attempts.0 + 1);
         let hold = self.consumers.get(consumer).expect("picked").hold;
         let (holder, held_until) = match hold {
-            Hold::Attached | Hold::None => (Some(consumer), Millis::NEVER),
+            Hold::Attached | Hold::Once | Hold::None => (Some(consumer), Millis::NEVER),
             Hold::Pull { lease_ms, .. } => (None, ctx.now.plus(lease_ms.unwrap_or(self.policy.lease_ms))),
         };
         self.consumers.given(consumer, tag);

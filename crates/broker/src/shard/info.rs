@@ -1,11 +1,14 @@
 //! What can be seen from outside.
 
+use bytes::Bytes;
 use waystation_base::{Millis, Name, Tag};
 
 use super::{Address, Shard, cursor::is_delayed, outlet::Logs};
 use crate::{
     Kind,
-    view::{PartitionInfo, QueueInfo, SourceInfo, SubscriptionInfo, TopicInfo},
+    view::{
+        Binding, BindingFilter, PartitionInfo, QueueInfo, RouteInfo, SourceInfo, SubscriptionInfo, TopicInfo,
+    },
 };
 
 impl Shard {
@@ -28,6 +31,8 @@ impl Shard {
             consumers: queue.outlet.consumers.len() as u64,
             oldest: oldest.min(),
             counters: queue.outlet.counters,
+            owner: queue.owner,
+            active: queue.outlet.policy.single_active.then(|| queue.outlet.consumers.active()).flatten(),
         })
     }
 
@@ -87,6 +92,21 @@ impl Shard {
             consumers: outlet.consumers.len() as u64,
             counters: outlet.counters,
         })
+    }
+
+    /// A route as it is now.
+    pub fn route(&self, _name: &Name) -> Option<RouteInfo> {
+        None
+    }
+
+    /// Bindings, by route and in the order in which they were made.
+    pub fn bindings(&self, _filter: &BindingFilter) -> Vec<Binding> {
+        Vec::new()
+    }
+
+    /// Documents whose names begin so, by name.
+    pub fn documents(&self, _prefix: &str) -> Vec<(Name, Bytes)> {
+        Vec::new()
     }
 
     /// Names of a kind after `after`, in order, at most `max`.

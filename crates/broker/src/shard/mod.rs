@@ -72,6 +72,12 @@ impl<'a> Ctx<'a> {
     }
 }
 
+/// A command that this version knows and does not carry out.
+fn not_yet() -> Refusal {
+    let reason = "is not carried out by this version yet".to_owned();
+    Refusal::Spec(crate::spec::Error { field: "command", reason })
+}
+
 /// What belongs to a session.
 #[derive(Clone, Debug, Default)]
 struct Session {
@@ -127,6 +133,10 @@ impl Shard {
             Command::Delete(delete) => self.delete(&delete, ctx).map(Reply::Removed),
             Command::Purge(queue) => self.purge(&queue, ctx).map(Reply::Removed),
             Command::Transact(transaction) => self.transact(transaction, ctx).map(Reply::Committed),
+            Command::PublishEach(publishes) => Ok(Reply::PublishedEach(self.publish_each(publishes, ctx))),
+            Command::Bind(_) | Command::Unbind(_) | Command::Document { .. } | Command::Cancel(_) => {
+                Err(not_yet())
+            }
             Command::Attach(attach) => self.attach(attach, ctx).map(|()| Reply::Done),
             Command::Credit(consumer, credit) => self.credit(consumer, credit, ctx).map(|()| Reply::Done),
             Command::Detach(consumer) => self.detach(consumer, ctx).map(|()| Reply::Done),
@@ -167,7 +177,7 @@ impl Shard {
             Kind::Subscription => {
                 self.subscriptions.get_mut(&id).map(|subscription| &mut subscription.outlet)
             }
-            Kind::Topic => None,
+            Kind::Topic | Kind::Route => None,
         };
         if let Some(outlet) = outlet
             && !std::mem::replace(&mut outlet.dirty, true)

@@ -1,6 +1,7 @@
 //! Publishing, alone or as part of a transaction: all of it is checked before any of it is stored.
 
 use bytes::Bytes;
+use smallvec::smallvec;
 use waystation_base::{
     Attempt, EntityId, Message, Millis, Name, Offset, Position,
     batch::{self, Encoder, Header},
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::{
     Append, Kind, Refusal,
-    command::{Payload, Publish, Transaction},
+    command::{Payload, Publish, Target, Transaction},
     effect::Published,
     place::{LogId, Meta, Place, key_hash},
     spec::Overflow,
@@ -58,6 +59,21 @@ impl Shard {
         Ok(publishes.map(|(publish, address)| self.store(publish, address, ctx)).collect())
     }
 
+    /// Publishes that stand alone.
+    pub(super) fn publish_each(
+        &mut self,
+        publishes: Vec<Publish>,
+        ctx: &mut Ctx<'_>,
+    ) -> Vec<Result<Published, Refusal>> {
+        let mut planned = Vec::new();
+        let each = publishes.into_iter().map(|publish| {
+            planned.clear();
+            let address = self.check_publish(&publish, &mut planned, ctx.now)?;
+            Ok(self.store(publish, address, ctx))
+        });
+        each.collect()
+    }
+
     /// Checks a publish; `planned` holds what earlier ones of the same transaction bring to which queue.
     pub(super) fn check_publish(
         &self,
@@ -65,8 +81,8 @@ impl Shard {
         planned: &mut Vec<(EntityId, u64, u64)>,
         now: Millis,
     ) -> Result<Address, Refusal> {
-        let address = self.addresses.get(&publish.address).copied();
-        let address = address.ok_or_else(|| not_found(&publish.address))?;
+        let Target::Address(to) = &publish.to else { return Err(super::not_yet()) };
+        let address = self.addresses.get(to).copied().ok_or_else(|| not_found(to))?;
         let (messages, bytes) = check_payload(&publish.payload)?;
         match address {
             Address::Topic(id) => self.check_partition(id, publish.partition)?,
@@ -98,6 +114,9 @@ impl Shard {
     pub(super) fn store(&mut self, publish: Publish, address: Address, ctx: &mut Ctx<'_>) -> Published {
         match (address, publish.payload) {
             (Address::Queue(id), payload) => self.store_in_queue(id, into_messages(payload), ctx),
+            (Address::Topic(id), Payload::One(message)) => {
+                self.store_in_topic(id, vec![message], publish.partition, ctx)
+            }
             (Address::Topic(id), Payload::Messages(messages)) => {
                 self.store_in_topic(id, messages, publish.partition, ctx)
             }
@@ -214,7 +233,7 @@ impl Shard {
         topic.apply_stored(log.log, first, count, header.count, header.max_timestamp, position, bytes);
         let readers = &topic.readers[partition as usize];
         ctx.dirty.extend(readers.iter().map(|(reader, _)| (Kind::Subscription, *reader)));
-        Published { stretches: vec![(log.log, Offset(first), count)], duplicates: 0 }
+        Published { stretches: smallvec![(log.log, Offset(first), count)], ..Published::default() }
     }
 }
 
@@ -235,6 +254,10 @@ fn check_payload(payload: &Payload) -> Result<(u64, u64), Refusal> {
             }
             (header.count as usize, header.bytes)
         }
+        Payload::One(message) => {
+            message.check().map_err(|error| Refusal::Message { index: 0, error })?;
+            (1, message.size() + RECORD_OVERHEAD_BYTES)
+        }
         Payload::Messages(messages) => {
             let mut bytes = 0;
             for (index, message) in messages.iter().enumerate() {
@@ -254,7 +277,11 @@ fn check_payload(payload: &Payload) -> Result<(u64, u64), Refusal> {
 }
 
 fn check_delayed(queue: &Queue, payload: &Payload, now: Millis) -> Result<(), Refusal> {
-    let Payload::Messages(messages) = payload else { return Ok(()) };
+    let messages = match payload {
+        Payload::One(message) => std::slice::from_ref(message),
+        Payload::Messages(messages) => messages,
+        Payload::Batch(_) => return Ok(()),
+    };
     let more = messages.iter().filter(|message| message.deliver_at.is_some_and(|at| at > now)).count();
     if more > 0 && queue.outlet.delayed.len() + more > DELAYED_MESSAGES_MAX {
         return Err(Refusal::Limit {
@@ -268,6 +295,7 @@ fn check_delayed(queue: &Queue, payload: &Payload, now: Millis) -> Result<(), Re
 /// A batch for a queue is taken apart: its messages come and go one by one.
 fn into_messages(payload: Payload) -> Vec<Message> {
     match payload {
+        Payload::One(message) => vec![message],
         Payload::Messages(messages) => messages,
         Payload::Batch(batch) => batch::records(&batch)
             .into_iter()

@@ -285,7 +285,7 @@ impl World {
 
     pub fn publish_messages(&mut self, address: &str, messages: Vec<Message>) -> Result<Published, Refusal> {
         let publish =
-            Publish { address: name(address), partition: None, payload: Payload::Messages(messages) };
+            Publish { to: name(address).into(), partition: None, payload: Payload::Messages(messages) };
         match self.run(Command::Transact(Transaction { publishes: vec![publish], settlements: vec![] }))? {
             Reply::Committed(mut published) => Ok(published.remove(0)),
             other => panic!("{other:?}"),

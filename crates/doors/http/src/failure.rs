@@ -138,7 +138,7 @@ impl From<Refusal> for Failure {
             Refusal::Limit { .. } => Kind::Limit,
             Refusal::NotHeld { .. } => Kind::NotHeld,
             Refusal::NotAttached => Kind::Gone,
-            Refusal::Exclusive { .. } => Kind::Exclusive,
+            Refusal::Exclusive { .. } | Refusal::Internal { .. } => Kind::Exclusive,
             Refusal::InUse { .. } => Kind::InUse,
             Refusal::TooLarge { .. } => Kind::TooLarge,
             Refusal::Damaged(_) => Kind::Damaged,

@@ -9,7 +9,7 @@ use waystation_base::{
 };
 use waystation_broker::{
     Command, Effect, Refusal, Reply, Source,
-    command::{Attach, Payload, Publish, Transaction},
+    command::{Attach, Payload, Publish, Target, Transaction},
     effect::Published,
     entry::Entry,
     place::Purpose,
@@ -100,6 +100,9 @@ impl Ledger {
             }
             Command::CloseSession(_) | Command::Loaded(_) | Command::Settled(_) => Answer::Yes,
             Command::Declare(_) | Command::Delete(_) | Command::Seek(_) => Answer::Either,
+            // These are not among what the simulated clients do.
+            Command::PublishEach(_) | Command::Bind(_) | Command::Unbind(_) => Answer::Either,
+            Command::Document { .. } | Command::Cancel(_) => Answer::Either,
         }
     }
 
@@ -130,7 +133,7 @@ impl Ledger {
     }
 
     fn has_room(&self, publish: &Publish, coming: &mut BTreeMap<EntityId, (u64, u64)>, _: Millis) -> Answer {
-        let Some(id) = self.addresses.get(&publish.address) else { return Answer::No };
+        let Some(id) = self.addresses.get(address_of(publish)) else { return Answer::No };
         if let Some(topic) = self.topics.get(id) {
             return Answer::of(
                 publish.partition.is_none_or(|partition| (partition as usize) < topic.logs.len()),
@@ -170,7 +173,7 @@ impl Ledger {
         let mut recent: BTreeMap<EntityId, BTreeMap<String, Millis>> = BTreeMap::new();
         assert_eq!(published.len(), transaction.publishes.len(), "one answer for each publish");
         for (publish, published) in transaction.publishes.iter().zip(published) {
-            let id = self.addresses[&publish.address];
+            let id = self.addresses[address_of(publish)];
             let mut sent = payload_messages(&publish.payload);
             if let Some(spec) = self.outlets.get(&id).and_then(super::Outlet::queue) {
                 let recent = recent.entry(id).or_insert_with(|| self.outlets[&id].recent.clone());
@@ -322,6 +325,13 @@ impl Ledger {
     }
 }
 
+/// The queue or topic that a publish names.
+fn address_of(publish: &Publish) -> &waystation_base::Name {
+    match &publish.to {
+        Target::Address(name) | Target::Route { route: name, .. } => name,
+    }
+}
+
 fn is_publish(written: &Written) -> bool {
     written.kind == waystation_broker::entry::kind::PUBLISH
 }
@@ -342,6 +352,7 @@ fn is_new(message: &Message, recent: &mut BTreeMap<String, Millis>, now: Millis,
 /// The messages of a payload, one by one.
 pub fn payload_messages(payload: &Payload) -> Vec<Message> {
     match payload {
+        Payload::One(message) => vec![message.clone()],
         Payload::Messages(messages) => messages.clone(),
         Payload::Batch(bytes) => batch_messages(bytes),
     }

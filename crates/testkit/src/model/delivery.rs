@@ -222,7 +222,7 @@ impl Ledger {
     fn check_window(&mut self, consumer: ConsumerId, messages: &[Handed]) {
         let who = self.consumers.get_mut(&consumer).expect("attached");
         match who.hold {
-            Hold::Attached => {
+            Hold::Attached | Hold::Once => {
                 assert!(who.held.len() <= who.window as usize, "{who:?} holds more than it may")
             }
             Hold::Pull { .. } => {
@@ -253,7 +253,7 @@ impl Ledger {
             let free = match other.hold {
                 Hold::Attached => other.held.len() < other.window as usize,
                 Hold::None => other.window > 0,
-                Hold::Pull { .. } => false,
+                Hold::Pull { .. } | Hold::Once => false,
             };
             assert!(
                 single || outlet.ordered() || !free || other.priority <= who.priority,

@@ -96,6 +96,7 @@ impl Ledger {
                 topic.spec = spec;
                 return;
             }
+            Spec::Route(_) => return,
             Spec::Queue(spec) => {
                 self.addresses.insert(name.clone(), id);
                 Rules::Queue(spec)

@@ -4,7 +4,7 @@ use waystation_base::{Attempt, ConsumerId, Millis, Offset, Tag};
 use waystation_broker::{
     Command, Kind, SessionId, Source,
     command::{
-        Attach, Declare, Delete, Extend, Hold, Outcome, Payload, Publish, Seek, Settle, Settlement,
+        Attach, Declare, Delete, Extend, Hold, Outcome, Payload, Publish, Seek, Settle, Settlement, Target,
         Transaction,
     },
 };
@@ -190,7 +190,7 @@ fn publish(random: &mut Random, ledger: &Ledger, book: &mut Book, now: Millis) -
     let partition = partitions.filter(|_| random.one_in(4)).map(|most| random.below(most as u64 + 1) as u32);
     let payload =
         if batch { Payload::Batch(specs::batch(random, &messages)) } else { Payload::Messages(messages) };
-    Publish { address, partition, payload }
+    Publish { to: Target::Address(address), partition, payload }
 }
 
 fn seek(random: &mut Random, ledger: &Ledger) -> Command {

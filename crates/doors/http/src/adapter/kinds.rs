@@ -47,6 +47,7 @@ pub(crate) async fn require(door: &Door, name: &Name, thing: Thing) -> Result<()
         Thing::Queue => view.queue(&asked).is_some(),
         Thing::Topic => view.topic(&asked).is_some(),
         Thing::Subscription => view.subscription(&asked).is_some(),
+        Thing::Route => view.route(&asked).is_some(),
     });
     if !is_there.await? {
         return Err(Refusal::NotFound { kind: thing, name: name.to_string() }.into());

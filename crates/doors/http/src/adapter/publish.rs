@@ -8,7 +8,7 @@ use utoipa::IntoParams;
 use waystation_base::{Message, Name, limits::MESSAGE_BYTES_MAX};
 use waystation_broker::{
     Kind as Thing,
-    command::{Payload, Publish, Transaction},
+    command::{Payload, Publish, Target, Transaction},
     effect::Published,
 };
 
@@ -177,7 +177,7 @@ pub(super) async fn send(
     }
     let count = messages.len() as u64;
     let publish = Publish {
-        address: address.name.clone(),
+        to: Target::Address(address.name.clone()),
         partition: address.partition,
         payload: Payload::Messages(messages),
     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{body::Body, extract::State, http::HeaderMap, response::Response};
 use waystation_broker::{
     Source,
-    command::{Payload, Publish, Settle, Transaction},
+    command::{Payload, Publish, Settle, Target, Transaction},
 };
 
 use super::{extract, ok, publish, settle};
@@ -44,7 +44,8 @@ pub(super) async fn transact(
         let partition = asked.partition;
         let messages = asked.messages(&whole.bytes, &mut stamp).map_err(publish::at_index)?;
         stored += messages.len() as u64;
-        transaction.publishes.push(Publish { address, partition, payload: Payload::Messages(messages) });
+        let to = Target::Address(address);
+        transaction.publishes.push(Publish { to, partition, payload: Payload::Messages(messages) });
     }
     for asked in asked.settlements {
         let settle = settle_of(&caller, asked)?;
