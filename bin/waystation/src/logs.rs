@@ -15,8 +15,9 @@ pub fn start(log: &Log) -> Result<(), Failure> {
         log.filter.parse().map_err(|error| Failure::usage(format!("log.filter: {error}")))?;
     let colours =
         io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours);
+    // A log that cannot be written (its disk is full, its reader is gone) is no reason to stop serving.
+    let builder = tracing_subscriber::fmt().log_internal_errors(false);
+    let builder = builder.with_env_filter(filter).with_writer(io::stderr).with_ansi(colours);
     let started = match log.format {
         LogFormat::Human => builder.with_target(false).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

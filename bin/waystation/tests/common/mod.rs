@@ -118,9 +118,20 @@ impl Setup {
     /// Starts a server that is expected to become ready.
     #[track_caller]
     pub fn start(&self) -> Server {
+        self.start_command(self.command())
+    }
+
+    /// The same by another command.
+    #[track_caller]
+    pub fn start_command(&self, command: Command) -> Server {
         let log = self.path("server.log");
-        let errors = File::options().create(true).append(true).open(&log).expect("a log file");
-        let mut command = self.command();
+        self.start_logging(command, File::options().create(true).append(true).open(&log).expect("a log file"))
+    }
+
+    /// The same with another place for its log.
+    #[track_caller]
+    pub fn start_logging(&self, mut command: Command, errors: File) -> Server {
+        let log = self.path("server.log");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
         let mut child = command.spawn().expect("the server starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
