@@ -17,6 +17,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["waystation-base", "waystation-broker", "waystation-host", "waystation-net", "waystation-admin"],
     ),
     (
+        "waystation-amqp091",
+        &["waystation-base", "waystation-broker", "waystation-host", "waystation-net", "waystation-access"],
+    ),
+    (
         "waystation",
         &[
             "waystation-base",
@@ -26,13 +30,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "waystation-net",
             "waystation-admin",
             "waystation-http",
+            "waystation-amqp091",
         ],
     ),
     (
         "waystation-testkit",
         &["waystation-base", "waystation-journal", "waystation-broker", "waystation-host"],
     ),
-    ("waystation-fuzz", &["waystation-base", "waystation-journal", "waystation-broker", "waystation-admin"]),
+    (
+        "waystation-fuzz",
+        &["waystation-base", "waystation-journal", "waystation-broker", "waystation-admin", "waystation-amqp091"],
+    ),
     ("xtask", &[]),
 ];
 
