@@ -39,7 +39,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "waystation-fuzz",
-        &["waystation-base", "waystation-journal", "waystation-broker", "waystation-admin", "waystation-amqp091"],
+        &[
+            "waystation-base",
+            "waystation-journal",
+            "waystation-broker",
+            "waystation-admin",
+            "waystation-amqp091",
+        ],
     ),
     ("xtask", &[]),
 ];

@@ -2,4 +2,5 @@
 //!
 //! This crate refuses to know the journal, other doors and the terminal.
 
+pub mod mapping;
 pub mod wire;

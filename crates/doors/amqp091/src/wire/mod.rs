@@ -32,4 +32,5 @@ pub use output::Output;
 pub use properties::{Flags, Properties, Text};
 pub use read::Reader;
 pub use table::Table;
+pub(crate) use table::{sized, write_entry};
 pub use write::Put;
