@@ -32,6 +32,7 @@ struct Inner {
     state: RwLock<Arc<State>>,
     generation: AtomicU64,
     checker: Checker,
+    loaded: tokio::sync::OnceCell<()>,
     /// One change at a time.
     changing: tokio::sync::Mutex<()>,
 }
@@ -72,16 +73,19 @@ impl Access {
             state: RwLock::new(Arc::new(state)),
             generation: AtomicU64::new(0),
             checker: Checker::new()?,
+            loaded: tokio::sync::OnceCell::new(),
             changing: tokio::sync::Mutex::default(),
         })))
     }
 
-    /// Reads the users that the broker keeps. To be called once, before anybody is let in.
+    /// Reads the users that the broker keeps. Each door calls it before it lets anybody in; the first call reads.
     pub async fn load(&self, broker: &Broker) -> Result<(), Refusal> {
-        let documents = broker.documents(PREFIX.to_owned()).await?;
-        let has_tokens = !self.tokens().is_empty();
-        self.modify(|state| *state = State::read(documents, has_tokens));
-        Ok(())
+        let read = async {
+            let documents = broker.documents(PREFIX.to_owned()).await?;
+            self.modify(|state| *state = State::read(documents, state.has_tokens));
+            Ok(())
+        };
+        self.0.loaded.get_or_try_init(|| read).await.copied()
     }
 
     /// Puts other tokens in place of the present ones, at once and for all connections.
@@ -139,7 +143,8 @@ impl Access {
         if text.len() > TOKEN_BYTES_MAX {
             return Err(LoginError::Refused);
         }
-        let token = name_of(text).and_then(|name| self.tokens().get(name).cloned()).ok_or(LoginError::Refused)?;
+        let token =
+            name_of(text).and_then(|name| self.tokens().get(name).cloned()).ok_or(LoginError::Refused)?;
         match self.0.checker.check(&token.secret, text).await? {
             true => Ok(Caller::token(self.clone(), token)),
             false => Err(LoginError::Refused),

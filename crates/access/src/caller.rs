@@ -106,7 +106,9 @@ impl Caller {
     pub fn may(&self, action: Action, host: &str, name: &str) -> bool {
         match &self.who {
             Who::Local => true,
-            Who::User(user) => self.access.state().grant(user, host).is_some_and(|grant| grant.allows(action, name)),
+            Who::User(user) => {
+                self.access.state().grant(user, host).is_some_and(|grant| grant.allows(action, name))
+            }
             Who::Token(token) => !name.is_empty() && token.covers(action, &vhost::join(host, name)),
         }
     }

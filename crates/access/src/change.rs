@@ -90,7 +90,9 @@ impl UserChange {
             return Err(Error::Name(self.name.len()));
         }
         match &self.credential {
-            Credential::Password(text) if !(1..=PASSWORD_BYTES_MAX).contains(&text.len()) => Err(Error::Password),
+            Credential::Password(text) if !(1..=PASSWORD_BYTES_MAX).contains(&text.len()) => {
+                Err(Error::Password)
+            }
             Credential::Hash(algorithm, hash) if !hash.is_empty() => {
                 algorithm.check(hash).map_err(|reason| Error::Hash { algorithm: *algorithm, reason })
             }
@@ -139,7 +141,8 @@ impl Access {
     pub fn users(&self) -> Vec<User> {
         let state = self.state();
         let implicit = state.has_implicit_guest().then(guest);
-        let mut users: Vec<User> = state.users.values().map(|known| known.user.clone()).chain(implicit).collect();
+        let mut users: Vec<User> =
+            state.users.values().map(|known| known.user.clone()).chain(implicit).collect();
         users.sort_by(|a, b| a.name.cmp(&b.name));
         users
     }
@@ -156,7 +159,8 @@ impl Access {
         let state = self.state();
         let declared = state.grants.values().flat_map(|hosts| hosts.values());
         let implicit = state.has_implicit_guest().then(|| state.grant(GUEST, "/")).flatten();
-        let mut all: Vec<Permission> = declared.chain(implicit).map(|grant| grant.permission.clone()).collect();
+        let mut all: Vec<Permission> =
+            declared.chain(implicit).map(|grant| grant.permission.clone()).collect();
         all.sort_by(|a, b| (&a.vhost, &a.user).cmp(&(&b.vhost, &b.user)));
         all
     }
@@ -298,7 +302,11 @@ impl Access {
     }
 
     /// Says what a user may do on a topic exchange; says whether that is new.
-    pub async fn put_topic_permission(&self, broker: &Broker, permission: TopicPermission) -> Result<bool, Error> {
+    pub async fn put_topic_permission(
+        &self,
+        broker: &Broker,
+        permission: TopicPermission,
+    ) -> Result<bool, Error> {
         let grant = TopicGrant::new(permission.clone()).map_err(expression)?;
         let (access, broker) = (self.clone(), broker.clone());
         whole(async move {
@@ -369,8 +377,10 @@ impl Access {
 fn documents_of(state: &State, is_meant: impl Fn(&str, &str) -> bool) -> Vec<String> {
     let grants = state.grants.values().flat_map(|hosts| hosts.values()).map(|grant| &grant.permission);
     let topics = state.topics.values().flat_map(|grants| grants.values()).map(|grant| &grant.permission);
-    let mut documents: Vec<String> =
-        grants.filter(|it| is_meant(&it.vhost, &it.user)).map(|it| permission_document(&it.vhost, &it.user)).collect();
+    let mut documents: Vec<String> = grants
+        .filter(|it| is_meant(&it.vhost, &it.user))
+        .map(|it| permission_document(&it.vhost, &it.user))
+        .collect();
     let topics = topics.filter(|it| is_meant(&it.vhost, &it.user));
     documents.extend(topics.map(|it| topic_document(&it.vhost, &it.user, &it.exchange)));
     documents

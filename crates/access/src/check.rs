@@ -73,7 +73,11 @@ impl Checker {
         for part in key.chunks_exact_mut(16) {
             part.copy_from_slice(&os::random()?.to_le_bytes());
         }
-        Ok(Checker { key, hashing: Arc::new(Semaphore::new(HASHING_MAX)), waiting: Permits::new(WAITING_MAX) })
+        Ok(Checker {
+            key,
+            hashing: Arc::new(Semaphore::new(HASHING_MAX)),
+            waiting: Permits::new(WAITING_MAX),
+        })
     }
 
     /// Whether `text` is what the secret was made from.

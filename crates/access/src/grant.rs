@@ -132,7 +132,11 @@ impl TopicGrant {
             text.replace("{username}", &user).replace("{vhost}", &regex::escape(&permission.vhost))
         };
         let rule = |field, text: &str| Rule::new(&expanded(text)).map_err(|reason| (field, reason));
-        Ok(TopicGrant { write: rule("write", &permission.write)?, read: rule("read", &permission.read)?, permission })
+        Ok(TopicGrant {
+            write: rule("write", &permission.write)?,
+            read: rule("read", &permission.read)?,
+            permission,
+        })
     }
 
     pub fn allows(&self, action: Action, key: &str) -> bool {

@@ -61,7 +61,11 @@ impl Algorithm {
         };
         let bytes = STANDARD.decode(hash).map_err(|error| format!("it is no base64: {error}"))?;
         let expected = RABBIT_SALT_BYTES + digest_bytes;
-        if bytes.len() == expected { Ok(()) } else { Err(format!("it has {} bytes, not {expected}", bytes.len())) }
+        if bytes.len() == expected {
+            Ok(())
+        } else {
+            Err(format!("it has {} bytes, not {expected}", bytes.len()))
+        }
     }
 
     /// Whether `hash` was made from `text`. Slow for argon2id: some 20 ms of one core and 19 MiB.
@@ -77,7 +81,10 @@ impl Algorithm {
 
 /// Makes the hash that is kept. As slow as verifying.
 pub(crate) fn hash(text: &str) -> Result<String, String> {
-    Argon2::default().hash_password(text.as_bytes()).map(|hash| hash.to_string()).map_err(|error| error.to_string())
+    Argon2::default()
+        .hash_password(text.as_bytes())
+        .map(|hash| hash.to_string())
+        .map_err(|error| error.to_string())
 }
 
 /// base64(salt, digest(salt, password)), as RabbitMQ's guide to passwords describes it.

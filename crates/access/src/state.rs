@@ -115,7 +115,11 @@ impl State {
     pub fn settle_guest(&mut self) {
         let administrator = self.users.values().any(|known| known.user.tags.is_administrator());
         let is_there = !self.has_tokens && !administrator && !self.users.contains_key(GUEST);
-        self.guest = if is_there { BTreeMap::from([(vhost::DEFAULT.to_owned(), everything(GUEST))]) } else { BTreeMap::new() };
+        self.guest = if is_there {
+            BTreeMap::from([(vhost::DEFAULT.to_owned(), everything(GUEST))])
+        } else {
+            BTreeMap::new()
+        };
     }
 
     /// Whether the guest is there without being declared.
@@ -193,12 +197,13 @@ mod tests {
 
     #[test]
     fn the_guest_is_there_until_an_administrator_is() {
-        let read = |pairs: &[(String, &str)], has_tokens| State::read(documents(pairs), has_tokens).has_user(GUEST);
+        let read =
+            |pairs: &[(String, &str)], has_tokens| State::read(documents(pairs), has_tokens).has_user(GUEST);
         assert!(read(&[], false));
         assert!(!read(&[], true));
         assert!(read(&[(user_document("a"), r#"{"name": "a"}"#)], false));
         let admin = (user_document("a"), r#"{"name": "a", "tags": ["administrator"]}"#);
-        assert!(!read(&[admin.clone()], false));
+        assert!(!read(std::slice::from_ref(&admin), false));
         assert!(read(&[admin, (user_document("guest"), r#"{"name": "guest"}"#)], false));
     }
 

@@ -12,9 +12,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("waystation-net", &["waystation-base"]),
     ("waystation-host", &["waystation-base", "waystation-journal", "waystation-broker"]),
     ("waystation-admin", &["waystation-base", "waystation-broker", "waystation-host"]),
+    ("waystation-access", &["waystation-base", "waystation-broker", "waystation-host", "waystation-net"]),
     (
         "waystation-http",
-        &["waystation-base", "waystation-broker", "waystation-host", "waystation-net", "waystation-admin"],
+        &[
+            "waystation-base",
+            "waystation-broker",
+            "waystation-host",
+            "waystation-net",
+            "waystation-admin",
+            "waystation-access",
+        ],
     ),
     (
         "waystation-amqp091",
@@ -29,6 +37,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "waystation-host",
             "waystation-net",
             "waystation-admin",
+            "waystation-access",
             "waystation-http",
             "waystation-amqp091",
         ],

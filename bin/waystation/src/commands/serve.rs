@@ -7,12 +7,12 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
 };
+use waystation_access::Access;
 use waystation_base::{
     Clock,
     os::{OsClock, OsDisk},
 };
 use waystation_host::{Driver, Mode as HostMode, OpenError, Recovery};
-use waystation_http::Auth;
 use waystation_net::{Drain, Listener, Tls, tls};
 
 use super::{
@@ -52,9 +52,8 @@ fn configured(args: &Serve) -> Result<Config, Failure> {
 
 async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Failure> {
     let clock: Arc<dyn Clock> = Arc::new(OsClock);
-    let auth = Auth::new(config.auth.tokens.clone())
+    let access = Access::new(config.auth.tokens.clone())
         .map_err(|error| Failure::usage(format!("auth.tokens: {error}")))?;
-    let auth = Arc::new(auth);
     let tls = certificate(&config)?;
     let opened = waystation_host::open(host_options(&config), Arc::new(OsDisk), clock.clone());
     let (broker, driver, recovery) = opened.map_err(|error| unopened(&error))?;
@@ -66,7 +65,7 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
         vec![listener],
         waystation_http::Options {
             broker,
-            auth: auth.clone(),
+            access: access.clone(),
             loopback_needs_token: config.auth.loopback_needs_token,
             limits: config.http.limits(),
             clock,
@@ -74,7 +73,7 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
         },
     );
     tell_ready(address, tls.is_some(), output)?;
-    let reloader = Reloader { args_config: args.config.clone(), auth, tls };
+    let reloader = Reloader { args_config: args.config.clone(), access, tls };
     let exit = conduct(driver, door, drain, reloader).await?;
     tracing::info!("ended");
     Ok(exit)
@@ -183,7 +182,7 @@ impl Signals {
 /// What can be changed while the server runs.
 struct Reloader {
     args_config: Option<PathBuf>,
-    auth: Arc<Auth>,
+    access: Access,
     tls: Option<Tls>,
 }
 
@@ -209,10 +208,10 @@ impl Reloader {
     fn reload_tokens(&self, path: &std::path::Path) -> Result<usize, Failure> {
         let tokens = layers::read(path)?.auth.tokens;
         let count = tokens.len();
-        if count == 0 && !self.auth.is_empty() {
+        if count == 0 && !self.access.is_empty() {
             return Err(Failure::usage("the last token cannot be taken away while the server runs"));
         }
-        self.auth.replace(tokens).map_err(Failure::usage)?;
+        self.access.replace_tokens(tokens).map_err(Failure::usage)?;
         Ok(count)
     }
 }

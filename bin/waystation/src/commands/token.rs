@@ -4,7 +4,7 @@ use std::io::Read;
 
 use argon2::{Argon2, password_hash::PasswordHasher};
 use serde_json::json;
-use waystation_http::TokenEntry;
+use waystation_access::TokenEntry;
 
 use crate::{
     args::server::TokenCommand,
@@ -18,7 +18,7 @@ const TOKEN_BYTES_MAX: u64 = 1024;
 pub fn run(command: TokenCommand, output: Output) -> Result<Exit, Failure> {
     match command {
         TokenCommand::New { name, publish, consume, configure } => {
-            let made = waystation_http::new_token(&name).map_err(Failure::usage)?;
+            let made = waystation_access::new_token(&name).map_err(Failure::usage)?;
             let entry = TokenEntry { name, hash: made.hash, publish, consume, configure };
             let told = json!({"token": made.token, "entry": entry});
             output.say(&told, || {
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn the_entry_of_a_new_token_is_good() {
-        let made = waystation_http::new_token("ops-1").expect("a token");
+        let made = waystation_access::new_token("ops-1").expect("a token");
         let entry = TokenEntry {
             name: "ops-1".into(),
             hash: made.hash,

@@ -7,7 +7,8 @@ pub mod print;
 use std::{net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
-use waystation_http::{TokenEntry, limits};
+use waystation_access::TokenEntry;
+use waystation_http::limits;
 
 /// The whole configuration. Every key has a default; an unknown one is an error.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -260,8 +261,8 @@ impl Config {
                 "nobody could get in: there is no token".into(),
             );
         }
-        match waystation_http::Auth::new(self.auth.tokens.clone()) {
-            Ok(_) => Ok(()),
+        match waystation_access::check_tokens(self.auth.tokens.clone()) {
+            Ok(()) => Ok(()),
             Err(error) => problem(["auth", "tokens"], error.to_string()),
         }
     }
@@ -315,7 +316,7 @@ mod tests {
 
     #[test]
     fn tokens_have_a_name_of_their_own_and_a_hash() {
-        let hash = waystation_http::new_token("a").expect("a token").hash;
+        let hash = waystation_access::new_token("a").expect("a token").hash;
         let token = |name: &str, hash: &str| TokenEntry {
             name: name.into(),
             hash: hash.into(),

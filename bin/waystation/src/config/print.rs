@@ -45,7 +45,7 @@ mod tests {
     use waystation_admin::document;
 
     use super::*;
-    use waystation_http::TokenEntry;
+    use waystation_access::TokenEntry;
 
     use crate::config::keys::Key;
 

@@ -8,13 +8,13 @@ use std::{
     time::Duration,
 };
 
+use waystation_access::Access;
 use waystation_base::{Clock, Millis};
 use waystation_host::Broker;
 use waystation_net::{Drain, Permit, Permits};
 
 use crate::{
     adapter::{kinds::Kinds, tails::Tails},
-    auth::Auth,
     failure::{Failure, Kind},
     limits::Limits,
     wire::stamp::Stamp,
@@ -26,7 +26,7 @@ pub(crate) const BUFFER_UNIT: usize = 1024;
 /// The door's state. Handlers have it behind an [`Arc`].
 pub(crate) struct Door {
     pub broker: Broker,
-    pub auth: Arc<Auth>,
+    pub access: Access,
     pub limits: Limits,
     pub drain: Drain,
     pub clock: Arc<dyn Clock>,
@@ -66,7 +66,7 @@ impl Counts {
 }
 
 impl Door {
-    pub fn new(broker: Broker, auth: Arc<Auth>, limits: Limits, drain: Drain, clock: Arc<dyn Clock>) -> Door {
+    pub fn new(broker: Broker, access: Access, limits: Limits, drain: Drain, clock: Arc<dyn Clock>) -> Door {
         Door {
             started: clock.now(),
             connections: Permits::new(limits.connections_max),
@@ -77,7 +77,7 @@ impl Door {
             kinds: Kinds::default(),
             tails: Arc::default(),
             broker,
-            auth,
+            access,
             limits,
             drain,
             clock,

@@ -13,6 +13,5 @@ mod serve;
 pub mod wire;
 
 pub use adapter::description;
-pub use auth::{Auth, NewToken, TokenEntry, TokenError, new_token};
 pub use limits::Limits;
 pub use serve::{Error, Options, serve};

@@ -19,14 +19,16 @@ use tokio::{
     time::timeout,
 };
 use tower::Service as _;
+use waystation_access::{Access, GUEST};
 use waystation_base::Clock;
+use waystation_broker::Refusal;
 use waystation_host::Broker;
 use waystation_net::{Drain, Listener, Pace, Stream, Timed};
 
 use crate::{
     adapter,
     api::media,
-    auth::{self, Auth, Caller},
+    auth::{self, Caller},
     door::{Counts, Door},
     failure::{self, Failure, Kind},
     limits::{HEAD_BYTES_MAX, HEADERS_MAX, Limits},
@@ -43,8 +45,8 @@ const TLS_WATCH: Duration = Duration::from_secs(30);
 pub struct Options {
     /// The broker behind it.
     pub broker: Broker,
-    /// The tokens. Keep a clone to replace them.
-    pub auth: Arc<Auth>,
+    /// Tokens and users. Keep a clone to replace the tokens.
+    pub access: Access,
     /// Whether callers by loopback need a token like everybody else.
     pub loopback_needs_token: bool,
     /// The bounds.
@@ -66,22 +68,26 @@ pub enum Error {
     /// A listener without an address.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// The users cannot be read.
+    #[error(transparent)]
+    Users(#[from] Refusal),
 }
 
 /// Serves until the drain has begun and every connection has ended, or its time is over.
 pub async fn serve(listeners: Vec<Listener>, options: Options) -> Result<(), Error> {
-    let Options { broker, auth, loopback_needs_token, limits, clock, drain } = options;
+    let Options { broker, access, loopback_needs_token, limits, clock, drain } = options;
+    access.load(&broker).await?;
     for listener in &listeners {
-        if !listener.is_loopback() && auth.is_empty() {
+        if !listener.is_loopback() && access.is_empty() {
             return Err(Error::Open(listener.address()?));
         }
     }
-    let door = Arc::new(Door::new(broker, auth, limits, drain, clock));
+    let door = Arc::new(Door::new(broker, access, limits, drain, clock));
     let router = adapter::router(door.clone());
     let mut accepting = JoinSet::new();
     for listener in listeners {
         let is_open = listener.is_loopback() && !loopback_needs_token;
-        let desk = Desk { door: door.clone(), router: router.clone(), is_open };
+        let desk = Desk { door: door.clone(), router: router.clone(), is_open, is_loopback: false };
         accepting.spawn(accept(listener, desk));
     }
     while let Some(ended) = accepting.join_next().await {
@@ -99,6 +105,8 @@ struct Desk {
     router: Router,
     /// Callers need no token.
     is_open: bool,
+    /// The client is on this machine.
+    is_loopback: bool,
 }
 
 /// Accepts until the drain begins, then sees the connections out.
@@ -150,7 +158,7 @@ fn admit(
     };
     Counts::add(&desk.door.counts.connections, 1);
     let tls = listener.tls().cloned();
-    let desk = desk.clone();
+    let desk = Desk { is_loopback: peer.ip().to_canonical().is_loopback(), ..desk.clone() };
     connections.spawn(async move {
         let _permit = permit;
         let stream = match tls {
@@ -262,10 +270,10 @@ async fn linger(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
 
 /// One request: who calls, may he, what is answered.
 async fn answer(desk: Desk, request: Request<Incoming>, pace: Pace) -> Response<Body> {
-    let Desk { door, mut router, is_open } = desk;
+    let (door, mut router) = (desk.door.clone(), desk.router.clone());
     let path = request.uri().path().to_owned();
     let mut request = request.map(Body::new);
-    let response = match identify(&door, is_open, request.headers(), &path).await {
+    let response = match identify(&desk, request.headers(), &path).await {
         Err(failure) => axum::response::IntoResponse::into_response(failure),
         Ok(caller) => {
             request.extensions_mut().insert(caller);
@@ -289,18 +297,24 @@ fn is_public(path: &str) -> bool {
     matches!(path, "/livez" | "/readyz")
 }
 
-async fn identify(door: &Door, is_open: bool, headers: &HeaderMap, path: &str) -> Result<Caller, Failure> {
-    if let Some(caller) = door.auth.caller(headers).await? {
+async fn identify(desk: &Desk, headers: &HeaderMap, path: &str) -> Result<Caller, Failure> {
+    let access = &desk.door.access;
+    if let Some(caller) = auth::caller(access, headers, desk.is_loopback).await? {
+        // Everybody knows the guest's password: a web page can send it too.
+        if caller.0.name() == Some(GUEST) {
+            auth::check_origin(headers)?;
+        }
         return Ok(caller);
     }
-    if is_open {
+    if desk.is_open {
         auth::check_origin(headers)?;
-        return Ok(Caller::Local);
+        return Ok(Caller(access.local()));
     }
     if is_public(path) {
-        return Ok(Caller::Local);
+        return Ok(Caller(access.local()));
     }
-    Err(Failure::new(Kind::Unauthenticated, "send 'Authorization: Bearer' with a token"))
+    let detail = "send 'Authorization: Bearer' with a token, or 'Basic' with user and password";
+    Err(Failure::new(Kind::Unauthenticated, detail))
 }
 
 /// A body that tells when it is over: from then on the connection is idle.

@@ -5,7 +5,8 @@ mod common;
 use common::{Server, answer};
 use proptest::prelude::*;
 use tokio::io::AsyncWriteExt;
-use waystation_http::{Limits, TokenEntry, new_token};
+use waystation_access::{TokenEntry, new_token};
+use waystation_http::Limits;
 
 fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
     let mut limits = Limits::default();
@@ -172,7 +173,7 @@ async fn tokens_open_what_they_are_for_and_nothing_else() {
     call("POST", "/v1/transactions", transaction).await.expect(403);
     let list = call("GET", "/v1/queues", "").await.expect(200).json();
     assert_eq!(list["items"].as_array().map(Vec::len), Some(2));
-    server.auth.replace(vec![]).expect("none");
+    server.access.replace_tokens(vec![]).expect("none");
     call("GET", "/v1/queues", "").await.expect(401);
     server.end().await;
 }

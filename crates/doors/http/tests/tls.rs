@@ -11,8 +11,9 @@ use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
+use waystation_access::Access;
 use waystation_base::os::OsClock;
-use waystation_http::{Auth, Error, Limits, Options, serve};
+use waystation_http::{Error, Limits, Options, serve};
 use waystation_net::{Drain, Listener, Tls, tls::Files};
 
 fn data(name: &str) -> PathBuf {
@@ -64,11 +65,13 @@ async fn an_address_for_everybody_without_tokens_is_refused() {
     let dir = tempfile::tempdir().expect("a folder");
     let clock = Arc::new(OsClock);
     let disk = Arc::new(waystation_base::os::OsDisk);
-    let (broker, _driver, _) =
+    let (broker, driver, _) =
         waystation_host::open(waystation_host::Options::new(dir.path()), disk, clock.clone()).expect("opens");
+    let driver = tokio::spawn(driver.run(std::future::pending()));
     let listener = Listener::bind(([0, 0, 0, 0], 0).into(), None).await.expect("any port");
-    let auth = Arc::new(Auth::new(vec![]).expect("none"));
+    let access = Access::new(vec![]).expect("none");
     let (limits, drain) = (Limits::default(), Drain::default());
-    let options = Options { broker, auth, loopback_needs_token: false, limits, clock, drain };
+    let options = Options { broker, access, loopback_needs_token: false, limits, clock, drain };
     assert!(matches!(serve(vec![listener], options).await, Err(Error::Open(_))));
+    driver.abort();
 }

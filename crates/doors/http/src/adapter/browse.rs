@@ -59,7 +59,7 @@ async fn browse(
     params: BrowseParams,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    caller.require(Permission::Consume, name)?;
+    caller.require(Permission::Read, name)?;
     if !matches!(target, Target::Topic(_)) && (params.time.is_some() || params.partition.is_some()) {
         return Err(Failure::field("time", "time and partition apply to topics only"));
     }

@@ -52,7 +52,7 @@ struct Topic;
 struct Subscription;
 
 fn check_dead_letter(caller: &Caller, address: Option<&str>) -> Result<(), Failure> {
-    address.map_or(Ok(()), |address| caller.require_all(Permission::Publish, address))
+    address.map_or(Ok(()), |address| caller.require_all(Permission::Write, address))
 }
 
 impl Entity for Queue {
@@ -120,7 +120,7 @@ impl Entity for Subscription {
     }
 
     fn check(caller: &Caller, spec: &SubscriptionSpec) -> Result<(), Failure> {
-        caller.require_all(Permission::Consume, &spec.topic)?;
+        caller.require_all(Permission::Read, &spec.topic)?;
         check_dead_letter(caller, spec.dead_letter.as_deref())
     }
 }

@@ -132,7 +132,7 @@ async fn follow(
     source: Source,
     params: FollowParams,
 ) -> Result<Response, Failure> {
-    caller.require(Permission::Consume, source.name())?;
+    caller.require(Permission::Read, source.name())?;
     let window = at_most("window", params.window.unwrap_or(64), 1, WINDOW_MAX)?;
     let permit = door.begin_wait()?;
     let consumer = door.broker.consume(source.clone(), window, Hold::Attached, SessionId::default()).await?;

@@ -125,7 +125,7 @@ pub(super) async fn follow_topic(
     Params(params): Params<FollowTopicParams>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    caller.require(Permission::Consume, &topic)?;
+    caller.require(Permission::Read, &topic)?;
     let filter = extract::filter(params.filter.as_deref())?;
     let start = start(&params, &headers)?;
     let permit = door.begin_wait()?;

@@ -75,7 +75,7 @@ async fn publish(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    caller.require(Permission::Publish, &name)?;
+    caller.require(Permission::Write, &name)?;
     let permit = door.begin_request()?;
     kinds::require(&door, &name, thing).await?;
     let address = Address { name, partition: params.partition };

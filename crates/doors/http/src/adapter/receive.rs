@@ -56,7 +56,7 @@ async fn take(
     source: Source,
     params: ReceiveParams,
 ) -> Result<Vec<Delivery>, Failure> {
-    caller.require(Permission::Consume, source.name())?;
+    caller.require(Permission::Read, source.name())?;
     let max = at_most("max", params.max.unwrap_or(1), 1, PAGE_MESSAGES_MAX)?;
     let wait_ms = at_most("wait_ms", params.wait_ms.unwrap_or(0), 0, WAIT_MS_MAX)?;
     let lease_ms = params.lease_ms.map(|ms| at_most("lease_ms", ms, 1, LEASE_MS_MAX)).transpose()?;

@@ -65,7 +65,7 @@ async fn settle(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    caller.require(Permission::Consume, source.name())?;
+    caller.require(Permission::Read, source.name())?;
     let _permit = door.begin_request()?;
     extract::require_json(&headers)?;
     let body = incoming::whole(&door, &headers, body, "the body", CONTROL_BYTES_MAX).await?;
@@ -84,7 +84,7 @@ async fn extend(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    caller.require(Permission::Consume, source.name())?;
+    caller.require(Permission::Read, source.name())?;
     let _permit = door.begin_request()?;
     extract::require_json(&headers)?;
     let body = incoming::whole(&door, &headers, body, "the body", CONTROL_BYTES_MAX).await?;

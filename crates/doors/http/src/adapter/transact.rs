@@ -40,7 +40,7 @@ pub(super) async fn transact(
     let (mut stored, mut settled) = (0, 0);
     for asked in asked.publishes {
         let address = extract::name("address", &asked.address)?;
-        caller.require(Permission::Publish, &address)?;
+        caller.require(Permission::Write, &address)?;
         let partition = asked.partition;
         let messages = asked.messages(&whole.bytes, &mut stamp).map_err(publish::at_index)?;
         stored += messages.len() as u64;
@@ -64,6 +64,6 @@ fn settle_of(caller: &Caller, asked: TransactionSettle) -> Result<Settle, Failur
         (None, Some(name)) => Source::Subscription(extract::name("subscription", &name)?),
         _ => return Err(Failure::field("queue", "exactly one of queue and subscription must be named")),
     };
-    caller.require(Permission::Consume, source.name())?;
+    caller.require(Permission::Read, source.name())?;
     Ok(Settle { source, settlements: settle::settlements(asked.settlements)? })
 }

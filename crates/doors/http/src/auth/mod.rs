@@ -1,71 +1,50 @@
-//! Who calls, and what may he do? Tokens with permissions; nothing of the kind for callers on this machine.
+//! Who sends a request, and what does it lack? The headers of a request to a caller of `waystation_access`.
 
+mod basic;
 mod origin;
-mod token;
-mod verify;
 
-use std::sync::Arc;
-
-use waystation_base::{Name, name};
+use axum::http::{HeaderMap, header};
+use waystation_access::{Access, Action, LoginError, TOKEN_BYTES_MAX};
+use waystation_base::Name;
 
 pub(crate) use origin::check as check_origin;
-pub use token::{NewToken, TokenEntry, TokenError, new_token};
-pub use verify::Auth;
+pub(crate) use waystation_access::Action as Permission;
 
 use crate::failure::{Failure, Kind};
-use token::Token;
-
-/// What a token may allow, for names that match one of its patterns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Permission {
-    Publish,
-    Consume,
-    Configure,
-}
-
-impl Permission {
-    fn name(self) -> &'static str {
-        match self {
-            Permission::Publish => "publish",
-            Permission::Consume => "consume",
-            Permission::Configure => "configure",
-        }
-    }
-}
 
 /// Who sent a request.
 #[derive(Clone, Debug)]
-pub(crate) enum Caller {
-    /// Somebody on this machine: everything is allowed.
-    Local,
-    /// The bearer of a token.
-    Bearer(Arc<Token>),
+pub(crate) struct Caller(pub waystation_access::Caller);
+
+/// What an action is called towards HTTP's clients.
+fn name(action: Action) -> &'static str {
+    match action {
+        Action::Write => "publish",
+        Action::Read => "consume",
+        Action::Configure => "configure",
+    }
 }
 
 impl Caller {
-    /// Refuses what the token does not allow, naming what is missing.
+    /// Refuses what is not allowed, naming what is missing.
     pub fn require(&self, permission: Permission, name: &Name) -> Result<(), Failure> {
         self.require_all(permission, name.as_str())
     }
 
     /// The same for every name that a pattern stands for.
     pub fn require_all(&self, permission: Permission, pattern: &str) -> Result<(), Failure> {
-        let Caller::Bearer(token) = self else { return Ok(()) };
-        if token.patterns(permission).iter().any(|granted| covers(granted, pattern)) {
+        if self.0.may_all(permission, pattern) {
             return Ok(());
         }
-        let missing = format!("{}:{pattern}", permission.name());
-        let detail =
-            format!("token '{}' lacks the permission {} on '{pattern}'", token.name, permission.name());
+        let (who, what) = (self.0.describe(), name(permission));
+        let detail = format!("{who} lacks the permission {what} on '{pattern}'");
+        let missing = format!("{what}:{pattern}");
         Err(Failure::new(Kind::Forbidden, detail).with(|problem| problem.permission = Some(missing)))
     }
 
     /// Whether anything at all is allowed on a name, so that it may be seen.
     pub fn may_see(&self, name: &Name) -> bool {
-        let Caller::Bearer(token) = self else { return true };
-        let all = [Permission::Publish, Permission::Consume, Permission::Configure];
-        let mut patterns = all.iter().flat_map(|permission| token.patterns(*permission));
-        patterns.any(|pattern| name::matches(pattern, name.as_str()))
+        self.0.may_see(name.as_str())
     }
 
     /// [`Caller::may_see`], or a refusal.
@@ -74,65 +53,104 @@ impl Caller {
     }
 }
 
-/// Whether every name that `asked` stands for is one that `granted` stands for. It may say no where a longer look would
-/// say yes, never the other way round.
-fn covers(granted: &str, asked: &str) -> bool {
-    fn words(granted: &[&str], asked: &[&str]) -> bool {
-        match (granted, asked) {
-            ([], asked) => asked.is_empty(),
-            (["#", rest @ ..], asked) => {
-                rest.is_empty() || (0..=asked.len()).any(|taken| words(rest, &asked[taken..]))
-            }
-            ([_, ..], []) => false,
-            ([granted, rest @ ..], [asked, tail @ ..]) => {
-                (*asked != "#" && (*granted == "*" || granted == asked)) && words(rest, tail)
-            }
-        }
+/// Tells who sends these headers; nothing if they name nobody.
+pub(crate) async fn caller(
+    access: &Access,
+    headers: &HeaderMap,
+    is_loopback: bool,
+) -> Result<Option<Caller>, Failure> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
+    let wrong = || {
+        let detail = "Authorization must be 'Bearer' and one token, or 'Basic' and a user with password";
+        Failure::new(Kind::Unauthenticated, detail)
+    };
+    let (scheme, proof) = value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or_else(wrong)?;
+    let proof = proof.trim();
+    let caller = if scheme.eq_ignore_ascii_case("bearer") && (1..=TOKEN_BYTES_MAX).contains(&proof.len()) {
+        access.bearer(proof).await.map_err(|error| refused(error, "the token is not valid"))?
+    } else if scheme.eq_ignore_ascii_case("basic") {
+        let (user, password) = basic::decode(proof).ok_or_else(wrong)?;
+        let login = access.login(&user, &password, is_loopback).await;
+        login.map_err(|error| refused(error, "user and password do not fit together"))?
+    } else {
+        return Err(wrong());
+    };
+    Ok(Some(Caller(caller)))
+}
+
+fn refused(error: LoginError, unknown: &str) -> Failure {
+    match error {
+        LoginError::Refused => Failure::new(Kind::Unauthenticated, unknown),
+        LoginError::LoopbackOnly => Failure::new(Kind::Unauthenticated, error),
+        LoginError::Busy => Failure::new(Kind::Busy, error),
     }
-    // Without wildcards in what is asked, the matcher that everybody uses decides.
-    if !name::is_pattern(asked) {
-        return name::matches(granted, asked);
-    }
-    // A token's pattern with many '#' could make the search long; such a one grants plain names only.
-    let granted: Vec<_> = granted.split('.').collect();
-    let asked: Vec<_> = asked.split('.').collect();
-    granted.iter().filter(|word| **word == "#").count() <= 2 && words(&granted, &asked)
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+    use waystation_access::{TokenEntry, new_token};
+
     use super::*;
 
-    #[test]
-    fn a_pattern_covers_no_more_than_it_grants() {
-        for (granted, asked, expected) in [
-            ("#", "orders.#", true),
-            ("orders.#", "orders.*", true),
-            ("orders.#", "orders.#", true),
-            ("orders.*", "orders.*", true),
-            ("orders.*", "orders.#", false),
-            ("orders.*", "orders.eu", true),
-            ("orders.eu", "orders.*", false),
-            ("#.late", "*.late", true),
-            ("#.late", "#", false),
-            ("*.#", "#", false),
-            ("orders", "orders", true),
-            ("orders", "order", false),
-        ] {
-            assert_eq!(covers(granted, asked), expected, "{granted} over {asked}");
+    fn headers(text: &str) -> HeaderMap {
+        HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_str(text).expect("a value"))])
+    }
+
+    fn entry(hash: String) -> TokenEntry {
+        TokenEntry {
+            name: "shop".into(),
+            hash,
+            publish: vec!["orders.#".into()],
+            consume: vec![],
+            configure: vec![],
         }
     }
 
-    #[test]
-    fn a_refusal_names_the_missing_permission() {
-        let entry = TokenEntry { publish: vec!["orders.#".into()], ..TokenEntry::example("shop") };
-        let caller = Caller::Bearer(Arc::new(Token::new(entry).expect("good")));
+    async fn status(access: &Access, text: &str) -> Result<bool, u16> {
+        let caller = caller(access, &headers(text), true).await;
+        caller.map(|caller| caller.is_some()).map_err(|failure| failure.0.status)
+    }
+
+    #[tokio::test]
+    async fn the_right_token_is_known_and_any_other_is_not() {
+        let made = new_token("shop").expect("randomness");
+        let access = Access::new(vec![entry(made.hash)]).expect("good");
+        assert!(caller(&access, &HeaderMap::new(), true).await.expect("no token").is_none());
+        let right = format!("bearer {}", made.token);
+        assert_eq!(status(&access, &right).await, Ok(true));
+        // From memory now.
+        assert_eq!(status(&access, &right).await, Ok(true));
+        assert_eq!(status(&access, &format!("{right}x")).await, Err(401));
+        assert_eq!(status(&access, "Bearer wst.other.x").await, Err(401));
+        assert_eq!(status(&access, "Basic x").await, Err(401));
+        assert_eq!(status(&access, "Digest x").await, Err(401));
+        assert_eq!(status(&access, "Bearer").await, Err(401));
+        assert_eq!(status(&access, &format!("Bearer {}", "x".repeat(TOKEN_BYTES_MAX + 1))).await, Err(401));
+        access.replace_tokens(vec![]).expect("none is fine");
+        assert_eq!(status(&access, &right).await, Err(401), "revoked at once");
+    }
+
+    #[tokio::test]
+    async fn a_user_comes_with_its_password() {
+        let access = Access::new(vec![]).expect("good");
+        // guest:guest, guest:wrong
+        assert_eq!(status(&access, "Basic Z3Vlc3Q6Z3Vlc3Q=").await, Ok(true));
+        assert_eq!(status(&access, "basic Z3Vlc3Q6d3Jvbmc=").await, Err(401));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_names_the_missing_permission() {
+        let made = new_token("shop").expect("randomness");
+        let access = Access::new(vec![entry(made.hash)]).expect("good");
+        let shop = caller(&access, &headers(&format!("Bearer {}", made.token)), true).await;
+        let shop = shop.expect("right").expect("somebody");
         let orders = Name::new("orders.eu").expect("a name");
-        assert!(caller.require(Permission::Publish, &orders).is_ok());
-        let Failure(problem) = caller.require(Permission::Consume, &orders).expect_err("not granted");
+        assert!(shop.require(Permission::Write, &orders).is_ok());
+        let Failure(problem) = shop.require(Permission::Read, &orders).expect_err("not granted");
         assert_eq!((problem.status, problem.permission.as_deref()), (403, Some("consume:orders.eu")));
-        assert!(caller.may_see(&orders));
-        assert!(caller.require_sight(&Name::new("bills").expect("a name")).is_err());
-        assert!(Caller::Local.require(Permission::Configure, &orders).is_ok());
+        assert!(shop.may_see(&orders));
+        assert!(shop.require_sight(&Name::new("bills").expect("a name")).is_err());
+        assert!(Caller(access.local()).require(Permission::Configure, &orders).is_ok());
     }
 }

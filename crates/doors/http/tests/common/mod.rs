@@ -11,8 +11,9 @@ use tokio::{
     sync::oneshot,
     task::JoinHandle,
 };
+use waystation_access::{Access, TokenEntry};
 use waystation_base::os::{OsClock, OsDisk};
-use waystation_http::{Auth, Limits, Options, TokenEntry, serve};
+use waystation_http::{Limits, Options, serve};
 use waystation_net::{Drain, Listener, Tls};
 
 /// Long enough for anything that happens at all.
@@ -22,7 +23,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Server {
     pub address: SocketAddr,
     pub drain: Drain,
-    pub auth: Arc<Auth>,
+    pub access: Access,
     door: JoinHandle<Result<(), waystation_http::Error>>,
     stop: oneshot::Sender<()>,
     driver: JoinHandle<Result<(), waystation_host::Failure>>,
@@ -92,11 +93,17 @@ impl Server {
         let listener = Listener::bind(([127, 0, 0, 1], 0).into(), tls).await.expect("any port");
         let address = listener.address().expect("bound");
         let (loopback_needs_token, drain) = (!tokens.is_empty(), Drain::default());
-        let auth = Arc::new(Auth::new(tokens).expect("good tokens"));
-        let options =
-            Options { broker, auth: auth.clone(), loopback_needs_token, limits, clock, drain: drain.clone() };
+        let access = Access::new(tokens).expect("good tokens");
+        let options = Options {
+            broker,
+            access: access.clone(),
+            loopback_needs_token,
+            limits,
+            clock,
+            drain: drain.clone(),
+        };
         let door = tokio::spawn(serve(vec![listener], options));
-        Server { address, drain, auth, door, stop, driver, _dir: dir }
+        Server { address, drain, access, door, stop, driver, _dir: dir }
     }
 
     /// Drains the door and stops the broker.
