@@ -3,14 +3,15 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{Command, ExitCode},
 };
 
 use cargo_metadata::MetadataCommand;
 
 use crate::{
     benches::{self, Bench},
-    machine, tool,
+    machine,
+    tool::{self, Tool},
 };
 
 #[derive(clap::Args)]
@@ -58,6 +59,7 @@ fn list(bench: &Bench) {
 /// Whether the program was content with itself.
 fn measure(root: &Path, bench: &Bench, options: &Options) -> Result<bool, String> {
     exists(root, bench)?;
+    bench.needs.map_or(Ok(()), fetch)?;
     let dir = options.dir.clone().unwrap_or_else(|| tool::target_dir(root).join("bench").join(bench.name));
     fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
     let server = build(root, bench)?;
@@ -98,6 +100,22 @@ fn exists(root: &Path, bench: &Bench) -> Result<(), String> {
     }
 }
 
+/// Installs what is missing, where that is allowed; its service is not started (`RUNLEVEL=1` keeps Debian's scripts from it).
+fn fetch(needed: Tool) -> Result<(), String> {
+    if needed.is_there() {
+        return Ok(());
+    }
+    println!("{} is not installed: {}", needed.name, needed.install);
+    let mut words = needed.install.split(' ');
+    let mut command = Command::new(words.next().unwrap_or_default());
+    let installed =
+        command.args(words).env("RUNLEVEL", "1").env("DEBIAN_FRONTEND", "noninteractive").status();
+    match installed {
+        Ok(status) if status.success() && needed.is_there() => Ok(()),
+        _ => Err(format!("{} could not be installed; as root: {}", needed.name, needed.install)),
+    }
+}
+
 /// Builds what is measured, the server too where the program drives it, and says where that is.
 fn build(root: &Path, bench: &Bench) -> Result<Option<PathBuf>, String> {
     let mut command = tool::cargo(root);
@@ -110,7 +128,7 @@ fn build(root: &Path, bench: &Bench) -> Result<Option<PathBuf>, String> {
     Ok(Some(tool::target_dir(root).join("release/waystation")))
 }
 
-fn succeed(command: &mut std::process::Command) -> Result<(), String> {
+fn succeed(command: &mut Command) -> Result<(), String> {
     let status = command.status().map_err(|error| format!("cargo does not start: {error}"))?;
     if status.success() { Ok(()) } else { Err("the build failed; what cargo said stands above".to_owned()) }
 }

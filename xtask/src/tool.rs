@@ -38,6 +38,11 @@ pub const PYTHON: Tool = Tool {
     probe: &["python3", "-c", "import venv, ensurepip"],
     install: "apt-get install python3 python3-venv",
 };
+pub const RABBITMQ: Tool = Tool {
+    name: "RabbitMQ",
+    probe: &["test", "-x", "/usr/lib/rabbitmq/bin/rabbitmq-server"],
+    install: "apt-get install --yes --no-install-recommends rabbitmq-server",
+};
 pub const CARGO_DENY: Tool = Tool {
     name: "cargo-deny",
     probe: &["cargo", "deny", "--version"],

@@ -8,6 +8,7 @@ pub const BENCH: Bench = Bench {
     package: "waystation-http",
     example: "http_bench",
     drives_server: true,
+    needs: None,
     peer: "the disk's own sync time (above), and the same requests without durability where the program shows them",
     goal: "bulk at least 150,000 a second durable; single at least 10,000 a second; p99 within one sync plus 3 ms",
 };

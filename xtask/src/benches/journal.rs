@@ -8,6 +8,7 @@ pub const BENCH: Bench = Bench {
     package: "waystation-journal",
     example: "journal_bench",
     drives_server: false,
+    needs: None,
     peer: "a bare sequential write with fdatasync at the same grouping, same disk, same run",
     goal: "at least 90 % of the peer's bytes a second",
 };

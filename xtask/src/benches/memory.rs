@@ -8,6 +8,7 @@ pub const BENCH: Bench = Bench {
     package: "waystation-http",
     example: "memory_bench",
     drives_server: true,
+    needs: None,
     peer: "the bytes that are stored: memory must not follow them",
     goal: "idle below 30 MB; with the backlog below 300 MB; restart to ready below 2 s",
 };

@@ -1,11 +1,14 @@
 //! Which benchmarks are there? One file each; a new one is a file and a line in the table.
 
+mod amqp;
 mod http;
 mod journal;
 mod memory;
 mod shard;
 
-pub const ALL: &[Bench] = &[journal::BENCH, shard::BENCH, http::BENCH, memory::BENCH];
+use crate::tool::Tool;
+
+pub const ALL: &[Bench] = &[journal::BENCH, shard::BENCH, http::BENCH, memory::BENCH, amqp::BENCH];
 
 /// A program that measures, and what its figures are held against.
 pub struct Bench {
@@ -16,6 +19,8 @@ pub struct Bench {
     pub example: &'static str,
     /// Whether it drives the real server, which must then be built too.
     pub drives_server: bool,
+    /// What else must be installed; Debian's packages are fetched where that is allowed.
+    pub needs: Option<Tool>,
     /// What the figures are compared with, in the same run.
     pub peer: &'static str,
     /// What is to be reached.
