@@ -60,6 +60,15 @@ pub mod header {
     pub const CC: &str = "CC";
     /// The expiry as its sender wrote it.
     pub const EXPIRATION: &str = "ws-expiration";
+    /// Stands before the name of a sender's own header that would else be taken for one with a meaning ([`is_escaped`]).
+    pub const ESCAPED_PREFIX: &str = "ws-amqp-header-";
+
+    /// Whether a sender's own header of that name is stored behind [`ESCAPED_PREFIX`] by a door that keeps the two apart.
+    pub fn is_escaped(name: &str) -> bool {
+        const OWN: [&str; 8] =
+            [CONTENT_TYPE, CONTENT_ENCODING, CORRELATION_ID, REPLY_TO, MESSAGE_ID, TYPE, "user-id", "app-id"];
+        OWN.contains(&name) || name.starts_with("ws-")
+    }
 }
 
 /// One message.

@@ -42,6 +42,13 @@ pub enum Overflow {
     DeadLetterPublish,
 }
 
+impl Overflow {
+    /// Whether a full queue refuses what comes; else older messages make room.
+    pub fn refuses(self) -> bool {
+        matches!(self, Overflow::RejectPublish | Overflow::DeadLetterPublish)
+    }
+}
+
 /// In which order a queue's messages are handed out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -59,7 +66,7 @@ pub enum Order {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct QueueSpec {
-    /// Most messages that may wait or be worked on; none: no limit.
+    /// Most messages that may wait; those that consumers hold do not count; none: no limit.
     pub max_messages: Option<u64>,
     /// Most bytes of them; none: no limit.
     pub max_bytes: Option<u64>,
@@ -69,7 +76,8 @@ pub struct QueueSpec {
     pub ttl_ms: Option<u64>,
     /// The queue or topic for rejected, expired and exhausted messages; none: they are dropped, and counted.
     pub dead_letter: Option<String>,
-    /// Instead of a queue or topic: the route for them. One that is not there drops them, and they are counted.
+    /// Instead of a queue or topic: the route for them; empty: the queues and topics that the routing keys name. What is not
+    /// there drops them, and they are counted.
     pub dead_letter_route: Option<String>,
     /// The routing key with which they go there; none: the keys that the message was published with.
     pub dead_letter_key: Option<String>,
@@ -299,7 +307,10 @@ impl QueueSpec {
         check_range("deduplication_ms", self.deduplication_ms, 1, DELAY_MS_MAX)?;
         check_range("idle_expiry_ms", self.idle_expiry_ms, 1, DELAY_MS_MAX)?;
         check_address("dead_letter", self.dead_letter.as_deref())?;
-        check_address("dead_letter_route", self.dead_letter_route.as_deref())?;
+        check_address(
+            "dead_letter_route",
+            self.dead_letter_route.as_deref().filter(|name| !name.is_empty()),
+        )?;
         if self.dead_letter.is_some() && self.dead_letter_route.is_some() {
             return Err(error("dead_letter_route", "cannot be had together with dead_letter"));
         }
@@ -309,11 +320,9 @@ impl QueueSpec {
             0,
             ROUTING_KEY_BYTES_MAX as u64,
         )?;
-        if self.overflow == Overflow::DeadLetterHead && !self.has_dead_letters() {
-            return Err(error(
-                "overflow",
-                "dead_letter_head needs a dead_letter address or dead_letter_route",
-            ));
+        let buries = matches!(self.overflow, Overflow::DeadLetterHead | Overflow::DeadLetterPublish);
+        if buries && !self.has_dead_letters() {
+            return Err(error("overflow", "this one needs a dead_letter address or dead_letter_route"));
         }
         if self.overflow != Overflow::RejectPublish && self.max_messages.is_none() && self.max_bytes.is_none()
         {

@@ -7,8 +7,9 @@ use waystation_base::{
 
 use super::{Ctx, Shard, cursor::tag, outlet::Outlet, timers::Timer};
 use crate::{
-    Kind, Refusal, SessionId, Source,
+    Effect, Kind, Refusal, SessionId, Source,
     command::{Attach, Hold},
+    effect::Closed,
 };
 
 impl Shard {
@@ -27,9 +28,6 @@ impl Shard {
     pub(super) fn attach(&mut self, attach: Attach, ctx: &mut Ctx<'_>) -> Result<(), Refusal> {
         let Attach { consumer, source, credit, hold, priority, exclusive, session } = attach;
         let id = self.source(&source)?;
-        if hold == Hold::Once {
-            return Err(super::not_yet());
-        }
         if credit > CREDIT_MAX {
             return Err(Refusal::TooLarge { what: "credit", count: credit.into(), limit: CREDIT_MAX.into() });
         }
@@ -45,14 +43,14 @@ impl Shard {
         if outlet.consumers.len() >= CONSUMERS_MAX {
             return Err(Refusal::Limit { what: "consumers of one source", limit: CONSUMERS_MAX as u64 });
         }
-        outlet.consumers.add(consumer, credit, hold, priority, session, exclusive);
+        outlet.consumers.add(consumer, credit, hold, priority, exclusive);
         outlet.last_used = ctx.now;
         outlet.warned = false;
         if let Hold::Pull { until, .. } = hold {
             ctx.timers.push((until, Timer::Pull(id, consumer)));
         }
         ctx.dirty.push((source.kind(), id));
-        self.consumers.insert(consumer, (source.kind(), id));
+        self.consumers.insert(consumer, (source.kind(), id, session));
         if session != SessionId::default() {
             self.sessions.entry(session).or_default().consumers.insert(consumer);
         }
@@ -65,7 +63,7 @@ impl Shard {
         credit: u32,
         ctx: &mut Ctx<'_>,
     ) -> Result<(), Refusal> {
-        let (kind, id) = *self.consumers.get(&consumer).ok_or(Refusal::NotAttached)?;
+        let (kind, id, _) = *self.consumers.get(&consumer).ok_or(Refusal::NotAttached)?;
         let outlet = self.outlet_mut(id).ok_or(Refusal::NotAttached)?;
         let window = &mut outlet.consumers.get_mut(consumer).ok_or(Refusal::NotAttached)?.window;
         *window = credit.min(CREDIT_MAX);
@@ -75,13 +73,11 @@ impl Shard {
     }
 
     pub(super) fn detach(&mut self, consumer: ConsumerId, ctx: &mut Ctx<'_>) -> Result<(), Refusal> {
-        let (kind, id) = self.consumers.remove(&consumer).ok_or(Refusal::NotAttached)?;
+        let (kind, id, _) = *self.consumers.get(&consumer).ok_or(Refusal::NotAttached)?;
         let Some(outlet) = self.outlet_mut(id) else { return Ok(()) };
-        let Some(gone) = outlet.consumers.remove(consumer) else { return Ok(()) };
+        let gone = outlet.consumers.remove(consumer).ok_or(Refusal::NotAttached)?;
         outlet.last_used = ctx.now;
-        if let Some(session) = self.sessions.get_mut(&gone.session) {
-            session.consumers.remove(&consumer);
-        }
+        ctx.gone.push(consumer);
         let mut held: Vec<Tag> = gone.held.iter().copied().collect();
         held.sort_unstable();
         if !gone.is_pull() {
@@ -90,6 +86,32 @@ impl Shard {
         }
         ctx.dirty.push((kind, id));
         Ok(())
+    }
+
+    /// Lets a consumer get nothing more; what it holds it holds on.
+    pub(super) fn cancel(&mut self, consumer: ConsumerId, ctx: &mut Ctx<'_>) -> Result<(), Refusal> {
+        let (kind, id, _) = *self.consumers.get(&consumer).ok_or(Refusal::NotAttached)?;
+        let outlet = self.outlet_mut(id).ok_or(Refusal::NotAttached)?;
+        let is_pull = outlet.consumers.retire(consumer).ok_or(Refusal::NotAttached)?.is_pull();
+        outlet.last_used = ctx.now;
+        ctx.effects.push(Effect::Closed { consumer, reason: Closed::Cancelled });
+        ctx.dirty.push((kind, id));
+        if !is_pull {
+            self.remove_if_unused(kind, id, ctx);
+        }
+        Ok(())
+    }
+
+    /// Gives back what is held by a consumer that gets nothing more.
+    fn end_retired(&mut self, consumer: ConsumerId, ctx: &mut Ctx<'_>) {
+        let Some((kind, id, _)) = self.consumers.get(&consumer).copied() else { return };
+        let outlet = self.outlet_mut(id).filter(|outlet| outlet.consumers.is_retired(consumer));
+        let Some(gone) = outlet.and_then(|outlet| outlet.consumers.remove_retired(consumer)) else { return };
+        let mut held: Vec<Tag> = gone.held.iter().copied().collect();
+        held.sort_unstable();
+        self.bring_back(kind, id, &held, true, ctx);
+        ctx.gone.push(consumer);
+        ctx.dirty.push((kind, id));
     }
 
     /// Gives messages back that are held; `counts`: whether the attempt does.
@@ -143,6 +165,7 @@ impl Shard {
         let mut consumers: Vec<ConsumerId> = gone.consumers.into_iter().collect();
         consumers.sort_unstable();
         for consumer in consumers {
+            self.end_retired(consumer, ctx);
             // One that has ended meanwhile needs no detaching.
             let _ = self.detach(consumer, ctx);
         }

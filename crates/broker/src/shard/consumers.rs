@@ -8,7 +8,7 @@ use std::{
 use super::{HashMap, HashSet};
 use waystation_base::{ConsumerId, Tag};
 
-use crate::{SessionId, command::Hold};
+use crate::command::Hold;
 
 /// An attached consumer, or a waiting pull.
 #[derive(Clone, Debug)]
@@ -21,8 +21,6 @@ pub struct Consumer {
     pub hold: Hold,
     /// Higher goes first.
     pub priority: i32,
-    /// Whom it belongs to.
-    pub session: SessionId,
     /// Nobody else may consume.
     pub exclusive: bool,
     /// A pull that has been given something.
@@ -36,9 +34,9 @@ impl Consumer {
         self.window.saturating_sub(self.held.len() as u32)
     }
 
-    /// Whether it is a single pull.
+    /// Whether it ends with its first delivery.
     pub fn is_pull(&self) -> bool {
-        matches!(self.hold, Hold::Pull { .. })
+        matches!(self.hold, Hold::Pull { .. } | Hold::Once)
     }
 }
 
@@ -46,6 +44,12 @@ impl Consumer {
 #[derive(Clone, Debug, Default)]
 pub struct Consumers {
     all: HashMap<ConsumerId, Consumer>,
+    /// Those that get nothing more and still hold something: they are not among the consumers any more.
+    retired: HashMap<ConsumerId, Consumer>,
+    /// Those of them that hold nothing any more.
+    emptied: Vec<ConsumerId>,
+    /// Those that take one message at once and have not been looked at.
+    gets: Vec<ConsumerId>,
     /// Those that may take more, by priority, each in turn. Entries may be stale.
     turns: BTreeMap<Reverse<i32>, VecDeque<ConsumerId>>,
     orders: u64,
@@ -84,28 +88,22 @@ impl Consumers {
     }
 
     /// Adds one.
-    pub fn add(
-        &mut self,
-        id: ConsumerId,
-        window: u32,
-        hold: Hold,
-        priority: i32,
-        session: SessionId,
-        exclusive: bool,
-    ) {
+    pub fn add(&mut self, id: ConsumerId, window: u32, hold: Hold, priority: i32, exclusive: bool) {
         self.orders += 1;
         let consumer = Consumer {
             window,
             held: HashSet::default(),
             hold,
             priority,
-            session,
             exclusive,
             served: false,
             order: self.orders,
             queued: false,
         };
         self.attached += usize::from(!consumer.is_pull());
+        if hold == Hold::Once {
+            self.gets.push(id);
+        }
         self.all.insert(id, consumer);
         self.offer(id);
     }
@@ -118,6 +116,44 @@ impl Consumers {
             self.turns.clear();
         }
         Some(consumer)
+    }
+
+    /// Lets one get nothing more: it goes when it holds nothing any more. Returns what it was.
+    pub fn retire(&mut self, id: ConsumerId) -> Option<&Consumer> {
+        let consumer = self.remove(id)?;
+        if consumer.held.is_empty() {
+            self.emptied.push(id);
+        }
+        Some(self.retired.entry(id).or_insert(consumer))
+    }
+
+    /// Whether one gets nothing more.
+    pub fn is_retired(&self, id: ConsumerId) -> bool {
+        self.retired.contains_key(&id)
+    }
+
+    /// Takes one away that gets nothing more.
+    pub fn remove_retired(&mut self, id: ConsumerId) -> Option<Consumer> {
+        self.retired.remove(&id)
+    }
+
+    /// Those that get nothing more, in no particular order.
+    pub fn retired(&self) -> impl Iterator<Item = ConsumerId> {
+        self.retired.keys().copied()
+    }
+
+    /// Takes away those that get nothing more and hold nothing any more.
+    pub fn take_emptied(&mut self) -> Vec<ConsumerId> {
+        let emptied = std::mem::take(&mut self.emptied);
+        emptied.iter().for_each(|id| drop(self.retired.remove(id)));
+        emptied
+    }
+
+    /// Those that take one message at once and have not got it.
+    pub fn take_gets(&mut self) -> Vec<ConsumerId> {
+        let mut gets = std::mem::take(&mut self.gets);
+        gets.retain(|id| self.all.contains_key(id));
+        gets
     }
 
     /// Puts one in line if it may take more.
@@ -134,6 +170,11 @@ impl Consumers {
         if let Some(consumer) = self.all.get_mut(&id) {
             consumer.held.remove(&tag);
             self.offer(id);
+        } else if let Some(consumer) = self.retired.get_mut(&id)
+            && consumer.held.remove(&tag)
+            && consumer.held.is_empty()
+        {
+            self.emptied.push(id);
         }
     }
 
@@ -203,7 +244,7 @@ mod tests {
     fn consumers(list: &[(u64, u32, i32)]) -> Consumers {
         let mut consumers = Consumers::default();
         for &(id, window, priority) in list {
-            consumers.add(ConsumerId(id), window, Hold::Attached, priority, SessionId(0), false);
+            consumers.add(ConsumerId(id), window, Hold::Attached, priority, false);
         }
         consumers
     }
@@ -235,7 +276,7 @@ mod tests {
     fn a_pull_is_filled_before_the_next_one_gets_anything() {
         let mut consumers = Consumers::default();
         let hold = Hold::Pull { lease_ms: None, until: Millis(9) };
-        (1..3).for_each(|id| consumers.add(ConsumerId(id), 2, hold, 0, SessionId(0), false));
+        (1..3).for_each(|id| consumers.add(ConsumerId(id), 2, hold, 0, false));
         assert_eq!(turns(&mut consumers, 9), [1, 1, 2, 2]);
         assert_eq!(consumers.attached(), 0);
     }

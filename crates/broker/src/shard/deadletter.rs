@@ -1,26 +1,18 @@
 //! Moving a message to the dead letters: it leaves its queue and arrives there in one step.
 
-use waystation_base::{
-    EntityId, Message, Millis, Tag,
-    message::header::{
-        DEATH_ATTEMPTS, DEATH_COUNT, DEATH_ERROR, DEATH_FIRST_REASON, DEATH_FIRST_SOURCE, DEATH_REASON,
-        DEATH_SOURCE, DEATH_TIME,
-    },
-    value::Value,
-};
+use smallvec::{SmallVec, smallvec};
+use smol_str::SmolStr;
+use waystation_base::{EntityId, Message, Name, Tag};
 
 use super::{
     Address, Ctx, Shard,
     cursor::{Dying, Flight, Reason},
-    outlet::Finished,
+    deaths::{self, Death},
+    outlet::{DeadLetters, Finished},
+    publish::Routed,
     timers::Timer,
 };
-use crate::{
-    Effect, Kind, Refusal,
-    command::{Payload, Publish, Target},
-    effect::Notice,
-    place::Loaded,
-};
+use crate::{Effect, Kind, Refusal, command::Keys, effect::Notice, place::Loaded, spec::Overflow};
 
 /// Milliseconds until dead-lettering that could not be done is tried again.
 const RETRY_MS: u64 = 1_000;
@@ -44,24 +36,12 @@ impl Shard {
         let message = loaded.messages.into_iter().find_map(|(_, message)| message);
         let stuck = match (message, target) {
             (Some(message), Some(target)) => {
-                let message = bury(message, name.as_str(), &dying, &flight, ctx.now);
-                let publish = Publish {
-                    to: Target::Address(target.clone()),
-                    partition: None,
-                    payload: Payload::Messages(vec![message]),
-                };
-                let own = self.addresses.get(&target).copied().filter(|a| *a == Address::Queue(entity));
-                let checked = self.check_publish(&publish, &mut Vec::new(), ctx.now);
-                // In its own queue there is room: it makes some as it leaves.
-                let checked = match (checked, own) {
-                    (Err(Refusal::Full { .. }), Some(own)) => Ok(own),
-                    (checked, _) => checked,
-                };
-                match checked {
-                    Ok(address) => {
-                        self.store(publish, address, ctx);
-                        self.done_dying(kind, entity, tag, &flight, Reason::DeadLettered, ctx);
-                        return;
+                let death = Death { source: &name, dying: &dying, attempt: flight.attempt, now: ctx.now };
+                match self.bury(entity, message, &death, &target, ctx) {
+                    Ok(arrived) => {
+                        // What nothing takes goes as its reason says.
+                        let reason = if arrived { Reason::DeadLettered } else { dying.reason };
+                        return self.done_dying(kind, entity, tag, &flight, reason, ctx);
                     }
                     Err(refusal) => refusal,
                 }
@@ -74,6 +54,85 @@ impl Shard {
         };
         ctx.effects.push(Effect::Notice(Notice::DeadLetterStuck { name, reason: stuck.to_string() }));
         ctx.timers.push((ctx.now.plus(RETRY_MS), Timer::DeadLetter(entity, tag)));
+    }
+
+    /// Stores a message where dead letters go; says whether anything took it. It arrives everywhere or, refused, nowhere.
+    fn bury(
+        &mut self,
+        entity: EntityId,
+        mut message: Message,
+        death: &Death<'_>,
+        target: &DeadLetters,
+        ctx: &mut Ctx<'_>,
+    ) -> Result<bool, Refusal> {
+        let keys = deaths::write(&mut message, death);
+        let told = message.headers.clone();
+        let mut routed = self.route_dead_letter(message, keys, target, ctx)?;
+        if !matches!(target, DeadLetters::Address(_)) {
+            routed.keep_out(|address| {
+                self.name_of(address).is_some_and(|place| deaths::is_cycle(&told, place, death.dying.reason))
+            });
+        }
+        self.check_burial(&routed, entity, ctx.now)?;
+        let arrives = routed.goes_anywhere();
+        self.store_routed(routed, ctx);
+        Ok(arrives)
+    }
+
+    fn route_dead_letter(
+        &mut self,
+        mut message: Message,
+        keys: Keys,
+        target: &DeadLetters,
+        ctx: &Ctx<'_>,
+    ) -> Result<Routed, Refusal> {
+        let (route, key) = match target {
+            DeadLetters::Address(name) => {
+                let address = *self.addresses.get(name).ok_or_else(|| super::publish::not_found(name))?;
+                deaths::readdress(&mut message, "", Some(name.as_str()));
+                return Ok(Routed::to(smallvec![address], message));
+            }
+            DeadLetters::ByKey(key) => ("", key.clone()),
+            DeadLetters::Route(route, key) => (route.as_str(), key.clone()),
+        };
+        let keys = key.clone().map_or(keys, |key| Keys::from_iter([key]));
+        deaths::readdress(&mut message, route, key.as_deref());
+        if let DeadLetters::ByKey(_) = target {
+            return Ok(Routed::to(self.addresses_of(&keys), message));
+        }
+        match self.route_names.get(route) {
+            Some(id) => Ok(self.route_messages(*id, &keys, vec![message], ctx.now)),
+            None => Ok(Routed::to(smallvec![], message)),
+        }
+    }
+
+    fn addresses_of(&self, keys: &[SmolStr]) -> SmallVec<[Address; 8]> {
+        keys.iter().filter_map(|key| self.addresses.get(key.as_str()).copied()).collect()
+    }
+
+    fn name_of(&self, address: Address) -> Option<&Name> {
+        match address {
+            Address::Queue(id) => self.queues.get(&id).map(|queue| &queue.outlet.name),
+            Address::Topic(id) => self.topics.get(&id).map(|topic| &topic.name),
+        }
+    }
+
+    /// A message that a full queue refuses, and that goes to the dead letters so that it is not lost.
+    pub(super) fn dead_letter_refused(&mut self, queue: EntityId, message: Message, ctx: &mut Ctx<'_>) {
+        let Some(queue) = self.queues.get(&queue).filter(|q| q.spec.overflow == Overflow::DeadLetterPublish)
+        else {
+            return;
+        };
+        let Some(target) = queue.outlet.policy.dead_letter.clone() else { return };
+        let (id, name) = (queue.outlet.id, queue.outlet.name.clone());
+        let dying = Dying { reason: Reason::Overflow, error: None, rank: None };
+        let attempt = waystation_base::Attempt(0);
+        let death = Death { source: &name, dying: &dying, attempt, now: ctx.now };
+        // Its sender hears of the refusal in any case, and still has it.
+        if let Err(refusal) = self.bury(id, message, &death, &target, ctx) {
+            let reason = refusal.to_string();
+            ctx.effects.push(Effect::Notice(Notice::DeadLetterStuck { name, reason }));
+        }
     }
 
     fn done_dying(
@@ -103,26 +162,4 @@ impl Shard {
             }
         });
     }
-}
-
-/// The message as it lies in the dead letters: unchanged but for the headers that say why, and without its expiry.
-fn bury(mut message: Message, source: &str, dying: &Dying, flight: &Flight, now: Millis) -> Message {
-    let headers = &mut message.headers;
-    let count = headers.get(DEATH_COUNT).and_then(Value::as_i64).unwrap_or(0);
-    if count == 0 {
-        headers.set(DEATH_FIRST_SOURCE, source);
-        headers.set(DEATH_FIRST_REASON, dying.reason.as_str());
-    }
-    headers.set(DEATH_COUNT, count + 1);
-    headers.set(DEATH_REASON, dying.reason.as_str());
-    headers.set(DEATH_SOURCE, source);
-    headers.set(DEATH_TIME, Value::Timestamp(now));
-    headers.set(DEATH_ATTEMPTS, i64::from(flight.attempt.0));
-    match &dying.error {
-        Some(error) => headers.set(DEATH_ERROR, error.as_str()),
-        None => headers.remove(DEATH_ERROR),
-    }
-    message.expires_at = None;
-    message.deliver_at = None;
-    message
 }

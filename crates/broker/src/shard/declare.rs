@@ -1,4 +1,4 @@
-//! Making and changing queues, topics and subscriptions.
+//! Making and changing queues, topics, subscriptions and routes.
 
 use waystation_base::{
     EntityId, Name, Offset,
@@ -10,6 +10,7 @@ use super::{
     Address, Ctx, Queue, Shard, Subscription, Topic,
     cursor::Cursor,
     entry::{Declaration, Entry},
+    routes::Route,
     timers::Timer,
 };
 use crate::{
@@ -24,9 +25,6 @@ impl Shard {
     pub(super) fn declare(&mut self, declare: Declare, ctx: &mut Ctx<'_>) -> Result<Declared, Refusal> {
         let Declare { name, spec, change, session } = declare;
         spec.check()?;
-        if let Spec::Route(_) = &spec {
-            return Err(super::not_yet());
-        }
         check_overflow(&name, &spec)?;
         match self.find(spec.kind(), &name) {
             Some(id) => self.redeclare(id, &name, &spec, change, session, ctx),
@@ -43,7 +41,7 @@ impl Shard {
     pub(super) fn find(&self, kind: Kind, name: &Name) -> Option<EntityId> {
         match kind {
             Kind::Subscription => self.subscription_names.get(name).copied(),
-            Kind::Route => None,
+            Kind::Route => self.route_names.get(name).copied(),
             _ => self.addresses.get(name).map(|(Address::Queue(id) | Address::Topic(id))| *id),
         }
     }
@@ -55,6 +53,9 @@ impl Shard {
         }
         if let Some(topic) = self.topics.get(&id) {
             return Some(Spec::Topic(topic.spec.clone()));
+        }
+        if let Some(route) = self.routes.get(&id) {
+            return Some(Spec::Route(route.spec.clone()));
         }
         self.subscriptions.get(&id).map(|subscription| Spec::Subscription(subscription.spec.clone()))
     }
@@ -82,6 +83,10 @@ impl Shard {
             queue.outlet.last_used = ctx.now;
         }
         let Some(field) = first_difference(&have, spec) else { return Ok(Declared::Unchanged) };
+        if !change && field == "arguments" {
+            // They are only kept.
+            return Ok(Declared::Unchanged);
+        }
         if !change {
             return differs(&field);
         }
@@ -95,6 +100,9 @@ impl Shard {
             (Spec::Queue(have), Spec::Queue(want)) if want.exclusive != have.exclusive => {
                 return differs("exclusive");
             }
+            (Spec::Route(have), Spec::Route(want)) if want.kind != have.kind => {
+                return differs("kind");
+            }
             _ => {}
         }
         let declaration = Declaration { name: name.clone(), spec: spec.clone() };
@@ -107,7 +115,7 @@ impl Shard {
     fn check_new(&self, spec: &Spec) -> Result<(), Refusal> {
         if self.entities() >= ENTITIES_MAX {
             return Err(Refusal::Limit {
-                what: "queues, topics and subscriptions",
+                what: "queues, topics, subscriptions and routes",
                 limit: ENTITIES_MAX as u64,
             });
         }
@@ -173,7 +181,16 @@ impl Shard {
                     self.topics.insert(id, Box::new(Topic::new(id, name, spec)));
                 }
             },
-            Spec::Route(_) => {}
+            Spec::Route(spec) => {
+                self.routing += 1;
+                match self.routes.get_mut(&id) {
+                    Some(route) => route.spec = spec,
+                    None => {
+                        self.route_names.insert(name.clone(), id);
+                        self.routes.insert(id, Box::new(Route::new(id, name, spec)));
+                    }
+                }
+            }
             Spec::Subscription(spec) => match self.subscriptions.get_mut(&id) {
                 Some(subscription) => subscription.change(spec),
                 None => {
@@ -293,9 +310,8 @@ fn first_difference(have: &Spec, want: &Spec) -> Option<String> {
         value.as_object().and_then(|kind| kind.values().next()).and_then(|fields| fields.as_object()).cloned()
     };
     let (have, want) = (fields(have).unwrap_or_default(), fields(want).unwrap_or_default());
-    Some(
-        want.into_iter()
-            .find(|(field, value)| have.get(field) != Some(value))
-            .map_or_else(String::new, |f| f.0),
-    )
+    let mut differing = want.into_iter().filter(|(field, value)| have.get(field) != Some(value)).map(|f| f.0);
+    // Arguments are named only if nothing else is to be said.
+    let first = differing.find(|field| field != "arguments");
+    Some(first.unwrap_or_else(|| "arguments".to_owned()))
 }

@@ -1,4 +1,4 @@
-//! Removing queues, topics and subscriptions, and emptying queues.
+//! Removing queues, topics, subscriptions and routes, and emptying queues.
 
 use waystation_base::{EntityId, Name};
 
@@ -30,6 +30,9 @@ impl Shard {
     }
 
     fn is_used(&self, id: EntityId) -> bool {
+        if let Some(route) = self.routes.get(&id) {
+            return route.bindings() > 0;
+        }
         if let Some(topic) = self.topics.get(&id) {
             return topic.readers.iter().any(|readers| !readers.is_empty());
         }
@@ -55,19 +58,28 @@ impl Shard {
         if let Some(outlet) = self.outlet_mut(id) {
             let mut consumers: Vec<_> = outlet.consumers.iter().map(|(consumer, _)| consumer).collect();
             consumers.sort_unstable();
+            ctx.gone.extend(outlet.consumers.retired());
             for consumer in consumers {
                 ctx.gone.push(consumer);
                 ctx.effects.push(Effect::Closed { consumer, reason: Closed::SourceDeleted });
             }
-        } else if kind != Kind::Topic {
+        } else if !matches!(kind, Kind::Topic | Kind::Route) {
             return;
         }
-        self.apply_delete(id);
+        let unbound = self.apply_delete(id);
         Entry::Delete(id).append(ctx.log);
+        for route in unbound {
+            self.remove_if_unbound(route, ctx);
+        }
     }
 
-    /// Forgets something, now or after a restart.
-    pub(super) fn apply_delete(&mut self, id: EntityId) {
+    /// Forgets something with all bindings to and of it, now or after a restart. Returns the routes that led to it.
+    pub(super) fn apply_delete(&mut self, id: EntityId) -> Vec<EntityId> {
+        let unbound = self.forget_bindings_to(id);
+        if let Some(route) = self.routes.remove(&id) {
+            self.route_names.remove(&route.name);
+            self.forget_bindings_of(id, &route);
+        }
         if let Some(queue) = self.queues.remove(&id) {
             self.addresses.remove(&queue.outlet.name);
         }
@@ -89,6 +101,7 @@ impl Shard {
                 }
             }
         }
+        unbound
     }
 
     /// Drops every message of a queue that nobody holds, delayed ones too.
@@ -127,9 +140,9 @@ impl Shard {
         Ok(messages)
     }
 
-    /// Queues, topics and subscriptions together.
+    /// Queues, topics, subscriptions and routes together.
     pub fn entities(&self) -> usize {
-        self.queues.len() + self.topics.len() + self.subscriptions.len()
+        self.queues.len() + self.topics.len() + self.subscriptions.len() + self.routes.len()
     }
 
     /// The name of the queue or topic that a log belongs to.

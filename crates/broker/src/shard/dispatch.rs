@@ -27,6 +27,9 @@ const WINDOW_LOW: usize = 64;
 /// Stretches of a log named in one load.
 const LOAD_SPANS_MAX: usize = 256;
 
+/// Milliseconds for which one who does not wait still waits for messages that are being read.
+pub(super) const LOOK_MS_MAX: u64 = 1_000;
+
 /// What is next in line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pick {
@@ -54,6 +57,7 @@ impl Outlet {
             // A message that came back must be known by its key before any other one of that key goes.
             return;
         }
+        ctx.gone.extend(self.consumers.take_emptied());
         let mut finished = Finished::default();
         // What has expired makes room: nothing is dropped for it.
         self.expire(logs, &mut finished, ctx);
@@ -65,6 +69,7 @@ impl Outlet {
             }
         }
         self.close_round(round, ctx);
+        self.end_gets(ctx);
         self.finish(finished, ctx);
         self.read_ahead(logs, ctx);
     }
@@ -79,7 +84,9 @@ impl Outlet {
         }
         let Pick::Next { log, returned, .. } = self.pick_lane(logs, ctx) else { return None };
         let active = if self.policy.single_active { self.consumers.active() } else { None };
-        let consumer = self.consumers.next(|id, _| active.is_none_or(|active| active == id))?;
+        // One message at once is for whoever asks.
+        let fits = |id, hold| hold == Hold::Once || active.is_none_or(|active| active == id);
+        let consumer = self.consumers.next(|id, consumer| fits(id, consumer.hold))?;
         Some((log, returned, consumer))
     }
 
@@ -248,8 +255,10 @@ impl Outlet {
         if length.messages.is_none() && length.bytes.is_none() {
             return;
         }
-        let mut messages = self.alive(logs).saturating_sub(self.dying as u64);
-        let mut bytes = self.bytes.saturating_sub(self.dying_bytes());
+        // What is in somebody's hands does not count.
+        let mut messages = self.alive(logs).saturating_sub(self.in_flight());
+        let mut bytes =
+            if length.bytes.is_some_and(|max| self.bytes > max) { self.waiting_bytes() } else { self.bytes };
         let mut lanes = self.lanes();
         let mut uncovered = false;
         while length.messages.is_some_and(|max| messages > max) || length.bytes.is_some_and(|max| bytes > max)
@@ -357,7 +366,28 @@ impl Outlet {
         }
         for (consumer, messages) in round.handed {
             ctx.effects.push(Effect::Deliver { consumer, messages });
-            if self.consumers.get(consumer).is_some_and(|consumer| consumer.is_pull()) {
+            match self.consumers.get(consumer).map(|consumer| consumer.hold) {
+                Some(Hold::Once) => {
+                    // It holds its message on.
+                    self.consumers.retire(consumer);
+                }
+                Some(Hold::Pull { .. }) => {
+                    self.consumers.remove(consumer);
+                    ctx.gone.push(consumer);
+                }
+                _ => continue,
+            }
+            ctx.effects.push(Effect::Closed { consumer, reason: Closed::PullEnded });
+        }
+    }
+
+    /// Those that take one message at once go without if there is none; what must first be read is waited for.
+    fn end_gets(&mut self, ctx: &mut Ctx<'_>) {
+        let looking = self.is_looking();
+        for consumer in self.consumers.take_gets() {
+            if looking {
+                ctx.timers.push((ctx.now.plus(LOOK_MS_MAX), Timer::Pull(self.id, consumer)));
+            } else {
                 self.consumers.remove(consumer);
                 ctx.gone.push(consumer);
                 ctx.effects.push(Effect::Closed { consumer, reason: Closed::PullEnded });

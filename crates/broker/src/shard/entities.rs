@@ -2,14 +2,16 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use waystation_base::{EntityId, Millis, Name, limits::DEDUPLICATION_IDS_MAX};
+use smol_str::SmolStr;
+use waystation_base::{EntityId, Message, Millis, Name, limits::DEDUPLICATION_IDS_MAX};
 
 use super::{
     Ctx, HashMap,
+    cursor::DELAYED_LOGS,
     dispatch::Length,
     lanes::Lanes,
     log::Log,
-    outlet::{Logs, Outlet, Policy},
+    outlet::{DeadLetters, Logs, Outlet, Policy},
 };
 use crate::{
     Kind, SessionId,
@@ -19,12 +21,20 @@ use crate::{
 };
 
 /// What a name that can be published to stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Address {
     /// A queue.
     Queue(EntityId),
     /// A topic.
     Topic(EntityId),
+}
+
+impl Address {
+    /// Its id.
+    pub fn id(&self) -> EntityId {
+        let (Address::Queue(id) | Address::Topic(id)) = self;
+        *id
+    }
 }
 
 /// A queue: a log for each priority in use, and one beside it for delayed messages. What a publish touches comes first: with
@@ -34,6 +44,8 @@ pub enum Address {
 pub struct Queue {
     /// Publishing need not look at the declaration: no limit, no expiry, no deduplication.
     pub(super) plain: bool,
+    /// Messages of a higher priority lie in its lane.
+    pub(super) max_priority: u8,
     /// Its logs by number.
     pub(super) logs: Lanes,
     /// Consumers and progress.
@@ -98,6 +110,7 @@ impl Queue {
         let outlet = Outlet::new(id, Kind::Queue, name, queue_policy(&spec));
         Queue {
             plain: is_plain(&spec),
+            max_priority: spec.max_priority,
             spec,
             outlet,
             logs: Lanes::default(),
@@ -112,7 +125,19 @@ impl Queue {
         self.outlet.order_by_key(policy.by_key);
         self.outlet.policy = policy;
         self.plain = is_plain(&spec);
+        self.max_priority = spec.max_priority;
         self.spec = spec;
+    }
+
+    /// The number of the log that a message goes to.
+    pub(super) fn log_of(&self, message: &Message, now: Millis) -> u16 {
+        Queue::log_of_priority(self.max_priority, message, now)
+    }
+
+    /// The same for any queue with that highest priority.
+    pub(super) fn log_of_priority(max_priority: u8, message: &Message, now: Millis) -> u16 {
+        let delayed = message.deliver_at.is_some_and(|at| at > now);
+        u16::from(message.priority.min(max_priority)) + if delayed { DELAYED_LOGS } else { 0 }
     }
 
     /// The outlet, to be changed, and the logs to read.
@@ -132,7 +157,7 @@ impl Queue {
     }
 
     pub(super) fn dispatch(&mut self, ctx: &mut Ctx<'_>) {
-        let shortens = self.spec.overflow != Overflow::RejectPublish;
+        let shortens = !self.spec.overflow.refuses();
         let length = if shortens {
             Length { messages: self.spec.max_messages, bytes: self.spec.max_bytes }
         } else {
@@ -164,18 +189,31 @@ impl Queue {
 
 fn is_plain(spec: &QueueSpec) -> bool {
     let limits = [spec.max_messages, spec.max_bytes, spec.ttl_ms, spec.deduplication_ms];
-    limits.iter().all(Option::is_none) && spec.overflow == Overflow::RejectPublish
+    limits.iter().all(Option::is_none)
 }
 
 fn queue_policy(spec: &QueueSpec) -> Policy {
     Policy {
         lease_ms: spec.lease_ms,
         max_attempts: spec.max_attempts,
-        dead_letter: spec.dead_letter.as_deref().and_then(|name| Name::new(name).ok()),
+        dead_letter: queue_dead_letters(spec),
         drops_overflow: spec.overflow == Overflow::DropHead,
         by_key: spec.order == Order::Key,
         single_active: spec.single_active_consumer,
         ..Policy::default()
+    }
+}
+
+fn address(name: Option<&str>) -> Option<Name> {
+    name.and_then(|name| Name::new(name).ok())
+}
+
+fn queue_dead_letters(spec: &QueueSpec) -> Option<DeadLetters> {
+    let key = spec.dead_letter_key.as_deref().map(SmolStr::new);
+    match spec.dead_letter_route.as_deref() {
+        Some("") => Some(DeadLetters::ByKey(key)),
+        Some(route) => Name::new(route).ok().map(|route| DeadLetters::Route(route, key)),
+        None => address(spec.dead_letter.as_deref()).map(DeadLetters::Address),
     }
 }
 
@@ -292,7 +330,7 @@ fn subscription_policy(spec: &SubscriptionSpec) -> Policy {
     Policy {
         lease_ms: spec.lease_ms,
         max_attempts: spec.max_attempts,
-        dead_letter: spec.dead_letter.as_deref().and_then(|name| Name::new(name).ok()),
+        dead_letter: address(spec.dead_letter.as_deref()).map(DeadLetters::Address),
         ordered: spec.mode == Mode::Ordered,
         filter: spec.filter.clone().map(Arc::new),
         since: if let Start::Time(ms) = spec.start { Some(Millis(ms)) } else { None },

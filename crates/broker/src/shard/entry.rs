@@ -15,11 +15,15 @@
 //! 11 trim:    topic | partition | base
 //! 12 settled: 0 and a journal position, or 1, a count and file numbers | runs*
 //! 13 count:   entity | duplicates
+//! 14 bind:    route | queue, topic or route | key behind its length | JSON of the arguments, or nothing
+//! 15 unbind:  as 14
+//! 16 document: name behind its length | 0, or 1 and what it says
 //! ```
 
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 use waystation_base::{
-    Attempt, EntityId, Millis, Name, Offset, Position,
+    Attempt, EntityId, Millis, Name, Offset, Position, name,
     varint::{self, put, put_prefixed, take, take_bytes, take_prefixed},
 };
 
@@ -28,7 +32,7 @@ use crate::{
     Append,
     place::LogId,
     settle::{Leaving, Outcome, SettledRun},
-    spec::Spec,
+    spec::{Arguments, Spec},
 };
 
 /// The kinds by number.
@@ -59,6 +63,12 @@ pub mod kind {
     pub const SETTLED: u8 = 12;
     /// See the module.
     pub const COUNT: u8 = 13;
+    /// See the module.
+    pub const BIND: u8 = 14;
+    /// See the module.
+    pub const UNBIND: u8 = 15;
+    /// See the module.
+    pub const DOCUMENT: u8 = 16;
 }
 
 /// What a kind is called where people read it; none for one of a later version.
@@ -77,6 +87,9 @@ pub fn kind_name(kind: u8) -> Option<&'static str> {
         kind::TRIM => "trim",
         kind::SETTLED => "settled",
         kind::COUNT => "count",
+        kind::BIND => "bind",
+        kind::UNBIND => "unbind",
+        kind::DOCUMENT => "document",
         _ => return None,
     })
 }
@@ -96,6 +109,9 @@ pub enum Error {
     /// A declaration that is none.
     #[error("journal entry holds a bad declaration: {0}")]
     Json(#[from] serde_json::Error),
+    /// A name that is none.
+    #[error("journal entry holds a bad name: {0}")]
+    Name(#[from] name::Error),
     /// A batch that is none.
     #[error("journal entry holds a bad record batch: {0}")]
     Batch(#[from] waystation_base::batch::Error),
@@ -123,6 +139,19 @@ pub struct Item {
     pub bytes: u32,
     /// Return: when it is ready again; 0 for now.
     pub due: Millis,
+}
+
+/// A binding as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// The route that hands on.
+    pub route: EntityId,
+    /// The queue, topic or route that it hands on to.
+    pub to: EntityId,
+    /// Under which key.
+    pub key: SmolStr,
+    /// With which arguments.
+    pub arguments: Arguments,
 }
 
 /// Bytes that the count of content bytes takes at the end of a publish entry's head.
@@ -157,6 +186,12 @@ pub enum Entry<'a> {
     Settled(Outcome),
     /// 13.
     Count(EntityId, u32),
+    /// 14.
+    Bind(Bound),
+    /// 15.
+    Unbind(Bound),
+    /// 16.
+    Document(Name, Option<&'a [u8]>),
 }
 
 /// A publish entry.
@@ -221,6 +256,9 @@ impl Entry<'_> {
             Entry::Trim(..) => kind::TRIM,
             Entry::Settled(..) => kind::SETTLED,
             Entry::Count(..) => kind::COUNT,
+            Entry::Bind(..) => kind::BIND,
+            Entry::Unbind(..) => kind::UNBIND,
+            Entry::Document(..) => kind::DOCUMENT,
         }
     }
 
@@ -292,8 +330,37 @@ impl Entry<'_> {
                 put(out, entity.0.into());
                 put(out, (*duplicates).into());
             }
+            Entry::Bind(bound) | Entry::Unbind(bound) => put_bound(out, bound),
+            Entry::Document(name, body) => {
+                put_prefixed(out, name.as_str().as_bytes());
+                out.push(body.is_some().into());
+                out.extend_from_slice(body.unwrap_or_default());
+            }
         }
     }
+}
+
+/// Appends a binding, to the end of the payload.
+pub fn put_bound(out: &mut Vec<u8>, bound: &Bound) {
+    put(out, bound.route.0.into());
+    put(out, bound.to.0.into());
+    put_prefixed(out, bound.key.as_bytes());
+    if !bound.arguments.is_empty() {
+        serde_json::to_writer(out, &bound.arguments).expect("arguments have a JSON form");
+    }
+}
+
+/// Takes a binding that reaches to the end of `input`.
+pub fn take_bound(input: &mut &[u8]) -> Result<Bound, Error> {
+    let (route, to) = (entity(input)?, entity(input)?);
+    let key = text(take_prefixed(input)?)?;
+    let json = std::mem::take(input);
+    let arguments = if json.is_empty() { Arguments::new() } else { serde_json::from_slice(json)? };
+    Ok(Bound { route, to, key: key.into(), arguments })
+}
+
+fn text(bytes: &[u8]) -> Result<&str, Error> {
+    std::str::from_utf8(bytes).map_err(|_| Error::Unknown("text"))
 }
 
 fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
@@ -437,6 +504,16 @@ pub fn read(entry_kind: u8, payload: &[u8]) -> Result<Entry<'_>, Error> {
             Entry::Settled(Outcome { leaving, runs: all(input, take_run)? })
         }
         kind::COUNT => Entry::Count(entity(input)?, number(input)?),
+        kind::BIND => Entry::Bind(take_bound(input)?),
+        kind::UNBIND => Entry::Unbind(take_bound(input)?),
+        kind::DOCUMENT => {
+            let name = SmolStr::new(text(take_prefixed(input)?)?).try_into()?;
+            let body = match take_bytes(input, 1)? {
+                [0] => None,
+                _ => Some(*input),
+            };
+            Entry::Document(name, body)
+        }
         other => return Err(Error::Kind(other)),
     })
 }
@@ -484,11 +561,23 @@ mod tests {
         check(Entry::Settled(Outcome { leaving: Leaving::Journal(Position(9)), runs: vec![run] }));
         check(Entry::Settled(Outcome { leaving: Leaving::Files(vec![1, 2]), runs: vec![] }));
         check(Entry::Count(EntityId(1), 3));
+        let bound = |arguments: &str| Bound {
+            route: EntityId(1),
+            to: EntityId(2),
+            key: "orders.#".into(),
+            arguments: serde_json::from_str(arguments).expect("JSON"),
+        };
+        check(Entry::Bind(bound("{}")));
+        check(Entry::Unbind(bound(r#"{"x-match": "any", "a": null}"#)));
+        let document = |body| Entry::Document(Name::new("a/b").expect("a name"), body);
+        check(document(None));
+        check(document(Some(b"")));
+        check(document(Some(b"text")));
     }
 
     proptest! {
         #[test]
-        fn any_bytes_give_an_entry_or_an_error(kind in 0u8..16, bytes: Vec<u8>) {
+        fn any_bytes_give_an_entry_or_an_error(kind in 0u8..20, bytes: Vec<u8>) {
             let _ = read(kind, &bytes);
         }
     }
@@ -496,6 +585,6 @@ mod tests {
     #[test]
     fn every_kind_has_a_name() {
         let named: Vec<u8> = (0..=u8::MAX).filter(|kind| kind_name(*kind).is_some()).collect();
-        assert_eq!(named, (kind::DECLARE..=kind::COUNT).collect::<Vec<_>>());
+        assert_eq!(named, (kind::DECLARE..=kind::DOCUMENT).collect::<Vec<_>>());
     }
 }

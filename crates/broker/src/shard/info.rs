@@ -1,14 +1,11 @@
 //! What can be seen from outside.
 
-use bytes::Bytes;
 use waystation_base::{Millis, Name, Tag};
 
 use super::{Address, Shard, cursor::is_delayed, outlet::Logs};
 use crate::{
     Kind,
-    view::{
-        Binding, BindingFilter, PartitionInfo, QueueInfo, RouteInfo, SourceInfo, SubscriptionInfo, TopicInfo,
-    },
+    view::{PartitionInfo, QueueInfo, SourceInfo, SubscriptionInfo, TopicInfo},
 };
 
 impl Shard {
@@ -94,21 +91,6 @@ impl Shard {
         })
     }
 
-    /// A route as it is now.
-    pub fn route(&self, _name: &Name) -> Option<RouteInfo> {
-        None
-    }
-
-    /// Bindings, by route and in the order in which they were made.
-    pub fn bindings(&self, _filter: &BindingFilter) -> Vec<Binding> {
-        Vec::new()
-    }
-
-    /// Documents whose names begin so, by name.
-    pub fn documents(&self, _prefix: &str) -> Vec<(Name, Bytes)> {
-        Vec::new()
-    }
-
     /// Names of a kind after `after`, in order, at most `max`.
     pub fn names(&self, kind: Kind, after: Option<&str>, max: usize) -> Vec<Name> {
         let addresses = self.addresses.iter().filter(|(_, address)| match address {
@@ -116,7 +98,8 @@ impl Shard {
             Address::Topic(_) => kind == Kind::Topic,
         });
         let subscriptions = self.subscription_names.keys().filter(|_| kind == Kind::Subscription);
-        let names = addresses.map(|(name, _)| name).chain(subscriptions);
+        let routes = self.route_names.keys().filter(|_| kind == Kind::Route);
+        let names = addresses.map(|(name, _)| name).chain(subscriptions).chain(routes);
         let mut names: Vec<&Name> =
             names.filter(|name| after.is_none_or(|after| name.as_str() > after)).collect();
         names.sort_unstable();

@@ -4,36 +4,43 @@
 //! ([`replay`]). Effects that follow from becoming ready come out of [`Shard::flush`].
 
 mod attach;
+mod bindings;
 mod browse;
 mod consumers;
 mod cursor;
 mod deadletter;
+mod deaths;
 mod declare;
 mod delete;
 mod dispatch;
+mod documents;
+mod each;
 mod entities;
 pub mod entry;
 mod info;
 mod keys;
 mod lanes;
 mod log;
+mod matching;
 mod outlet;
 mod plan;
 mod publish;
 mod ranges;
 mod replay;
+mod routes;
 mod seek;
 mod settle;
 mod snapshot;
+mod store;
 mod tick;
 mod timers;
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, VecDeque},
+    collections::{BTreeMap, BinaryHeap, VecDeque},
 };
 
-use waystation_base::{ConsumerId, EntityId, Millis, Position, batch};
+use waystation_base::{ConsumerId, EntityId, Millis, Position};
 
 pub use browse::{BrowseStep, BrowseTarget};
 pub use entities::{Address, Queue, Subscription, Topic};
@@ -72,12 +79,6 @@ impl<'a> Ctx<'a> {
     }
 }
 
-/// A command that this version knows and does not carry out.
-fn not_yet() -> Refusal {
-    let reason = "is not carried out by this version yet".to_owned();
-    Refusal::Spec(crate::spec::Error { field: "command", reason })
-}
-
 /// What belongs to a session.
 #[derive(Clone, Debug, Default)]
 struct Session {
@@ -96,12 +97,25 @@ pub struct Shard {
     queues: HashMap<EntityId, Box<Queue>>,
     topics: HashMap<EntityId, Box<Topic>>,
     subscriptions: HashMap<EntityId, Box<Subscription>>,
-    consumers: HashMap<ConsumerId, (Kind, EntityId)>,
+    route_names: HashMap<waystation_base::Name, EntityId>,
+    routes: HashMap<EntityId, Box<routes::Route>>,
+    /// What leads to what, seen from the other end.
+    incoming: bindings::Incoming,
+    /// Bindings of all routes together.
+    bindings: usize,
+    /// Bindings made so far.
+    binding_orders: u64,
+    /// Changes whenever a message might be routed otherwise than before.
+    routing: u64,
+    documents: BTreeMap<waystation_base::Name, bytes::Bytes>,
+    /// Bytes of all documents and their names.
+    document_bytes: usize,
+    consumers: HashMap<ConsumerId, (Kind, EntityId, SessionId)>,
     sessions: HashMap<SessionId, Session>,
     timers: BinaryHeap<Reverse<(Millis, Timer)>>,
     dirty: VecDeque<(Kind, EntityId)>,
-    scratch: batch::Scratch,
-    places: Vec<u32>,
+    encoding: store::Encoding,
+    run: each::Run,
 }
 
 impl Shard {
@@ -134,9 +148,10 @@ impl Shard {
             Command::Purge(queue) => self.purge(&queue, ctx).map(Reply::Removed),
             Command::Transact(transaction) => self.transact(transaction, ctx).map(Reply::Committed),
             Command::PublishEach(publishes) => Ok(Reply::PublishedEach(self.publish_each(publishes, ctx))),
-            Command::Bind(_) | Command::Unbind(_) | Command::Document { .. } | Command::Cancel(_) => {
-                Err(not_yet())
-            }
+            Command::Bind(bind) => self.bind(bind, ctx).map(Reply::Declared),
+            Command::Unbind(bind) => self.unbind(bind, ctx).map(Reply::Removed),
+            Command::Document { name, body } => self.document(name, body, ctx).map(|()| Reply::Done),
+            Command::Cancel(consumer) => self.cancel(consumer, ctx).map(|()| Reply::Done),
             Command::Attach(attach) => self.attach(attach, ctx).map(|()| Reply::Done),
             Command::Credit(consumer, credit) => self.credit(consumer, credit, ctx).map(|()| Reply::Done),
             Command::Detach(consumer) => self.detach(consumer, ctx).map(|()| Reply::Done),
@@ -163,7 +178,10 @@ impl Shard {
         let Ctx { timers, gone, dirty, .. } = ctx;
         self.timers.extend(timers.into_iter().map(Reverse));
         for consumer in gone {
-            self.consumers.remove(&consumer);
+            let session = self.consumers.remove(&consumer).map(|(.., session)| session);
+            if let Some(session) = session.and_then(|session| self.sessions.get_mut(&session)) {
+                session.consumers.remove(&consumer);
+            }
         }
         for (kind, id) in dirty {
             self.mark(kind, id);

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use smol_str::SmolStr;
 use waystation_base::{Attempt, EntityId, Millis, Name, Offset, Tag, filter::Filter};
 
 use super::{
@@ -30,6 +31,17 @@ pub trait Logs {
     fn id(&self, number: u16) -> LogId;
 }
 
+/// Where dead letters go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeadLetters {
+    /// To a queue or topic.
+    Address(Name),
+    /// To the queues and topics that the keys name.
+    ByKey(Option<SmolStr>),
+    /// To a route, under this key or those that the message came by.
+    Route(Name, Option<SmolStr>),
+}
+
 /// The rules.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
@@ -38,7 +50,7 @@ pub struct Policy {
     /// Deliveries after which a message that comes back goes to the dead letters.
     pub max_attempts: Option<u32>,
     /// Where they go.
-    pub dead_letter: Option<Name>,
+    pub dead_letter: Option<DeadLetters>,
     /// What is too much for the length limit is dropped, whatever `dead_letter` says.
     pub drops_overflow: bool,
     /// One message of a key at a time.
@@ -505,13 +517,10 @@ impl Outlet {
         Some(meta.bytes)
     }
 
-    /// Bytes of what is on its way to the dead letters.
-    pub(super) fn dying_bytes(&self) -> u64 {
-        if self.dying == 0 {
-            return 0;
-        }
+    /// Bytes of what waits: without what consumers hold, and what is on its way to the dead letters.
+    pub(super) fn waiting_bytes(&self) -> u64 {
         let flights = self.cursors.values().flat_map(|cursor| cursor.flying.values());
-        flights.filter(|flight| flight.dying.is_some()).map(|flight| u64::from(flight.bytes)).sum()
+        self.bytes.saturating_sub(flights.map(|flight| u64::from(flight.bytes)).sum())
     }
 
     /// Whether the message that is next in line in a log has expired and may be discarded now.

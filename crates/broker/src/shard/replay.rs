@@ -1,5 +1,6 @@
 //! After a restart: the entries of the journal are applied again, then what only lived in memory is made good.
 
+use bytes::Bytes;
 use waystation_base::{
     Attempt, EntityId, Millis, Position,
     batch::{self, Header},
@@ -51,7 +52,7 @@ impl Shard {
     pub fn replay(&mut self, position: Position, kind: u8, payload: &[u8]) -> Result<(), ReplayError> {
         match entry::read(kind, payload)? {
             Entry::Declare(id, declaration) => self.apply_declare(id, declaration),
-            Entry::Delete(id) => self.apply_delete(id),
+            Entry::Delete(id) => drop(self.apply_delete(id)),
             Entry::Publish(publish) => self.replay_publish(position, &publish)?,
             Entry::Take(id, until, items) => {
                 self.replay_outlet(id, |outlet| outlet.apply_take(until, &items))
@@ -85,6 +86,9 @@ impl Shard {
             Entry::Count(id, duplicates) => {
                 self.replay_outlet(id, |outlet| outlet.counters.duplicates += u64::from(duplicates));
             }
+            Entry::Bind(bound) => self.apply_bind(bound),
+            Entry::Unbind(bound) => self.apply_unbind(&bound),
+            Entry::Document(name, body) => self.apply_document(name, body.map(Bytes::copy_from_slice)),
         }
         Ok(())
     }
@@ -138,13 +142,19 @@ impl Shard {
         for (kind, id) in outlets {
             self.recover_outlet(kind, id, &mut ctx);
         }
+        let passing = self.routes.values().filter(|route| !route.spec.durable).map(|route| route.id);
+        let mut passing: Vec<EntityId> = passing.collect();
+        passing.sort_unstable();
+        for id in passing {
+            self.remove(Kind::Route, id, &mut ctx);
+        }
         self.close(ctx);
     }
 
     fn recover_outlet(&mut self, kind: Kind, id: EntityId, ctx: &mut Ctx<'_>) {
-        let exclusive = self.queues.get(&id).is_some_and(|queue| queue.spec.exclusive);
+        let passing = self.queues.get(&id).is_some_and(|queue| queue.spec.exclusive || !queue.spec.durable);
         let temporary = self.subscriptions.get(&id).is_some_and(|subscription| subscription.spec.temporary);
-        if exclusive || temporary {
+        if passing || temporary {
             // Whoever it was for is not connected any more.
             return self.remove(kind, id, ctx);
         }

@@ -2,13 +2,18 @@
 //! left out: the journal itself says so ([`Shard::reindex`]). So a snapshot grows with what is under way, not with what waits.
 //!
 //! ```text
-//! version u8 = 1 | entity counter | journal settled to | topics | queues | subscriptions, each behind its count; numbers are varints
+//! version u8 = 2 | entity counter | journal settled to | topics | queues | subscriptions | routes | bindings | documents, each
+//!               behind its count; numbers are varints; version 1 ends with the subscriptions
 //! topic:        id | declaration | counters | partitions: base, next, runs
 //! queue:        id | declaration | outlet | logs: number, base, next, runs | recent ids: until, 16 bytes
 //! subscription: id | declaration | outlet | sources: 0, or 1 + topic + partition
+//! route:        id | declaration
+//! binding:      as in its journal entry, behind its length
+//! document:     name | what it says, each behind its length
 //! outlet:       counters | bytes | expiring | cursors: number, head, stretches, flights, returned | delayed
 //! ```
 
+use bytes::Bytes;
 use waystation_base::{
     Attempt, EntityId, Millis, Position, Tag,
     varint::{self, put, put_prefixed, take, take_bytes, take_prefixed},
@@ -17,7 +22,7 @@ use waystation_base::{
 use super::{
     Queue, Shard, Subscription, Topic,
     cursor::{Cursor, Dying, Flight, Reason, Returned, is_delayed},
-    entry::{Declaration, put_run, take_run},
+    entry::{Declaration, put_bound, put_run, take_bound, take_run},
     log::Log,
     outlet::{Outlet, Waiting},
     ranges::Done,
@@ -28,13 +33,15 @@ use crate::{
     view::Counters,
 };
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The version before there were routes.
+const VERSION_WITHOUT_ROUTES: u8 = 1;
 
 /// Why a snapshot cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Made by another version.
-    #[error("snapshot version {0} is not supported, only {VERSION}")]
+    #[error("snapshot version {0} is not supported, only {VERSION_WITHOUT_ROUTES} and {VERSION}")]
     Version(u8),
     /// Cut or malformed.
     #[error("snapshot is malformed: {0}")]
@@ -42,6 +49,12 @@ pub enum Error {
     /// A declaration that is none.
     #[error("snapshot holds a bad declaration: {0}")]
     Json(#[from] serde_json::Error),
+    /// A name that is none.
+    #[error("snapshot holds a bad name: {0}")]
+    Name(#[from] waystation_base::name::Error),
+    /// A binding that is none.
+    #[error("snapshot holds a bad binding: {0}")]
+    Binding(#[from] super::ReplayError),
     /// A number that names nothing.
     #[error("snapshot names an unknown {0}")]
     Unknown(&'static str),
@@ -56,6 +69,22 @@ impl Shard {
         put_sorted(&mut out, &self.topics, put_topic);
         put_sorted(&mut out, &self.queues, put_queue);
         put_sorted(&mut out, &self.subscriptions, put_subscription);
+        put_sorted(&mut out, &self.routes, |out, route| {
+            put_declaration(out, &route.name, Spec::Route(route.spec.clone()));
+        });
+        let bounds = self.bounds();
+        put(&mut out, bounds.len() as u64);
+        let mut bytes = Vec::new();
+        for bound in &bounds {
+            bytes.clear();
+            put_bound(&mut bytes, bound);
+            put_prefixed(&mut out, &bytes);
+        }
+        put(&mut out, self.documents.len() as u64);
+        for (name, body) in &self.documents {
+            put_prefixed(&mut out, name.as_str().as_bytes());
+            put_prefixed(&mut out, body);
+        }
         out
     }
 
@@ -64,7 +93,7 @@ impl Shard {
         let mut rest = snapshot;
         let input = &mut rest;
         let version = take_bytes(input, 1)?[0];
-        if version != VERSION {
+        if version != VERSION && version != VERSION_WITHOUT_ROUTES {
             return Err(Error::Version(version));
         }
         let mut shard =
@@ -78,8 +107,27 @@ impl Shard {
         for _ in 0..count(input)? {
             take_subscription(input, &mut shard)?;
         }
+        if version == VERSION {
+            take_routes(input, &mut shard)?;
+        }
         Ok(shard)
     }
+}
+
+fn take_routes(input: &mut &[u8], shard: &mut Shard) -> Result<(), Error> {
+    for _ in 0..count(input)? {
+        take_declaration(input, shard)?;
+    }
+    for _ in 0..count(input)? {
+        let bound = take_bound(&mut take_prefixed(input)?)?;
+        shard.apply_bind(bound);
+    }
+    for _ in 0..count(input)? {
+        let name = std::str::from_utf8(take_prefixed(input)?).map_err(|_| Error::Unknown("name"))?;
+        let name = smol_str::SmolStr::new(name).try_into()?;
+        shard.apply_document(name, Some(Bytes::copy_from_slice(take_prefixed(input)?)));
+    }
+    Ok(())
 }
 
 fn put_sorted<T>(out: &mut Vec<u8>, map: &super::HashMap<EntityId, T>, one: fn(&mut Vec<u8>, &T)) {

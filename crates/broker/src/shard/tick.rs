@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use waystation_base::{ConsumerId, EntityId, Millis, Offset};
 
-use super::{Ctx, Shard, entry::Entry, timers::Timer};
+use super::{Ctx, Shard, dispatch::LOOK_MS_MAX, entry::Entry, timers::Timer};
 use crate::{
     Append, Effect, Kind,
     command::Hold,
@@ -14,8 +14,6 @@ use crate::{
 
 /// Timers handled in one tick: others wait for the next, which is at once.
 const TIMERS_MAX: usize = 10_000;
-/// Milliseconds for which a pull whose time is over still waits for messages that are being read.
-const LOOK_MS_MAX: u64 = 1_000;
 
 impl Shard {
     /// When [`Shard::tick`] is to be called next.
@@ -72,6 +70,7 @@ impl Shard {
         let Some(outlet) = self.outlet_mut(id) else { return };
         let until = match outlet.consumers.get(consumer).map(|pull| pull.hold) {
             Some(Hold::Pull { until, .. }) => until,
+            Some(Hold::Once) => Millis(0),
             _ => return,
         };
         // A pull that does not wait gets what is there, and what is there may first have to be read.

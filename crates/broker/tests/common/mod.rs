@@ -10,11 +10,14 @@ use waystation_base::{
 };
 use waystation_broker::{
     Append, Command, Effect, Kind, Refusal, Reply, RequestId, SessionId, Shard, Source,
-    command::{Attach, Declare, Delete, Hold, Outcome, Payload, Publish, Settle, Settlement, Transaction},
+    command::{
+        Attach, Bind, Declare, Delete, Destination, Hold, Outcome, Payload, Publish, Settle, Settlement,
+        Target, Transaction,
+    },
     effect::{Closed, Handed, Notice, Published},
     place::{Load, Loaded, LogId, Meta, Place, Purpose},
     settle::{Leaving, Outcome as Settled, SettledRun},
-    spec::{QueueSpec, Spec, SubscriptionSpec, TopicSpec},
+    spec::{QueueSpec, RouteKind, RouteSpec, Spec, SubscriptionSpec, TopicSpec},
     view::{QueueInfo, SubscriptionInfo},
 };
 
@@ -70,6 +73,16 @@ pub fn queue(text: &str) -> Source {
 
 pub fn subscription(text: &str) -> Source {
     Source::Subscription(name(text))
+}
+
+pub fn bind_of(route: &str, to: &str, key: &str, arguments: &str) -> Bind {
+    let to = match to.strip_prefix('>') {
+        Some(route) => Destination::Route(name(route)),
+        None => Destination::Address(name(to)),
+    };
+    let arguments = if arguments.is_empty() { "{}" } else { arguments };
+    let arguments = serde_json::from_str(arguments).expect("JSON");
+    Bind { route: name(route), to, key: key.into(), arguments }
 }
 
 impl World {
@@ -265,6 +278,56 @@ impl World {
         let mut spec = SubscriptionSpec::new(topic);
         change(&mut spec);
         self.declare(text, Spec::Subscription(spec)).expect("declared");
+    }
+
+    pub fn route(&mut self, text: &str, kind: RouteKind, change: impl FnOnce(&mut RouteSpec)) {
+        let mut spec = RouteSpec::new(kind);
+        change(&mut spec);
+        self.declare(text, Spec::Route(spec)).expect("declared");
+    }
+
+    /// Binds a queue, a topic, or with a leading `>` a route.
+    pub fn bind(&mut self, route: &str, to: &str, key: &str, arguments: &str) -> Result<Reply, Refusal> {
+        self.run(Command::Bind(bind_of(route, to, key, arguments)))
+    }
+
+    pub fn unbind(&mut self, route: &str, to: &str, key: &str, arguments: &str) -> Result<Reply, Refusal> {
+        self.run(Command::Unbind(bind_of(route, to, key, arguments)))
+    }
+
+    /// Publishes one message by a route under keys that are parted by blanks.
+    pub fn send(
+        &mut self,
+        route: &str,
+        keys: &str,
+        body: &str,
+        change: impl FnOnce(&mut Message),
+    ) -> Result<Published, Refusal> {
+        let mut message = self.message(body);
+        change(&mut message);
+        let to = Target::Route { route: name(route), keys: keys.split(' ').map(Into::into).collect() };
+        self.each(vec![Publish { to, partition: None, payload: Payload::One(message) }]).remove(0)
+    }
+
+    pub fn each(&mut self, publishes: Vec<Publish>) -> Vec<Result<Published, Refusal>> {
+        match self.run(Command::PublishEach(publishes)).expect("each is answered for itself") {
+            Reply::PublishedEach(results) => results,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What waits in a queue, in order; it is gone afterwards.
+    pub fn drain(&mut self, queue_name: &str) -> Vec<String> {
+        self.drain_messages(queue_name).iter().map(|m| String::from_utf8_lossy(&m.body).into()).collect()
+    }
+
+    pub fn drain_messages(&mut self, queue_name: &str) -> Vec<Message> {
+        let hold = Hold::None;
+        let consumer =
+            self.attach_with(queue(queue_name), 60_000, |attach| attach.hold = hold).expect("attached");
+        let handed = self.take(consumer);
+        self.run(Command::Detach(consumer)).expect("detached");
+        handed.iter().map(|handed| self.read(handed)).collect()
     }
 
     pub fn delete(&mut self, kind: Kind, text: &str) -> Result<Reply, Refusal> {

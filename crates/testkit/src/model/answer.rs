@@ -13,7 +13,6 @@ use waystation_broker::{
     effect::Published,
     entry::Entry,
     place::Purpose,
-    spec::Overflow,
 };
 
 use super::{
@@ -145,11 +144,12 @@ impl Ledger {
         let sum = coming.entry(*id).or_default();
         sum.0 += messages.len() as u64;
         sum.1 += messages.iter().map(|message| message.size() as u64).sum::<u64>();
-        if spec.overflow != Overflow::RejectPublish {
+        if !spec.overflow.refuses() {
             return Answer::Yes;
         }
-        let full = spec.max_messages.is_some_and(|max| outlet.items.len() as u64 + sum.0 > max);
-        let bytes: u64 = outlet.items.values().map(|item| u64::from(item.stored.bytes)).sum();
+        let waiting = || outlet.items.values().filter(|item| !item.is_in_hands());
+        let full = spec.max_messages.is_some_and(|max| waiting().count() as u64 + sum.0 > max);
+        let bytes: u64 = waiting().map(|item| u64::from(item.stored.bytes)).sum();
         match spec.max_bytes {
             _ if full => Answer::No,
             Some(max) if bytes + sum.1 > max => Answer::No,

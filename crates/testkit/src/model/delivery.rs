@@ -9,7 +9,6 @@ use waystation_broker::{
     effect::Handed,
     entry::{Entry, Reason},
     place::key_hash,
-    spec::Overflow,
 };
 
 use super::{
@@ -279,9 +278,10 @@ const DYING_MAX: usize = 256;
 impl Outlet {
     /// Asserts that a queue that drops what is too much has dropped it, as far as nobody is working on it.
     pub fn check_length(&self, now: Millis) {
-        let Some(spec) = self.queue().filter(|spec| spec.overflow != Overflow::RejectPublish) else { return };
+        let Some(spec) = self.queue().filter(|spec| !spec.overflow.refuses()) else { return };
         let dies = |item: &Item| item.condemned || item.state == State::Dying;
-        let (dying, alive): (Vec<_>, Vec<_>) = self.items.values().partition(|item| dies(item));
+        let dying: Vec<_> = self.items.values().filter(|item| dies(item)).collect();
+        let alive: Vec<_> = self.items.values().filter(|item| !item.is_in_hands()).collect();
         let bytes: u64 = alive.iter().map(|item| u64::from(item.stored.bytes)).sum();
         let long = spec.max_messages.is_some_and(|max| alive.len() as u64 > max);
         if (long || spec.max_bytes.is_some_and(|max| bytes > max)) && dying.len() < DYING_MAX {

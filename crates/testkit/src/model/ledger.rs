@@ -68,7 +68,7 @@ impl Ledger {
                 self.read_from(id, number, offset.0);
             }
             Entry::Trim(log, base) => self.trim(log, base.0),
-            Entry::Settled(_) => {}
+            Entry::Settled(_) | Entry::Bind(_) | Entry::Unbind(_) | Entry::Document(..) => {}
             Entry::Count(id, duplicates) => {
                 self.outlets.get_mut(&id).expect("a queue").counters.duplicates += u64::from(duplicates);
             }

@@ -102,6 +102,11 @@ impl Item {
     fn is_held(&self) -> bool {
         matches!(self.state, State::Held { .. })
     }
+
+    /// A consumer has it, or it is on its way to the dead letters.
+    fn is_in_hands(&self) -> bool {
+        self.is_held() || self.condemned || self.state == State::Dying
+    }
 }
 
 /// How a queue or subscription is declared.
