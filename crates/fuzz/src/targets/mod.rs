@@ -1,5 +1,9 @@
 //! Which decoders are there? One file each; a new one is a file and a line in the table.
 
+mod amqp_frame;
+mod amqp_message;
+mod amqp_method;
+mod amqp_table;
 mod batch;
 mod filter;
 mod journal_file_header;
@@ -16,6 +20,10 @@ use crate::Target;
 
 /// Every decoder that reads what others wrote.
 pub const ALL: &[Target] = &[
+    amqp_frame::TARGET,
+    amqp_message::TARGET,
+    amqp_method::TARGET,
+    amqp_table::TARGET,
     batch::TARGET,
     filter::TARGET,
     journal_file_header::TARGET,

@@ -65,6 +65,9 @@ impl FromIterator<(SmolStr, Value)> for Table {
     }
 }
 
+/// A time past this is held as the last that fits into milliseconds.
+const SECONDS_MAX: u64 = u64::MAX / 1000;
+
 fn read_value(reader: &mut Reader<'_>, depth: usize, budget: &mut usize) -> Result<Value, Error> {
     if depth > TABLE_DEPTH_MAX {
         return Err(Error::TableDepth);
@@ -75,7 +78,7 @@ fn read_value(reader: &mut Reader<'_>, depth: usize, budget: &mut usize) -> Resu
         b'I' => Value::I32(reader.u32()? as i32),
         b't' => Value::Bool(reader.u8()? != 0),
         b'l' | b'L' => Value::I64(reader.u64()? as i64),
-        b'T' => Value::Timestamp(Millis(reader.u64()?.saturating_mul(1000))),
+        b'T' => Value::Timestamp(Millis(reader.u64()?.min(SECONDS_MAX) * 1000)),
         b'b' => Value::I8(reader.u8()? as i8),
         b'B' => Value::U8(reader.u8()?),
         b's' | b'U' => Value::I16(reader.u16()? as i16),
