@@ -196,8 +196,11 @@ impl Consumers {
             }
             Outcome::Gone => self.detach.push(id),
             Outcome::Unreadable(why) => {
-                let source = self.slots.get(&id).map(|slot| slot.source.name().to_string());
-                tracing::error!(source, why, "a message cannot be read; its consumer is detached");
+                if let Some(slot) = self.slots.get(&id) {
+                    let source = slot.source.name();
+                    tracing::error!(%source, why, "a message cannot be read; its consumer is detached");
+                    slot.outbox.put(Event::Unreadable(why), 0);
+                }
                 self.detach.push(id);
             }
         }

@@ -70,6 +70,9 @@ pub enum Event {
     Messages(Vec<Delivery>),
     /// It has ended.
     Closed(Closed),
+    /// The next message cannot be read, for this reason: the consumer has ended, and what it holds and has not settled
+    /// comes back. Whoever consumes next meets that message again, until the damage is mended or the message goes.
+    Unreadable(String),
 }
 
 /// A command that was handed over: what became of it, once that is durable. Dropping it gives up the answer, not the command.
@@ -306,6 +309,7 @@ impl Broker {
         while let Some(event) = consumer.next().await {
             match event {
                 Event::Messages(mut messages) => message = messages.pop(),
+                Event::Unreadable(why) => return Err(Refusal::Damaged(why)),
                 Event::Closed(_) => break,
             }
         }
@@ -390,7 +394,8 @@ impl Broker {
                 Event::Closed(Closed::SourceDeleted) if messages.is_empty() => {
                     return Err(Refusal::NotAttached);
                 }
-                Event::Closed(Closed::SourceDeleted) => break,
+                Event::Unreadable(why) if messages.is_empty() => return Err(Refusal::Damaged(why)),
+                Event::Closed(Closed::SourceDeleted) | Event::Unreadable(_) => break,
             }
         }
         Ok(messages)

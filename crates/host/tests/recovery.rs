@@ -2,9 +2,13 @@
 
 mod common;
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use common::*;
+use waystation_base::{Clock, os::OsClock};
 use waystation_broker::{Refusal, SessionId, command::Hold};
 use waystation_host::{Event, Mode, OpenError, Options, open};
 
@@ -123,4 +127,61 @@ async fn while_draining_new_requests_are_refused() {
     assert_eq!(broker.publish(name("q"), vec![message("c")]).await, Err(Refusal::Draining));
     let mut consumer = consumer;
     assert!(consumer.next().await.is_none());
+}
+
+/// A broker that keeps nothing in memory, with a queue `q` of these messages, on a disk that can be spoilt.
+async fn on_a_disk_to_be_spoilt(dir: &tempfile::TempDir, texts: Vec<String>) -> (Running, FaultyDisk) {
+    let disk = FaultyDisk::default();
+    let options = Options { cache_bytes: 0, ..Options::new(dir.path()) };
+    let running = start_on(Arc::new(disk.clone()), options);
+    declare_queue(&running.broker, "q").await;
+    for text in texts {
+        publish(&running.broker, "q", [text]).await;
+    }
+    // The last group stays in memory however small that is.
+    declare_queue(&running.broker, "other").await;
+    (running, disk)
+}
+
+#[tokio::test]
+async fn messages_that_cannot_be_found_on_the_disk_are_handed_out_once_it_is_mended() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (running, disk) = on_a_disk_to_be_spoilt(&dir, vec!["x".repeat(10_000)]).await;
+    let broker = &running.broker;
+    disk.bad_reads.store(true, Ordering::Relaxed);
+    let nothing = broker.receive(queue("q"), 1, Duration::ZERO, None, OsClock.now()).await;
+    assert_eq!(nothing, Ok(Vec::new()));
+    // Nobody else is held up.
+    publish(broker, "other", ["more".to_owned()]).await;
+    assert_eq!(drain(broker, queue("other")).await, ["more"]);
+    disk.bad_reads.store(false, Ordering::Relaxed);
+    let mended = broker.receive(queue("q"), 1, Duration::from_secs(60), None, OsClock.now()).await;
+    assert_eq!(mended.expect("received").len(), 1);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_that_cannot_be_read_ends_its_consumer_with_the_reason_and_is_kept() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (running, disk) =
+        on_a_disk_to_be_spoilt(&dir, ["a", "b", "c"].map(|n| n.repeat(10_000)).into()).await;
+    let broker = &running.broker;
+    // Where all of them are is known after this, and reading others drives their bodies out of memory.
+    let first = receive(broker, queue("q"), 1).await;
+    for _ in 0..100 {
+        publish(broker, "other", ["x".repeat(100_000)]).await;
+    }
+    assert_eq!(drain(broker, queue("other")).await.len(), 100);
+    disk.bad_reads.store(true, Ordering::Relaxed);
+    let mut consumer =
+        broker.consume(queue("q"), 100, Hold::Attached, SessionId::default()).await.expect("attached");
+    let Some(Event::Unreadable(why)) = consumer.next().await else { panic!("it was read") };
+    assert!(why.contains("position") || why.contains("offset"), "{why}");
+    assert!(consumer.next().await.is_none());
+    until("what it held comes back", || async { broker.queue(name("q")).await.expect("there").ready == 2 })
+        .await;
+    disk.bad_reads.store(false, Ordering::Relaxed);
+    accept(broker, queue("q"), &first).await;
+    assert_eq!(drain(broker, queue("q")).await.len(), 2);
+    running.stop().await;
 }

@@ -22,6 +22,8 @@ use crate::{
 
 /// Messages asked for in one load.
 const LOAD_MESSAGES_MAX: usize = 256;
+/// Milliseconds until a log that could not be read is read again.
+const REREAD_MS: u64 = 2_000;
 /// A window with fewer messages is filled again before it is empty.
 const WINDOW_LOW: usize = 64;
 /// Stretches of a log named in one load.
@@ -421,11 +423,7 @@ impl Outlet {
         };
         if let Some(detail) = loaded.damaged {
             // The load stays "under way": this log is not read past the damage.
-            ctx.effects.push(Effect::Notice(Notice::Damaged {
-                kind: self.kind,
-                name: self.name.clone(),
-                detail,
-            }));
+            self.damaged(number, detail, ctx);
             return false;
         }
         cursor.loading = false;
@@ -453,6 +451,26 @@ impl Outlet {
         true
     }
 
+    /// Tells of a log that cannot be read, and tries again after a while: the disk may have been mended.
+    fn damaged(&mut self, number: u16, detail: String, ctx: &mut Ctx<'_>) {
+        let Some(cursor) = self.cursors.get(&number) else { return };
+        let timer = Timer::Reread(self.id, number, cursor.generation, cursor.find_generation);
+        ctx.timers.push((ctx.now.plus(REREAD_MS), timer));
+        let (kind, name) = (self.kind, self.name.clone());
+        ctx.effects.push(Effect::Notice(Notice::Damaged { kind, name, detail }));
+    }
+
+    /// Lets a log that could not be read be read again, unless it has been purged or passed by a seek since.
+    pub fn reread(&mut self, number: u16, generations: (u32, u32)) {
+        let Some(cursor) = self.cursors.get_mut(&number) else { return };
+        if (cursor.generation, cursor.find_generation) == generations {
+            cursor.generation = cursor.generation.wrapping_add(1);
+            cursor.find_generation = cursor.find_generation.wrapping_add(1);
+            cursor.loading = false;
+            cursor.finding.clear();
+        }
+    }
+
     /// Takes in where messages are that came back.
     pub fn returned_found(&mut self, number: u16, generation: u32, loaded: Loaded, ctx: &mut Ctx<'_>) {
         let Some(cursor) =
@@ -461,12 +479,7 @@ impl Outlet {
             return;
         };
         if let Some(detail) = loaded.damaged {
-            ctx.effects.push(Effect::Notice(Notice::Damaged {
-                kind: self.kind,
-                name: self.name.clone(),
-                detail,
-            }));
-            return;
+            return self.damaged(number, detail, ctx);
         }
         let asked = std::mem::take(&mut cursor.finding);
         let mut finished = Finished::default();

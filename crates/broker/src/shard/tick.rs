@@ -62,6 +62,12 @@ impl Shard {
             }
             Timer::Idle(id) => self.check_idle(id, ctx),
             Timer::DeadLetter(id, tag) => self.retry_dead_letter(id, tag, ctx),
+            Timer::Reread(id, log, window, find) => {
+                if let Some(outlet) = self.outlet_mut(id) {
+                    outlet.reread(log, (window, find));
+                    ctx.dirty.push((outlet.kind, id));
+                }
+            }
             Timer::Retention(id) => self.retire(id, ctx),
         }
     }

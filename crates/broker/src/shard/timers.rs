@@ -17,6 +17,8 @@ pub enum Timer {
     Idle(EntityId),
     /// Dead-lettering is to be tried again.
     DeadLetter(EntityId, Tag),
+    /// A log that could not be read (its number, window and find generation) is to be read again.
+    Reread(EntityId, u16, u32, u32),
     /// A topic's retention is to be looked at.
     Retention(EntityId),
 }

@@ -167,6 +167,8 @@ pub fn copy_dir(from: &Path, to: &Path) {
 pub struct FaultyDisk {
     /// Syncs fail.
     pub no_sync: Arc<AtomicBool>,
+    /// What is read is not what was written.
+    pub bad_reads: Arc<AtomicBool>,
     /// Bytes said to be free, if not 0.
     pub free_bytes: Arc<AtomicU64>,
 }
@@ -174,11 +176,17 @@ pub struct FaultyDisk {
 struct FaultyFile {
     file: Arc<dyn File>,
     no_sync: Arc<AtomicBool>,
+    bad_reads: Arc<AtomicBool>,
 }
 
 impl File for FaultyFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.file.read_at(buffer, offset)
+        let read = self.file.read_at(buffer, offset)?;
+        if self.bad_reads.load(Ordering::Relaxed) {
+            // In the middle of each page, where bodies are.
+            buffer[..read].iter_mut().skip(2048).step_by(4096).for_each(|byte| *byte ^= 1);
+        }
+        Ok(read)
     }
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         self.file.write_at(bytes, offset)
@@ -203,7 +211,7 @@ impl Disk for FaultyDisk {
     }
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn File>> {
         let file = OsDisk.open(path, create)?;
-        Ok(Arc::new(FaultyFile { file, no_sync: self.no_sync.clone() }))
+        Ok(Arc::new(FaultyFile { file, no_sync: self.no_sync.clone(), bad_reads: self.bad_reads.clone() }))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         OsDisk.rename(from, to)

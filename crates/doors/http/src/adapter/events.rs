@@ -181,12 +181,16 @@ async fn run(
 /// The messages of an event and of those that wait behind it, to be written as one part.
 fn gather(first: Option<Event>, consumer: &mut Consumer) -> Result<Vec<Delivery>, Failure> {
     let gone = || Failure::new(crate::failure::Kind::Gone, "what was followed is gone");
-    let Some(Event::Messages(mut messages)) = first else { return Err(gone()) };
+    let mut messages = match first {
+        Some(Event::Messages(messages)) => messages,
+        Some(Event::Unreadable(why)) => return Err(Refusal::Damaged(why).into()),
+        Some(Event::Closed(_)) | None => return Err(gone()),
+    };
     while messages.len() < PART_MESSAGES_MAX {
         match consumer.next().now_or_never() {
             Some(Some(Event::Messages(more))) => messages.extend(more),
             // The end is heard of again at the next look.
-            Some(Some(Event::Closed(_)) | None) | None => break,
+            Some(Some(Event::Closed(_) | Event::Unreadable(_)) | None) | None => break,
         }
     }
     Ok(messages)
