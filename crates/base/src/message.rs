@@ -64,10 +64,13 @@ pub mod header {
     pub const ESCAPED_PREFIX: &str = "ws-amqp-header-";
 
     /// Whether a sender's own header of that name is stored behind [`ESCAPED_PREFIX`] by a door that keeps the two apart.
+    /// Cause and business keys are for every sender to say.
     pub fn is_escaped(name: &str) -> bool {
         const OWN: [&str; 8] =
             [CONTENT_TYPE, CONTENT_ENCODING, CORRELATION_ID, REPLY_TO, MESSAGE_ID, TYPE, "user-id", "app-id"];
-        OWN.contains(&name) || name.starts_with("ws-")
+        let is_shared =
+            name == CAUSE || name.strip_prefix(BUSINESS_PREFIX).is_some_and(|key| !key.is_empty());
+        OWN.contains(&name) || (name.starts_with("ws-") && !is_shared)
     }
 }
 

@@ -88,9 +88,13 @@ impl<'a> Outgoing<'a> {
         amqp_name(self.route)
     }
 
-    /// The routing key; of a message that never had one, the name of its queue.
+    /// The routing key; of a message that never had one, the name of its queue. The default exchange's keys are names.
     pub fn routing_key(&self) -> Cow<'a, str> {
-        self.key.map_or_else(|| amqp_name(self.source), Cow::Borrowed)
+        match self.key {
+            None => amqp_name(self.source),
+            Some(key) if self.route.is_empty() => amqp_name(key),
+            Some(key) => Cow::Borrowed(key),
+        }
     }
 
     /// Writes flags and properties.
@@ -217,15 +221,23 @@ fn in_amqp_words(deaths: &Value) -> Value {
     let Value::List(deaths) = deaths else {
         return deaths.clone();
     };
-    let field = |(name, value): &(SmolStr, Value)| match name.as_str() {
-        "queue" | "exchange" => (name.clone(), in_amqp_name(value)),
-        _ => (name.clone(), value.clone()),
-    };
     let death = |death: &Value| match death {
-        Value::Map(fields) => Value::Map(fields.iter().map(field).collect()),
+        Value::Map(fields) => Value::Map(fields.iter().map(|field| in_amqp_field(field, fields)).collect()),
         other => other.clone(),
     };
     Value::List(deaths.iter().map(death).collect())
+}
+
+fn in_amqp_field((name, value): &(SmolStr, Value), fields: &[(SmolStr, Value)]) -> (SmolStr, Value) {
+    let by_name = |(name, value): &(SmolStr, Value)| name == "exchange" && value.as_str() == Some("");
+    let value = match (name.as_str(), value) {
+        ("queue" | "exchange", value) => in_amqp_name(value),
+        ("routing-keys", Value::List(keys)) if fields.iter().any(by_name) => {
+            Value::List(keys.iter().map(in_amqp_name).collect())
+        }
+        _ => value.clone(),
+    };
+    (name.clone(), value)
 }
 
 fn in_amqp_name(value: &Value) -> Value {

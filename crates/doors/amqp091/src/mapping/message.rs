@@ -32,7 +32,7 @@ pub struct Incoming {
 const OWN_HEADERS: usize = 3;
 
 /// Reads a message. `properties` are flags and properties as sent; `route` is Waystation's name of the exchange, empty for the
-/// default exchange; `key` is the routing key as sent.
+/// default exchange; `key` is the routing key as sent, or to the default exchange Waystation's name of the queue.
 pub fn read_message(
     properties: &[u8],
     route: SmolStr,

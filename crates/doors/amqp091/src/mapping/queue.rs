@@ -158,8 +158,8 @@ pub fn queue_spec(ask: &QueueAsk<'_>) -> Result<Spec, Invalid> {
     Ok(Spec::Queue(spec))
 }
 
-/// Sends dead letters to an exchange. The default exchange is none of our routes: its key names the queue, the message's own
-/// key being the name of the queue that it lies in unless it came by an exchange.
+/// Sends dead letters to an exchange. The default exchange is the route without a name, under which keys are names of ours: a
+/// message's own key is one only if it came by the default exchange too, or in the virtual host whose names stand alone.
 pub(crate) fn set_dead_letter(
     spec: &mut QueueSpec,
     vhost: &str,
@@ -167,11 +167,17 @@ pub(crate) fn set_dead_letter(
     exchange: Option<&str>,
     key: Option<&str>,
 ) {
-    spec.dead_letter_key = key.map(str::to_owned);
-    match exchange {
-        None => spec.dead_letter_key = None,
-        Some("") => spec.dead_letter = Some(vhost::join(vhost, key.unwrap_or(name))),
-        Some(exchange) => spec.dead_letter_route = Some(vhost::join(vhost, exchange)),
+    match (exchange, key) {
+        (None, _) => {}
+        (Some(""), None) if vhost != vhost::DEFAULT => spec.dead_letter = Some(vhost::join(vhost, name)),
+        (Some(""), key) => {
+            spec.dead_letter_route = Some(String::new());
+            spec.dead_letter_key = key.map(|key| vhost::join(vhost, key));
+        }
+        (Some(exchange), key) => {
+            spec.dead_letter_route = Some(vhost::join(vhost, exchange));
+            spec.dead_letter_key = key.map(str::to_owned);
+        }
     }
 }
 

@@ -54,14 +54,21 @@ fn queue_arguments_become_fields() {
 
 #[test]
 fn the_default_exchange_takes_dead_letters_to_a_queue_in_the_same_virtual_host() {
-    let arguments = table(&[
-        ("x-dead-letter-exchange", Value::from("")),
-        ("x-dead-letter-routing-key", Value::from("retry")),
-    ]);
-    let Ok(Spec::Queue(spec)) = queue_spec(&QueueAsk { vhost: "shop", ..ask(&arguments) }) else {
-        panic!("a queue");
+    let check = |vhost: &str, key: Option<&str>, expected: (Option<&str>, Option<&str>, Option<&str>)| {
+        let mut arguments = table(&[("x-dead-letter-exchange", Value::from(""))]);
+        arguments.0.extend(key.map(|key| ("x-dead-letter-routing-key".into(), Value::from(key))));
+        let Ok(Spec::Queue(spec)) = queue_spec(&QueueAsk { vhost, ..ask(&arguments) }) else {
+            panic!("a queue");
+        };
+        spec.check().expect("within the broker's limits");
+        let found = [&spec.dead_letter, &spec.dead_letter_route, &spec.dead_letter_key].map(Option::as_deref);
+        assert_eq!((found[0], found[1], found[2]), expected);
     };
-    assert_eq!((spec.dead_letter.as_deref(), spec.dead_letter_route), (Some("shop::retry"), None));
+    check("/", Some("retry"), (None, Some(""), Some("retry")));
+    check("/", None, (None, Some(""), None));
+    check("shop", Some("retry"), (None, Some(""), Some("shop::retry")));
+    // The broker cannot know that keys are names in this virtual host.
+    check("shop", None, (Some("shop::q"), None, None));
 }
 
 #[test]

@@ -162,22 +162,27 @@ fn a_delivery_adds_counts_and_history_in_the_words_of_amqp() {
         ..Properties::default()
     };
     let mut message = read(&sent).expect("a message").message;
-    let death = vec![entry("count", 2i64), entry("queue", "shop::late"), entry("exchange", "shop::ex")];
-    message.headers.set(header::DEATHS, Value::List(vec![Value::Map(death)]));
+    let death = |exchange: &str, name: &dyn Fn(&str) -> String| {
+        let is_default = exchange.is_empty();
+        let key = if is_default { name("b") } else { "a::b".to_owned() };
+        let exchange = if is_default { String::new() } else { name(exchange) };
+        let keys = entry("routing-keys", Value::List(vec![Value::from(key)]));
+        Value::Map(vec![
+            entry("count", 2i64),
+            entry("queue", name("late")),
+            entry("exchange", exchange),
+            keys,
+        ])
+    };
+    let ours = |name: &str| format!("shop::{name}");
+    message.headers.set(header::DEATHS, Value::List(vec![death("ex", &ours), death("", &ours)]));
     message.headers.set(header::DEATH_FIRST_SOURCE, "shop::first");
     message.headers.set(header::DEATH_FIRST_REASON, "max_length");
     message.headers.set(header::DEATH_REASON, "max_length");
     let extras = Extras { delivery_count: Some(3), stream_offset: Some(9) };
     let expected = vec![
         entry("a", 1i64),
-        entry(
-            "x-death",
-            Value::List(vec![Value::Map(vec![
-                entry("count", 2i64),
-                entry("queue", "late"),
-                entry("exchange", "ex"),
-            ])]),
-        ),
+        entry("x-death", Value::List(vec![death("ex", &str::to_owned), death("", &str::to_owned)])),
         entry("x-first-death-queue", "first"),
         entry("x-first-death-reason", "maxlen"),
         entry("x-delivery-count", 3i64),
