@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Args, Subcommand};
 
 use crate::{
-    config::{Config, LogFormat, Mode},
+    config::{Config, LogFormat, Mode, Place},
     units,
 };
 
@@ -21,6 +21,12 @@ pub struct Serve {
     /// Address of the HTTP door; port 0 takes a free one [default: 127.0.0.1:7400]
     #[arg(long, value_name = "ADDR")]
     pub http: Option<SocketAddr>,
+    /// Address of the AMQP 0-9-1 door, or off; port 0 takes a free one [default: 127.0.0.1:5672]
+    #[arg(long, value_name = "ADDR")]
+    pub amqp: Option<Place>,
+    /// Address of the AMQP 0-9-1 door inside TLS, or off [default: off]
+    #[arg(long, value_name = "ADDR")]
+    pub amqps: Option<Place>,
     /// When something counts as durable [default: sync]
     #[arg(long, value_name = "MODE")]
     pub durability: Option<Mode>,
@@ -45,6 +51,8 @@ impl Serve {
         }
         set(&mut config.data.dir, &self.data);
         set(&mut config.http.address, &self.http);
+        set(&mut config.amqp.address, &self.amqp);
+        set(&mut config.amqp.tls_address, &self.amqps);
         set(&mut config.durability.mode, &self.durability);
         set(&mut config.durability.interval_ms, &self.interval);
         set(&mut config.log.filter, &self.log);

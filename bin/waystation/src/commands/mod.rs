@@ -3,6 +3,7 @@
 mod apply;
 mod configuration;
 mod consume;
+mod doors;
 mod entities;
 mod feed;
 mod journal;

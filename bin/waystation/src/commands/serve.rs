@@ -17,6 +17,7 @@ use waystation_net::{Drain, Listener, Tls, tls};
 
 use super::{
     configuration::{refuse_exposure, variables},
+    doors,
     journal::{data_dir, unreadable},
 };
 use crate::{
@@ -60,19 +61,24 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
     tell_recovery(&config, &recovery);
     let listener = listen(config.http.address, tls.clone()).await?;
     let address = listener.address()?;
+    let amqp = doors::listen(&config).await?;
+    tell_ready(address, tls.is_some(), &amqp.urls, output)?;
     let drain = Drain::default();
-    let door = waystation_http::serve(
+    let http = waystation_http::serve(
         vec![listener],
         waystation_http::Options {
-            broker,
+            broker: broker.clone(),
             access: access.clone(),
             loopback_needs_token: config.auth.loopback_needs_token,
             limits: config.http.limits(),
-            clock,
+            clock: clock.clone(),
             drain: drain.clone(),
         },
     );
-    tell_ready(address, tls.is_some(), output)?;
+    let http = async move { http.await.map_err(|error| Failure::new(Exit::Failure, error)) };
+    let directory = Arc::new(waystation_amqp091::directory::Loopback);
+    let amqp = amqp.serve(config.amqp.clone(), broker, directory, Arc::default(), clock, drain.clone());
+    let door = async move { tokio::try_join!(http, amqp).map(|_| ()) };
     let reloader = Reloader { args_config: args.config.clone(), access, tls };
     let exit = conduct(driver, door, drain, reloader).await?;
     tracing::info!("ended");
@@ -82,7 +88,7 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
 /// Runs door and driver until a signal, or a failure, and then to a good end of both.
 async fn conduct(
     driver: Driver,
-    door: impl Future<Output = Result<(), waystation_http::Error>> + Send + 'static,
+    door: impl Future<Output = Result<(), Failure>> + Send + 'static,
     drain: Drain,
     reloader: Reloader,
 ) -> Result<Exit, Failure> {
@@ -98,7 +104,7 @@ async fn conduct(
         tokio::select! {
             biased;
             end = &mut door => {
-                end.map_err(crashed)?.map_err(|error| Failure::new(Exit::Failure, error))?;
+                end.map_err(crashed)??;
                 break;
             }
             end = &mut driver, if failed.is_none() => {
@@ -304,12 +310,14 @@ fn tell_recovery(config: &Config, recovery: &Recovery) {
 }
 
 /// One line on standard output, for people, scripts and tests.
-fn tell_ready(address: SocketAddr, is_tls: bool, output: Output) -> Result<(), Failure> {
+fn tell_ready(address: SocketAddr, is_tls: bool, amqp: &[String], output: Output) -> Result<(), Failure> {
     let scheme = if is_tls { "https" } else { "http" };
     let url = format!("{scheme}://{address}");
-    let told = json!({"ready": url, "pid": std::process::id(), "version": env!("CARGO_PKG_VERSION")});
-    output.say(&told, || format!("waystation {} is ready at {url}", env!("CARGO_PKG_VERSION")))?;
+    let version = env!("CARGO_PKG_VERSION");
+    let told = json!({"ready": url, "amqp": amqp, "pid": std::process::id(), "version": version});
+    let beside = if amqp.is_empty() { String::new() } else { format!(" and {}", amqp.join(" and ")) };
+    output.say(&told, || format!("waystation {version} is ready at {url}{beside}"))?;
     std::io::stdout().flush()?;
-    tracing::info!(%url, "ready");
+    tracing::info!(%url, ?amqp, "ready");
     Ok(())
 }

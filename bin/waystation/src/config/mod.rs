@@ -1,11 +1,13 @@
 //! What can be configured, with which defaults, and when is a configuration good?
 
+mod amqp;
 pub mod keys;
 pub mod layers;
 pub mod print;
 
 use std::{net::SocketAddr, path::PathBuf};
 
+pub use amqp::{Amqp, Place};
 use serde::{Deserialize, Serialize};
 use waystation_access::TokenEntry;
 use waystation_http::limits;
@@ -18,6 +20,7 @@ pub struct Config {
     pub durability: Durability,
     pub limits: Limits,
     pub http: Http,
+    pub amqp: Amqp,
     pub tls: Tls,
     pub auth: Auth,
     pub log: Log,
@@ -237,6 +240,7 @@ impl Config {
         range(["limits", "disk_reserve_bytes"], self.limits.disk_reserve_bytes, 0, 1 << 50)?;
         range(["limits", "requests_max"], self.limits.requests_max as u64, 1, 1 << 20)?;
         self.http.check()?;
+        self.amqp.check(self.tls.certificate.is_some())?;
         if self.data.dir.as_os_str().is_empty() {
             return problem(["data", "dir"], "must name a folder".into());
         }

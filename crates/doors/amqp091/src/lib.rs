@@ -2,5 +2,14 @@
 //!
 //! This crate refuses to know the journal, other doors and the terminal.
 
+mod adapter;
+pub mod directory;
+pub mod limits;
 pub mod mapping;
+mod registry;
+pub mod session;
 pub mod wire;
+
+pub use adapter::{Error, Options, serve};
+pub use limits::Limits;
+pub use registry::{ChannelCounts, ChannelInfo, ConnectionInfo, ConsumerInfo, Registry, Totals};

@@ -1,0 +1,140 @@
+//! How is each thing that the session wants done carried out?
+
+use std::sync::{Arc, atomic::Ordering};
+
+use waystation_broker::Command;
+
+use super::{
+    calls::{self, Done},
+    connection::{Connection, Context},
+    routes,
+};
+use crate::{
+    mapping::to_json,
+    session::{Action, ChannelKey, Remains, Verdict},
+};
+
+impl Connection {
+    /// Carries out what the session wants.
+    pub fn act(&mut self) {
+        while !self.actions.is_empty() {
+            let mut actions = std::mem::take(&mut self.actions);
+            for action in actions.drain(..) {
+                self.carry_out(action);
+            }
+            // What came up meanwhile comes next; else the room is used again.
+            if self.actions.is_empty() {
+                self.actions = actions;
+            }
+        }
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Publish(publishing) => self.publish(publishing),
+            Action::Settle(channel, held, verdict) => {
+                self.count_settled(channel, held.len(), verdict);
+                self.settles.gather(held, verdict);
+                self.touch(channel.id);
+                self.resume(channel);
+            }
+            Action::Send(channel, method) => self.output.put_method(channel, &method),
+            Action::Call(channel, call) => self.call(channel, call),
+            Action::Opened(channel) => {
+                self.channels.insert(channel.id.0, self.entered.entry.add_channel(channel.id.0));
+                self.door.registry.channels_opened.add(1);
+            }
+            Action::Ended(remains) => self.channel_ended(remains),
+            Action::Qos(channel) => self.set_qos(channel),
+            Action::Mode(channel) => {
+                let (confirm, transactional) = self.session.mode(channel);
+                if let Some(entry) = self.counters(channel) {
+                    entry.confirm.store(confirm, Ordering::Relaxed);
+                    entry.transactional.store(transactional, Ordering::Relaxed);
+                }
+            }
+            Action::Login { mechanism, proof } => {
+                self.entered.entry.describe(|about| {
+                    about.mechanism = mechanism;
+                    about.client_properties = to_json(self.session.client_properties());
+                });
+                let (door, peer) = (self.door.clone(), self.peer);
+                let login = async move { Done::LoggedIn(door.directory.login(&proof, peer).await) };
+                self.calls.push(Box::pin(login));
+            }
+            Action::Tune { channel_max, frame_max, heartbeat } => {
+                self.decoder.set_frame_max(frame_max);
+                self.output.set_frame_max(frame_max);
+                self.set_heartbeat(heartbeat);
+                self.entered.entry.describe(|about| {
+                    (about.channel_max, about.frame_max, about.heartbeat) =
+                        (channel_max, frame_max, heartbeat);
+                });
+            }
+            Action::Enter(vhost) => self.enter(vhost),
+            Action::Hangup => self.hangup = true,
+        }
+    }
+
+    fn enter(&mut self, vhost: smol_str::SmolStr) {
+        let Some(account) = self.account.clone() else { return };
+        let context = Arc::new(Context {
+            door: self.door.clone(),
+            session: self.broker_session,
+            account,
+            vhost,
+            replies: self.replies_in.clone(),
+        });
+        self.context = Some(context.clone());
+        self.calls.push(Box::pin(async move { Done::Entered(routes::enter(&context).await) }));
+    }
+
+    /// What belongs to a channel that has ended goes, in the order of the channel's own requests.
+    fn channel_ended(&mut self, remains: Remains) {
+        let Remains { channel, consumers, held } = remains;
+        let mut of_consumers = Vec::new();
+        for key in consumers {
+            self.end_consumer(key);
+            of_consumers.push(key);
+        }
+        // What a consumer holds comes back with its detaching; the rest was got, or its consumer was cancelled.
+        let rest =
+            held.into_iter().filter(|held| held.consumer.is_none_or(|key| !of_consumers.contains(&key)));
+        self.commands.extend(super::settle::requeue(rest));
+        self.end_ending_consumers_of(channel);
+        self.close_replies_of(channel);
+        if let Some(entry) = self.entered.entry.remove_channel(channel.id.0) {
+            self.door.registry.channel_ended(&entry);
+        }
+        self.channels.remove(&channel.id.0);
+        self.publishes.forget_channel(channel);
+    }
+
+    /// Takes the address for direct replies to a channel away.
+    pub fn close_replies_of(&mut self, channel: ChannelKey) {
+        if let Some(address) = self.publishes.reply_addresses.remove(&channel) {
+            self.door.replies.close(&address);
+        }
+    }
+
+    fn count_settled(&self, channel: ChannelKey, count: usize, verdict: Verdict) {
+        if let (Some(entry), Verdict::Accepted) = (self.counters(channel), verdict) {
+            entry.acknowledged.add(count as u64);
+        }
+    }
+
+    fn set_qos(&mut self, channel: ChannelKey) {
+        let (prefetch, prefetch_global) = self.session.prefetch(channel);
+        if let Some(entry) = self.counters(channel) {
+            entry.prefetch.set(prefetch.into());
+            entry.prefetch_global.set(prefetch_global.into());
+        }
+        for consuming in self.consumers.values().filter(|consuming| consuming.channel == channel) {
+            if consuming.needs_ack() {
+                let credit = calls::credit(consuming.prefetch, prefetch_global);
+                self.commands.push(Command::Credit(consuming.consumer.id, credit));
+            }
+        }
+        self.resume(channel);
+    }
+}

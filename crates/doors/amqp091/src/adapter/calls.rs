@@ -1,0 +1,291 @@
+//! How is a request carried out that its channel waits for, without holding up the other channels?
+
+use std::sync::Arc;
+
+use waystation_base::limits::CREDIT_MAX;
+use waystation_broker::{
+    Source,
+    command::{Payload, Publish, Target, Transaction as Transact},
+    effect::Published,
+};
+use waystation_host::{Consumer, Delivery};
+
+use super::{
+    connection::{Connection, Context},
+    consume,
+    deliver::{Consuming, State},
+    outcome::failure,
+    publish::{Addressed, Returned},
+    queues, routes, settle,
+};
+use crate::{
+    directory::{Account, Refused},
+    limits::WINDOW_WITHOUT_ACK,
+    mapping::QueueType,
+    registry::ConsumerEntry,
+    session::{Answer, Call, ChannelKey, ConsumerKey, Failure, Transaction},
+    wire::{Method, methods::basic},
+};
+
+/// What a task that the connection waits for has come to.
+pub(super) enum Done {
+    /// A login.
+    LoggedIn(Result<Arc<dyn Account>, Refused>),
+    /// The opening of a virtual host.
+    Entered(Result<(), Failure>),
+    /// A request.
+    Answered(ChannelKey, Result<Answer, Failure>),
+    /// A consumer.
+    Consuming(ChannelKey, Result<Box<Begun>, Failure>),
+    /// One message, or that there is none.
+    Got(ChannelKey, Result<Option<Box<Got>>, Failure>),
+    /// A transaction; what goes back comes before the answer.
+    Committed(ChannelKey, Result<Vec<Returned>, Failure>),
+}
+
+/// A consumer that has begun.
+pub(super) struct Begun {
+    pub consume: basic::Consume,
+    pub source: Arc<Source>,
+    pub kind: QueueType,
+    pub priority: i32,
+    pub prefetch: u16,
+    pub consumer: Consumer,
+}
+
+/// A message that was asked for by itself.
+pub(super) struct Got {
+    pub delivery: Delivery,
+    pub source: Arc<Source>,
+    pub kind: QueueType,
+    pub no_ack: bool,
+    pub message_count: u32,
+}
+
+/// How many messages a consumer may hold under a prefetch of its own and of its channel; 0: no limit.
+pub(super) fn credit(prefetch: u16, prefetch_global: u16) -> u32 {
+    let limit = |count: u16| if count == 0 { CREDIT_MAX } else { count.into() };
+    limit(prefetch).min(limit(prefetch_global))
+}
+
+impl Connection {
+    /// Begins what a channel waits for.
+    pub fn call(&mut self, channel: ChannelKey, call: Call) {
+        let Some(context) = self.context.clone() else { return };
+        match call {
+            Call::Topology(method) => self
+                .calls
+                .push(Box::pin(async move { Done::Answered(channel, topology(&context, method).await) })),
+            Call::Consume { consume, prefetch, prefetch_global } => {
+                self.calls.push(Box::pin(async move {
+                    let begun = consume::consume(&context, consume, prefetch, prefetch_global).await;
+                    Done::Consuming(channel, begun.map(Box::new))
+                }));
+            }
+            Call::ConsumeReplies { tag } => {
+                let answer = consume::consume_replies(&context, channel, tag);
+                if let Ok(Answer::ConsumingReplies { address, .. }) = &answer {
+                    self.publishes.reply_addresses.insert(channel, address.clone());
+                }
+                self.answer(channel, answer);
+            }
+            Call::Cancel { tag, key } => {
+                if key.is_none() {
+                    self.close_replies_of(channel);
+                }
+                if !key.is_some_and(|key| self.cancel_consumer(key)) {
+                    self.answer(channel, Ok(Answer::Cancelled { tag }));
+                }
+            }
+            Call::Get(get) => self.calls.push(Box::pin(async move {
+                Done::Got(channel, consume::get(&context, &get).await.map(|got| got.map(Box::new)))
+            })),
+            Call::Commit(transaction) => self.commit(channel, context, transaction),
+        }
+    }
+
+    fn answer(&mut self, channel: ChannelKey, answer: Result<Answer, Failure>) {
+        let answer = answer.unwrap_or_else(Answer::Failed);
+        self.session.answered(channel, answer, &mut self.actions);
+    }
+
+    /// Takes what a task has come to.
+    pub fn done(&mut self, done: Done) {
+        match done {
+            Done::LoggedIn(login) => self.logged_in(login),
+            Done::Entered(entered) => {
+                let vhost = self.session.vhost().clone();
+                if entered.is_ok() {
+                    self.entered.entry.describe(|about| (about.vhost, about.state) = (vhost, "running"));
+                }
+                self.session.entered(entered, &mut self.actions);
+            }
+            Done::Answered(channel, answer) => self.answer(channel, answer),
+            Done::Consuming(channel, Ok(begun)) => self.begin_consumer(channel, *begun),
+            Done::Consuming(channel, Err(failure)) => self.answer(channel, Err(failure)),
+            Done::Got(channel, Ok(Some(got))) => {
+                let Got { delivery, source, kind, no_ack, message_count } = *got;
+                self.put_got(channel, &source, kind, no_ack, &delivery, message_count);
+                self.answer(channel, Ok(Answer::Sent));
+            }
+            Done::Got(channel, Ok(None)) => {
+                if let Some(entry) = self.counters(channel) {
+                    entry.got_empty.add(1);
+                }
+                let empty = basic::GetEmpty::default();
+                self.answer(channel, Ok(Answer::Done(Method::BasicGetEmpty(empty))));
+            }
+            Done::Got(channel, Err(failure)) => self.answer(channel, Err(failure)),
+            Done::Committed(channel, Ok(returns)) => {
+                if self.session.is_open(channel) {
+                    returns.iter().for_each(|returned| self.put_return(channel, returned));
+                }
+                let ok = crate::wire::methods::tx::CommitOk {};
+                self.answer(channel, Ok(Answer::Done(Method::TxCommitOk(ok))));
+            }
+            Done::Committed(channel, Err(failure)) => self.answer(channel, Err(failure)),
+        }
+    }
+
+    fn logged_in(&mut self, login: Result<Arc<dyn Account>, Refused>) {
+        let name = match login {
+            Ok(account) => {
+                self.entered.entry.describe(|about| about.user = account.name().into());
+                let name = account.name().to_owned();
+                self.account = Some(account);
+                Some(name)
+            }
+            Err(why) => {
+                self.door.registry.logins_refused.add(1);
+                tracing::warn!(peer = %self.peer, %why, "an AMQP login was refused");
+                None
+            }
+        };
+        self.session.logged_in(name.as_deref(), &mut self.actions);
+    }
+
+    fn begin_consumer(&mut self, channel: ChannelKey, begun: Begun) {
+        if !self.session.is_open(channel) {
+            // Dropping it detaches it.
+            return;
+        }
+        let Begun { consume, source, kind, priority, prefetch, consumer } = begun;
+        self.consumer_keys += 1;
+        let key = ConsumerKey(self.consumer_keys);
+        let tag = consume.consumer_tag;
+        if let Some(entry) = self.counters(channel) {
+            entry.add_consumer(ConsumerEntry {
+                tag: tag.clone(),
+                queue: consume.queue,
+                ack_required: !consume.no_ack,
+                exclusive: consume.exclusive,
+                prefetch,
+                priority,
+                arguments: crate::mapping::to_json(&consume.arguments),
+                id: consumer.id,
+            });
+        }
+        let consuming = Consuming {
+            channel,
+            tag: tag.clone(),
+            source,
+            kind,
+            no_ack: consume.no_ack,
+            prefetch,
+            consumer,
+            waker: self.woken.waker(key),
+            stash: Default::default(),
+            used: 0,
+            state: State::Running,
+        };
+        self.consumers.insert(key, consuming);
+        // The answer goes out before the first message.
+        self.answer(channel, Ok(Answer::Consuming { tag, key }));
+        self.act();
+        self.ready.push_back(key);
+    }
+
+    fn commit(&mut self, channel: ChannelKey, context: Arc<Context>, transaction: Transaction) {
+        let Transaction { publishes, settlements, .. } = transaction;
+        let mut parts = Vec::new();
+        for publishing in publishes {
+            let returned = publishing.publish.mandatory.then(|| Returned {
+                publish: publishing.publish.clone(),
+                content: publishing.content.clone(),
+            });
+            match self.address(channel, &publishing.publish, publishing.content) {
+                Ok(addressed) => parts.push((addressed, returned)),
+                Err(failure) => return self.answer(channel, Err(failure)),
+            }
+        }
+        self.has_published |= !parts.is_empty();
+        if let Some(entry) = self.counters(channel) {
+            entry.published.add(parts.len() as u64);
+            entry.acknowledged.add(settlements.len() as u64);
+        }
+        let settlements =
+            settle::by_source(settlements.into_iter().map(|(_, held, verdict)| (held, verdict)));
+        self.calls.push(Box::pin(async move {
+            Done::Committed(channel, commit(&context, parts, settlements).await)
+        }));
+        self.resume(channel);
+    }
+}
+
+async fn topology(context: &Context, method: Method) -> Result<Answer, Failure> {
+    match method {
+        Method::ExchangeDeclare(declare) => routes::declare(context, &declare).await,
+        Method::ExchangeDelete(delete) => routes::delete(context, &delete).await,
+        Method::ExchangeBind(bind) => routes::bind_exchange(context, bind).await,
+        Method::ExchangeUnbind(unbind) => routes::unbind_exchange(context, unbind).await,
+        Method::QueueDeclare(declare) => queues::declare(context, declare).await,
+        Method::QueueBind(bind) => routes::bind_queue(context, bind).await,
+        Method::QueueUnbind(unbind) => routes::unbind_queue(context, unbind).await,
+        Method::QueuePurge(purge) => queues::purge(context, &purge).await,
+        Method::QueueDelete(delete) => queues::delete(context, &delete).await,
+        other => unreachable!("{} is no request about topology", other.name()),
+    }
+}
+
+/// Carries a transaction out; what nobody takes goes back.
+async fn commit(
+    context: &Context,
+    parts: Vec<(Addressed, Option<Returned>)>,
+    settlements: Vec<waystation_broker::command::Settle>,
+) -> Result<Vec<Returned>, Failure> {
+    let told = |refusal| failure(&refusal, &context.vhost);
+    let there = queues::there(context, parts.iter().flat_map(|(part, _)| &part.publishes)).await?;
+    let mut publishes: Vec<Publish> = Vec::new();
+    let mut owners = Vec::new();
+    let mut taken: Vec<bool> = Vec::new();
+    let mut returns = Vec::new();
+    for (part, (addressed, returned)) in parts.into_iter().enumerate() {
+        taken.push(addressed.is_taken);
+        returns.push(returned);
+        for publish in addressed.publishes {
+            let is_there = match &publish.to {
+                Target::Address(name) => there.contains(name),
+                Target::Route { .. } => true,
+            };
+            if is_there {
+                publishes.push(publish);
+                owners.push(part);
+            }
+        }
+    }
+    debug_assert!(publishes.iter().all(|publish| matches!(publish.payload, Payload::One(_))));
+    if !publishes.is_empty() || !settlements.is_empty() {
+        let published: Vec<Published> =
+            context.door.broker.transact(Transact { publishes, settlements }).await.map_err(told)?;
+        for (part, published) in owners.into_iter().zip(published) {
+            taken[part] |= published.unrouted == 0;
+        }
+    }
+    let unrouted = returns.into_iter().zip(taken).filter(|(_, taken)| !taken);
+    Ok(unrouted.filter_map(|(returned, _)| returned).collect())
+}
+
+/// Credit of a new consumer.
+pub(super) fn first_credit(no_ack: bool, prefetch: u16, prefetch_global: u16) -> u32 {
+    if no_ack { WINDOW_WITHOUT_ACK } else { credit(prefetch, prefetch_global) }
+}

@@ -1,0 +1,383 @@
+//! How do published messages reach the broker: those of one turn as one command, and their answers as few confirms?
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::Future as _,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use smallvec::{SmallVec, smallvec};
+use smol_str::SmolStr;
+use waystation_base::{Name, message::header, value::Value};
+use waystation_broker::{
+    Command, Kind, Refusal, Reply,
+    command::{Payload, Publish, Target},
+    effect::Published,
+};
+use waystation_host::Pending;
+
+use super::{
+    connection::{Connection, Context as Asked},
+    outcome::failure,
+    replies,
+};
+use crate::{
+    directory::{Account, Action},
+    mapping::{Incoming, names, read_message},
+    session::{ChannelKey, Failure, Publishing, Ticket},
+    wire::{Content, ReplyCode, methods::basic},
+};
+
+/// The name that stands for the replies to this channel.
+const REPLY_TO: &str = crate::session::REPLY_TO;
+/// Exchanges whose permission is remembered; more are asked for each time.
+const EXCHANGES_MAX: usize = 1_024;
+/// Users with this tag may write another user's name into a message.
+const IMPERSONATOR: &str = "impersonator";
+
+/// Publishes gathered, and those on their way.
+#[derive(Debug, Default)]
+pub(super) struct Publishes {
+    gathered: Vec<Publish>,
+    notes: Vec<Note>,
+    bytes: usize,
+    sent: VecDeque<Sent>,
+    /// Publishes on their way.
+    pub open: usize,
+    /// Bytes of them.
+    pub open_bytes: usize,
+    /// Exchanges that may be published to, with Waystation's names for them.
+    exchanges: HashMap<SmolStr, Option<Name>>,
+    /// What `exchanges` holds good for.
+    generation: u64,
+    /// What `amq.rabbitmq.reply-to` stands for, by channel.
+    pub reply_addresses: HashMap<ChannelKey, SmolStr>,
+}
+
+/// What is to be told when a publish is answered.
+#[derive(Debug)]
+struct Note {
+    ticket: Ticket,
+    /// So many of the answers are its own.
+    parts: u32,
+    /// The door itself found somebody who takes it.
+    is_taken: bool,
+    /// It goes back if nobody takes it.
+    mandatory: Option<Box<Returned>>,
+}
+
+/// A message that goes back to its publisher.
+#[derive(Clone, Debug)]
+pub(super) struct Returned {
+    pub publish: basic::Publish,
+    pub content: Content,
+}
+
+#[derive(Debug)]
+struct Sent {
+    /// None: there was nothing for the broker to do, or it takes nothing any more.
+    pending: Option<Result<Pending, Refusal>>,
+    notes: Vec<Note>,
+    bytes: usize,
+}
+
+/// A message with where it goes.
+#[derive(Debug)]
+pub(super) struct Addressed {
+    pub publishes: SmallVec<[Publish; 1]>,
+    /// It went to somebody who waits for a direct reply.
+    pub is_taken: bool,
+}
+
+impl Publishes {
+    /// Nothing is told to a channel that has ended.
+    pub fn forget_channel(&mut self, channel: ChannelKey) {
+        let notes = self.sent.iter_mut().flat_map(|sent| &mut sent.notes).chain(&mut self.notes);
+        for note in notes.filter(|note| note.ticket.channel == channel) {
+            note.mandatory = None;
+        }
+    }
+}
+
+impl Connection {
+    /// Takes one message for the broker.
+    pub fn publish(&mut self, publishing: Publishing) {
+        let Publishing { ticket, publish, content } = publishing;
+        if !self.session.is_open(ticket.channel) {
+            return;
+        }
+        self.has_published = true;
+        if self.door.is_blocked() {
+            self.tell_blocked(Some(super::door::LOW_ON_DISK.to_owned()));
+        }
+        if let Some(entry) = self.counters(ticket.channel) {
+            entry.published.add(1);
+        }
+        let mandatory = publish
+            .mandatory
+            .then(|| Box::new(Returned { publish: publish.clone(), content: content.clone() }));
+        let bytes = content.body.len() + content.properties.len();
+        match self.address(ticket.channel, &publish, content) {
+            Ok(Addressed { publishes, is_taken }) => {
+                let note = Note { ticket, parts: publishes.len() as u32, is_taken, mandatory };
+                self.publishes.notes.push(note);
+                self.publishes.gathered.extend(publishes);
+                self.publishes.bytes += bytes;
+                self.publishes.open += 1;
+                self.publishes.open_bytes += bytes;
+                if ticket.seq.is_some() {
+                    self.touch(ticket.channel.id);
+                }
+            }
+            Err(failure) => {
+                let failure = failure.caused_by((60, 40));
+                self.fail(ticket.channel, failure);
+            }
+        }
+    }
+
+    /// Reads a message and says where it goes.
+    pub fn address(
+        &mut self,
+        channel: ChannelKey,
+        publish: &basic::Publish,
+        content: Content,
+    ) -> Result<Addressed, Failure> {
+        let asked = self.context.clone().ok_or_else(|| Failure::new(ReplyCode::ChannelError, "not open"))?;
+        let route = self.exchange(&asked, &publish.exchange)?;
+        if publish.exchange.is_empty() && publish.routing_key.starts_with(replies::PREFIX) {
+            let (exchange, key) = (publish.exchange.clone(), publish.routing_key.clone());
+            let is_taken = self.door.replies.send(exchange, key, content);
+            return Ok(Addressed { publishes: SmallVec::new(), is_taken });
+        }
+        let now = self.door.clock.now();
+        let id = self.message_id(now);
+        let shown = route.as_ref().map(|name| SmolStr::from(name.clone())).unwrap_or_default();
+        let key = publish.routing_key.clone();
+        let mut incoming = read_message(&content.properties, shown, key, content.body, id, now)?;
+        check_user(&incoming, &*asked.account)?;
+        self.name_reply_address(channel, &mut incoming)?;
+        if let Some(route) = &route {
+            for key in std::iter::once(&publish.routing_key).chain(&incoming.copies) {
+                check_topic(&asked, &publish.exchange, key)?;
+            }
+            let Incoming { message, copies } = incoming;
+            let mut keys = smallvec![publish.routing_key.clone()];
+            keys.extend(copies);
+            let to = Target::Route { route: route.clone(), keys };
+            let publish = Publish { to, partition: None, payload: Payload::One(message) };
+            return Ok(Addressed { publishes: smallvec![publish], is_taken: false });
+        }
+        Ok(Addressed { publishes: to_queues(&asked.vhost, &publish.routing_key, incoming), is_taken: false })
+    }
+
+    /// Waystation's name of an exchange that the user may publish to; none for the default exchange.
+    fn exchange(&mut self, asked: &Asked, exchange: &SmolStr) -> Result<Option<Name>, Failure> {
+        let generation = self.door.directory.generation();
+        let publishes = &mut self.publishes;
+        if publishes.generation != generation || publishes.exchanges.len() > EXCHANGES_MAX {
+            publishes.generation = generation;
+            publishes.exchanges.clear();
+        }
+        if let Some(route) = publishes.exchanges.get(exchange) {
+            return Ok(route.clone());
+        }
+        asked.require(Action::Write, &asked.exchange(exchange))?;
+        let route = if exchange.is_empty() { None } else { Some(asked.name(exchange)?) };
+        publishes.exchanges.insert(exchange.clone(), route.clone());
+        Ok(route)
+    }
+
+    /// Replaces the name that stands for the replies to this channel by their address.
+    fn name_reply_address(&self, channel: ChannelKey, incoming: &mut Incoming) -> Result<(), Failure> {
+        if incoming.message.headers.text(header::REPLY_TO) != Some(REPLY_TO) {
+            return Ok(());
+        }
+        let address = self.session.reply_address(channel);
+        let address = address.ok_or_else(|| Failure::precondition("fast reply consumer does not exist"))?;
+        incoming.message.headers.set(header::REPLY_TO, Value::String(address.clone()));
+        Ok(())
+    }
+
+    /// Hands over what was gathered as one command.
+    pub async fn send_publishes(&mut self) {
+        if self.publishes.notes.is_empty() {
+            return;
+        }
+        let gathered = std::mem::take(&mut self.publishes.gathered);
+        let notes = std::mem::take(&mut self.publishes.notes);
+        let bytes = std::mem::take(&mut self.publishes.bytes);
+        let pending = if gathered.is_empty() {
+            None
+        } else {
+            Some(self.door.broker.begin(Command::PublishEach(gathered)).await)
+        };
+        self.publishes.sent.push_back(Sent { pending, notes, bytes });
+    }
+
+    /// Hears what became of publishes, in the order in which they were made.
+    pub fn poll_published(&mut self, context: &mut Context<'_>) -> bool {
+        let mut any = false;
+        while let Some(sent) = self.publishes.sent.front_mut() {
+            let result = match &mut sent.pending {
+                None => Ok(Reply::PublishedEach(Vec::new())),
+                Some(Err(refusal)) => Err(refusal.clone()),
+                Some(Ok(pending)) => match Pin::new(pending).poll(context) {
+                    Poll::Ready(result) => result,
+                    Poll::Pending => break,
+                },
+            };
+            any = true;
+            if let Some(sent) = self.publishes.sent.pop_front() {
+                self.answered(sent, result);
+            }
+        }
+        any
+    }
+
+    fn answered(&mut self, sent: Sent, result: Result<Reply, Refusal>) {
+        let Sent { notes, bytes, .. } = sent;
+        self.publishes.open -= notes.len();
+        self.publishes.open_bytes -= bytes;
+        let (mut each, refusal) = match result {
+            Ok(Reply::PublishedEach(each)) => (each.into_iter(), None),
+            Ok(other) => unreachable!("publishes were answered with {other:?}"),
+            Err(refusal) => (Vec::new().into_iter(), Some(refusal)),
+        };
+        for note in notes {
+            let fate = match &refusal {
+                Some(refusal) if note.parts > 0 => Fate::Refused(refusal.clone()),
+                _ => Fate::of(note.is_taken, each.by_ref().take(note.parts as usize)),
+            };
+            self.tell(note, fate);
+        }
+    }
+
+    fn tell(&mut self, note: Note, fate: Fate) {
+        let Note { ticket, mandatory, .. } = note;
+        if !self.session.is_open(ticket.channel) {
+            return;
+        }
+        self.touch(ticket.channel.id);
+        match fate {
+            Fate::Taken => self.session.published(ticket, true),
+            Fate::Unrouted => {
+                if let Some(returned) = mandatory {
+                    self.put_return(ticket.channel, &returned);
+                }
+                self.session.published(ticket, true);
+            }
+            Fate::Refused(refusal) if is_full(&refusal) || ticket.seq.is_some() && passes(&refusal) => {
+                self.session.published(ticket, false);
+            }
+            Fate::Refused(refusal) => {
+                let vhost = self.session.vhost().clone();
+                self.fail(ticket.channel, failure(&refusal, &vhost).caused_by((60, 40)));
+            }
+        }
+    }
+
+    /// Sends a message back as not routable.
+    pub fn put_return(&mut self, channel: ChannelKey, returned: &Returned) {
+        if let Some(entry) = self.counters(channel) {
+            entry.returned.add(1);
+        }
+        let method = basic::Return {
+            reply_code: ReplyCode::NoRoute.number(),
+            reply_text: ReplyCode::NoRoute.name().into(),
+            exchange: returned.publish.exchange.clone(),
+            routing_key: returned.publish.routing_key.clone(),
+        };
+        self.output.put(channel.id, &method);
+        let properties = &returned.content.properties;
+        self.output.put_content(channel.id, |out| out.extend_from_slice(properties), &returned.content.body);
+    }
+}
+
+/// What became of one message.
+#[derive(Debug)]
+enum Fate {
+    Taken,
+    Unrouted,
+    Refused(Refusal),
+}
+
+impl Fate {
+    /// Several parts are the queues that a message names one by one: that one is not there is no error.
+    fn of(is_taken: bool, parts: impl Iterator<Item = Result<Published, Refusal>>) -> Fate {
+        let mut is_taken = is_taken;
+        let mut refused = None;
+        for part in parts {
+            match part {
+                Ok(published) => is_taken |= published.unrouted == 0,
+                Err(Refusal::NotFound { kind, .. }) if kind != Kind::Route => {}
+                Err(refusal) => refused = refused.or(Some(refusal)),
+            }
+        }
+        match refused {
+            Some(refusal) => Fate::Refused(refusal),
+            None if is_taken => Fate::Taken,
+            None => Fate::Unrouted,
+        }
+    }
+}
+
+/// A full queue refuses; a publisher without confirms is not told, as with RabbitMQ.
+fn is_full(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::Full { .. })
+}
+
+/// Whether trying again may help: a publisher with confirms is told so by a nack.
+fn passes(refusal: &Refusal) -> bool {
+    refusal.class() != waystation_base::Class::Reject
+}
+
+/// The queue that the key names, and those that the message names besides.
+pub(super) fn to_queues(vhost: &str, key: &SmolStr, incoming: Incoming) -> SmallVec<[Publish; 1]> {
+    let Incoming { message, copies } = incoming;
+    let mut addresses: SmallVec<[Name; 1]> = SmallVec::new();
+    for key in std::iter::once(key).chain(&copies) {
+        // What cannot be a name is nobody's.
+        if let Ok(name) = names::name(vhost, key)
+            && !addresses.contains(&name)
+        {
+            addresses.push(name);
+        }
+    }
+    let publish = |address, message| Publish {
+        to: Target::Address(address),
+        partition: None,
+        payload: Payload::One(message),
+    };
+    let Some(last) = addresses.pop() else { return SmallVec::new() };
+    let mut publishes: SmallVec<[Publish; 1]> =
+        addresses.into_iter().map(|address| publish(address, message.clone())).collect();
+    publishes.push(publish(last, message));
+    publishes
+}
+
+fn check_user(incoming: &Incoming, account: &dyn Account) -> Result<(), Failure> {
+    let Some(claimed) = incoming.message.headers.get("user-id") else { return Ok(()) };
+    let claimed = match claimed {
+        Value::String(text) => text.to_string(),
+        other => format!("{other:?}"),
+    };
+    if claimed == account.name() || account.tags().iter().any(|tag| tag == IMPERSONATOR) {
+        return Ok(());
+    }
+    Err(Failure::precondition(format!(
+        "user_id property set to '{claimed}' but authenticated user was '{}'",
+        account.name()
+    )))
+}
+
+pub(super) fn check_topic(asked: &Asked, exchange: &str, key: &str) -> Result<(), Failure> {
+    if asked.account.may_topic(Action::Write, &asked.vhost, exchange, key) {
+        return Ok(());
+    }
+    let (exchange, user) = (asked.exchange(exchange), asked.account.name());
+    Err(Failure::access(format!(
+        "write access to topic '{key}' in exchange {exchange} refused for user '{user}'"
+    )))
+}

@@ -1,0 +1,307 @@
+//! What is done in one turn of a connection: everything that is ready is taken, the commands that it gives go out together,
+//! and so do the frames.
+
+use std::{
+    future::Future,
+    pin::pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::StreamExt;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::Instant,
+};
+
+use super::connection::{Connection, GOODBYE};
+use crate::{
+    limits::{
+        BACKLOG_BYTES_MAX, BACKLOG_MAX, PUBLISHES_OPEN_BYTES_MAX, PUBLISHES_OPEN_MAX, READ_BYTES,
+        SETTLES_OPEN_MAX, WRITE_BYTES_MAX,
+    },
+    registry::Order,
+    session::Failure,
+    wire::{
+        ChannelId, ReplyCode,
+        methods::{basic, connection},
+    },
+};
+
+/// Bytes that a quiet connection is read by.
+pub(super) const READ_BYTES_MIN: usize = 8 << 10;
+/// Half-intervals of heartbeats without a byte from the client after which it is taken for dead: two intervals.
+const SILENT_HALVES: u32 = 4;
+/// A moment that does not come.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+impl Connection {
+    /// Takes everything that is ready; false at the end of the connection.
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+        let mut any = false;
+        if self.poll_write(context).is_err() {
+            return Poll::Ready(false);
+        }
+        if self.hangup && self.output.is_empty() {
+            return Poll::Ready(false);
+        }
+        any |= self.poll_orders(context);
+        any |= self.poll_replies(context);
+        any |= self.poll_published(context);
+        any |= self.poll_settled(context);
+        while let Poll::Ready(Some(done)) = self.calls.poll_next_unpin(context) {
+            self.done(done);
+            any = true;
+        }
+        any |= self.poll_consumers(context);
+        if self.may_read() {
+            match self.poll_read(context) {
+                Poll::Ready(true) => any = true,
+                Poll::Ready(false) => return Poll::Ready(false),
+                Poll::Pending => {}
+            }
+        }
+        match self.poll_pulse(context) {
+            Poll::Ready(true) => any = true,
+            Poll::Ready(false) => return Poll::Ready(false),
+            Poll::Pending => {}
+        }
+        if any { Poll::Ready(true) } else { Poll::Pending }
+    }
+
+    /// Carries out what was taken.
+    pub async fn turn(&mut self) {
+        self.act();
+        self.take_frames();
+        self.flush().await;
+        self.tell_confirms();
+        self.act();
+        self.pulse_for_phase();
+    }
+
+    /// Whether anything more may be taken from the client: not while what it asked for is more than can be held.
+    fn may_read(&self) -> bool {
+        if self.session.is_ending() {
+            return true;
+        }
+        let (backlog, backlog_bytes) = self.session.backlog();
+        !self.session.is_waiting()
+            && !self.is_held_up()
+            && self.publishes.open < PUBLISHES_OPEN_MAX
+            && self.publishes.open_bytes < PUBLISHES_OPEN_BYTES_MAX
+            && self.settles.open() < SETTLES_OPEN_MAX
+            && self.output.len() < WRITE_BYTES_MAX
+            && backlog < BACKLOG_MAX
+            && backlog_bytes < BACKLOG_BYTES_MAX
+    }
+
+    /// Whether it publishes while publishing is refused.
+    fn is_held_up(&self) -> bool {
+        self.has_published && self.door.is_blocked()
+    }
+
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+        let missing = self.decoder.missing(&self.input);
+        // What was announced is not trusted before it comes: the room grows with what has come.
+        self.input.reserve(self.read_bytes.max(missing.min(READ_BYTES)));
+        let room = self.input.capacity() - self.input.len();
+        let read = pin!(self.stream.read_buf(&mut self.input)).poll(context);
+        match read {
+            Poll::Pending => {
+                if self.input.is_empty() && self.input.capacity() > READ_BYTES_MIN {
+                    self.input = bytes::BytesMut::new();
+                }
+                Poll::Pending
+            }
+            Poll::Ready(Err(_) | Ok(0)) => Poll::Ready(false),
+            Poll::Ready(Ok(count)) => {
+                self.entered.entry.received_bytes.add(count as u64);
+                self.pulse.last_read = Instant::now();
+                self.read_bytes = match count {
+                    count if count >= room => (self.read_bytes * 2).min(READ_BYTES),
+                    count if count < self.read_bytes / 4 => (self.read_bytes / 2).max(READ_BYTES_MIN),
+                    _ => self.read_bytes,
+                };
+                Poll::Ready(true)
+            }
+        }
+    }
+
+    /// Writes until nothing waits or the socket takes no more.
+    fn poll_write(&mut self, context: &mut Context<'_>) -> std::io::Result<()> {
+        while !self.output.is_empty() {
+            match pin!(self.stream.write_buf(&mut self.output)).poll(context) {
+                Poll::Ready(Ok(count)) => {
+                    self.entered.entry.sent_bytes.add(count as u64);
+                    self.entered.entry.writes.add(1);
+                    self.pulse.has_written = true;
+                    if count == 0 {
+                        return Err(std::io::ErrorKind::WriteZero.into());
+                    }
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes all whole frames that were read.
+    fn take_frames(&mut self) {
+        let mut frames = 0;
+        while !self.session.is_waiting() && !self.hangup {
+            match self.decoder.decode(&mut self.input) {
+                Ok(Some(frame)) => {
+                    frames += 1;
+                    self.session.frame(frame, &mut self.actions);
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::debug!(connection = %self.entered.entry.name, %error, "malformed");
+                    if self.session.is_ending() {
+                        self.hangup = true;
+                    }
+                    self.session.malformed(error, &mut self.actions);
+                    // Where the next frame begins is not known any more: nothing more is read but to be thrown away.
+                    self.input.clear();
+                    self.act();
+                    self.hangup = true;
+                    break;
+                }
+            }
+            self.act();
+        }
+        self.entered.entry.received_frames.add(frames);
+    }
+
+    /// Hands over to the broker what was gathered, in order: publishes, settlements, and what ends or changes consumers.
+    pub async fn flush(&mut self) {
+        self.send_publishes().await;
+        self.send_settles().await;
+        for command in std::mem::take(&mut self.commands) {
+            // Refused only by a server that is going down.
+            let _ = self.door.broker.begin(command).await;
+        }
+    }
+
+    fn tell_confirms(&mut self) {
+        let (output, channels) = (&mut self.output, &self.channels);
+        self.session.tell_confirms(|channel, confirm| {
+            let (delivery_tag, multiple) = (confirm.seq.0, confirm.multiple);
+            if confirm.is_ack {
+                output.put(channel.id, &basic::Ack { delivery_tag, multiple });
+                if let Some(entry) = channels.get(&channel.id.0) {
+                    entry.confirmed.add(confirm.count);
+                }
+            } else {
+                output.put(channel.id, &basic::Nack { delivery_tag, multiple, requeue: false });
+            }
+        });
+        for id in std::mem::take(&mut self.touched) {
+            if let Some(entry) = self.channels.get(&id.0) {
+                let (unacknowledged, unconfirmed) = self.session.outstanding(id);
+                entry.unacknowledged.set(unacknowledged as u64);
+                entry.unconfirmed.set(unconfirmed as u64);
+            }
+        }
+    }
+
+    /// Has a channel's outstanding deliveries and publishes counted at the end of the turn.
+    pub fn touch(&mut self, id: ChannelId) {
+        if self.touched.last() != Some(&id) {
+            self.touched.push(id);
+        }
+    }
+
+    fn poll_orders(&mut self, context: &mut Context<'_>) -> bool {
+        let mut any = false;
+        while let Poll::Ready(Some(order)) = self.orders.poll_recv(context) {
+            any = true;
+            match order {
+                Order::Close(reason) => {
+                    let failure = Failure::new(ReplyCode::ConnectionForced, reason);
+                    if self.session.is_running() {
+                        self.session.close(&failure, &mut self.actions);
+                    } else if !self.session.is_ending() {
+                        self.hangup = true;
+                    }
+                }
+                Order::Blocked(reason) => self.tell_blocked(reason),
+            }
+        }
+        any
+    }
+
+    /// Tells a client that publishes whether it is held up, if it understands that.
+    pub fn tell_blocked(&mut self, reason: Option<String>) {
+        let tells = self.has_published && self.session.has_capability("connection.blocked");
+        match reason {
+            Some(reason) if tells && !self.told_blocked => {
+                self.told_blocked = true;
+                self.output.put(ChannelId::CONNECTION, &connection::Blocked { reason: reason.into() });
+            }
+            None if self.told_blocked => {
+                self.told_blocked = false;
+                self.output.put(ChannelId::CONNECTION, &connection::Unblocked {});
+            }
+            _ => {}
+        }
+        let state = if self.is_held_up() { "blocked" } else { "running" };
+        self.entered.entry.describe(|about| about.state = state);
+    }
+
+    fn poll_replies(&mut self, context: &mut Context<'_>) -> bool {
+        let mut any = false;
+        while self.output.len() < WRITE_BYTES_MAX {
+            let Poll::Ready(Some(reply)) = self.replies.poll_recv(context) else { break };
+            any = true;
+            self.put_reply(reply);
+        }
+        any
+    }
+
+    /// Agrees on heartbeats.
+    pub fn set_heartbeat(&mut self, seconds: u16) {
+        let half = Duration::from_millis(u64::from(seconds) * 500);
+        self.pulse.heartbeat = (seconds > 0).then_some(half);
+    }
+
+    /// Sets the clock to what it is for now.
+    fn pulse_for_phase(&mut self) {
+        let pulse = &mut self.pulse;
+        if self.session.is_running() && pulse.deadline.take().is_some() {
+            let next = Instant::now() + pulse.heartbeat.unwrap_or(NEVER);
+            pulse.last_read = Instant::now();
+            pulse.sleep.as_mut().reset(next);
+        } else if self.session.is_ending() && !pulse.is_goodbye {
+            pulse.is_goodbye = true;
+            let deadline = Instant::now() + GOODBYE;
+            pulse.deadline = Some(deadline);
+            pulse.sleep.as_mut().reset(deadline);
+        }
+    }
+
+    fn poll_pulse(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+        if self.pulse.sleep.as_mut().poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        if self.pulse.deadline.is_some() {
+            tracing::debug!(connection = %self.entered.entry.name, "handshake or goodbye took too long");
+            return Poll::Ready(false);
+        }
+        let half = self.pulse.heartbeat.unwrap_or(NEVER);
+        let now = Instant::now();
+        self.pulse.sleep.as_mut().reset(now + half);
+        if !std::mem::take(&mut self.pulse.has_written) && self.output.is_empty() {
+            self.output.put_heartbeat();
+        }
+        if !self.may_read() {
+            // What is not read cannot be missed.
+            self.pulse.last_read = now;
+        } else if now.duration_since(self.pulse.last_read) > half * SILENT_HALVES {
+            tracing::info!(connection = %self.entered.entry.name, "missed heartbeats from the client");
+            return Poll::Ready(false);
+        }
+        Poll::Ready(true)
+    }
+}
