@@ -1,32 +1,38 @@
 //! How a command is to be answered, and what it must have stored.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use waystation_base::{
-    Attempt, ConsumerId, EntityId, Message, Millis, Tag, batch, message::header::MESSAGE_ID,
-    partitioner::partition,
+    Attempt, ConsumerId, EntityId, Message, Millis, Tag, batch, message::header::DEATH_REASON,
 };
 use waystation_broker::{
     Command, Effect, Refusal, Reply, Source,
-    command::{Attach, Payload, Publish, Target, Transaction},
-    effect::Published,
+    command::{Attach, Destination, Payload, Publish, Transaction},
     entry::Entry,
     place::Purpose,
 };
 
-use super::{
-    Book, Cause, Consumer, Ledger, State, Written,
-    justify::as_stored,
-    ledger::{DELAYED_LOGS, messages},
-};
+use super::{Book, Cause, Consumer, Ledger, State, Written, ledger::messages};
 
 /// Milliseconds for which a pull may outlive its time.
 const PULL_GRACE_MS: u64 = 1_000;
 
+/// What comes to each queue by the publishes of one command so far.
+pub(super) type Coming = BTreeMap<EntityId, Come>;
+
+/// See [`Coming`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Come {
+    messages: u64,
+    bytes: u64,
+    /// Some of it may not have been stored.
+    pub(super) unsure: bool,
+}
+
 /// What the ledger knows of a command's answer beforehand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
+pub(super) enum Answer {
     Yes,
     No,
     Either,
@@ -72,7 +78,11 @@ impl Ledger {
         }
         match (command, result) {
             (Command::Transact(transaction), Some(Ok(Reply::Committed(published)))) => {
-                self.check_stored(transaction, published, written, now, book);
+                let results: Vec<_> = published.iter().cloned().map(Ok).collect();
+                self.check_published(&transaction.publishes, &results, written, now, book);
+            }
+            (Command::PublishEach(publishes), Some(Ok(Reply::PublishedEach(results)))) => {
+                self.check_published(publishes, results, written, now, book);
             }
             (Command::Loaded(loaded), _) => self.check_moved(loaded.purpose, written, now),
             _ => assert!(!written.iter().any(is_publish), "only a transaction publishes, not {command:?}"),
@@ -99,9 +109,15 @@ impl Ledger {
             }
             Command::CloseSession(_) | Command::Loaded(_) | Command::Settled(_) => Answer::Yes,
             Command::Declare(_) | Command::Delete(_) | Command::Seek(_) => Answer::Either,
-            // These are not among what the simulated clients do.
-            Command::PublishEach(_) | Command::Bind(_) | Command::Unbind(_) => Answer::Either,
-            Command::Document { .. } | Command::Cancel(_) => Answer::Either,
+            Command::PublishEach(_) | Command::Document { .. } => Answer::Yes,
+            Command::Bind(bind) | Command::Unbind(bind) => {
+                let to = match &bind.to {
+                    Destination::Address(name) => self.addresses.contains_key(name),
+                    Destination::Route(name) => self.route_names.contains_key(name),
+                };
+                Answer::of(to && self.route_names.contains_key(&bind.route))
+            }
+            Command::Cancel(consumer) => Answer::of(self.consumers.contains_key(consumer)),
         }
     }
 
@@ -123,7 +139,7 @@ impl Ledger {
             self.source(&settle.source).is_some()
                 && settle.settlements.iter().all(|one| self.is_held(&settle.source, one.tag, one.attempt))
         });
-        let mut coming: BTreeMap<EntityId, (u64, u64)> = BTreeMap::new();
+        let mut coming = Coming::new();
         let room = transaction
             .publishes
             .iter()
@@ -131,123 +147,86 @@ impl Ledger {
         Answer::of(held).and(room)
     }
 
-    fn has_room(&self, publish: &Publish, coming: &mut BTreeMap<EntityId, (u64, u64)>, _: Millis) -> Answer {
-        let Some(id) = self.addresses.get(address_of(publish)) else { return Answer::No };
-        if let Some(topic) = self.topics.get(id) {
+    /// Whether a publish is taken everywhere.
+    pub(super) fn has_room(&self, publish: &Publish, coming: &mut Coming, _: Millis) -> Answer {
+        let mut each: BTreeMap<EntityId, Vec<Message>> = BTreeMap::new();
+        for message in payload_messages(&publish.payload) {
+            let Some(places) = self.destinations(&publish.to, &message) else { return Answer::No };
+            places.into_iter().for_each(|place| each.entry(place).or_default().push(message.clone()));
+        }
+        each.into_iter().fold(Answer::Yes, |answer, (place, messages)| {
+            answer.and(self.has_room_in(place, &messages, publish, coming.entry(place).or_default()))
+        })
+    }
+
+    fn has_room_in(&self, id: EntityId, messages: &[Message], publish: &Publish, sum: &mut Come) -> Answer {
+        if let Some(topic) = self.topics.get(&id) {
             return Answer::of(
                 publish.partition.is_none_or(|partition| (partition as usize) < topic.logs.len()),
             );
         }
-        let outlet = &self.outlets[id];
+        let outlet = &self.outlets[&id];
         let spec = outlet.queue().expect("an address is a queue or a topic");
-        let messages = payload_messages(&publish.payload);
-        let sum = coming.entry(*id).or_default();
-        sum.0 += messages.len() as u64;
-        sum.1 += messages.iter().map(|message| message.size() as u64).sum::<u64>();
+        sum.messages += messages.len() as u64;
+        sum.bytes += messages.iter().map(|message| message.size() as u64).sum::<u64>();
         if !spec.overflow.refuses() {
             return Answer::Yes;
         }
         let waiting = || outlet.items.values().filter(|item| !item.is_in_hands());
-        let full = spec.max_messages.is_some_and(|max| waiting().count() as u64 + sum.0 > max);
+        let full = spec.max_messages.is_some_and(|max| waiting().count() as u64 + sum.messages > max);
         let bytes: u64 = waiting().map(|item| u64::from(item.stored.bytes)).sum();
+        // Duplicates take no room of what comes later in the same command, if each publish is stored before the next is judged.
+        let unsure = spec.deduplication_ms.is_some() && sum.messages > messages.len() as u64;
+        let limited = spec.max_messages.is_some() || spec.max_bytes.is_some();
         match spec.max_bytes {
+            _ if sum.unsure && limited => Answer::Either,
+            _ if full && unsure => Answer::Either,
             _ if full => Answer::No,
-            Some(max) if bytes + sum.1 > max => Answer::No,
+            Some(max) if bytes + sum.bytes > max && !unsure => Answer::No,
             // Between what a message has and what a record takes at most the shard may go either way.
-            Some(max) if bytes + sum.1 + 128 * sum.0 > max => Answer::Either,
+            Some(max) if bytes + sum.bytes + 128 * sum.messages > max => Answer::Either,
             _ => Answer::Yes,
         }
     }
 
-    /// What a transaction stored is what its client made, in order, less the duplicates.
-    fn check_stored(
-        &self,
-        transaction: &Transaction,
-        published: &[Published],
-        written: &[Written],
-        now: Millis,
-        book: &Book,
-    ) {
-        let entries: Vec<Entry<'_>> = written.iter().filter(|one| is_publish(one)).map(entry).collect();
-        let mut entries: VecDeque<_> = entries.into();
-        let mut recent: BTreeMap<EntityId, BTreeMap<String, Millis>> = BTreeMap::new();
-        assert_eq!(published.len(), transaction.publishes.len(), "one answer for each publish");
-        for (publish, published) in transaction.publishes.iter().zip(published) {
-            let id = self.addresses[address_of(publish)];
-            let mut sent = payload_messages(&publish.payload);
-            if let Some(spec) = self.outlets.get(&id).and_then(super::Outlet::queue) {
-                let recent = recent.entry(id).or_insert_with(|| self.outlets[&id].recent.clone());
-                let before = sent.len();
-                if let Some(window) = spec.deduplication_ms {
-                    sent.retain(|message| is_new(message, recent, now, window));
-                }
-                assert_eq!(
-                    published.duplicates as usize,
-                    before - sent.len(),
-                    "duplicates at {now}: {recent:?}"
-                );
-                sent = sent.into_iter().map(|message| as_stored(message, spec, now)).collect();
-            }
-            for (log, first, count) in &published.stretches {
-                let Some(Entry::Publish(entry)) = entries.pop_front() else { panic!("nothing was stored") };
-                assert_eq!((entry.log.entity, entry.log.log), (id, *log));
-                let stored = messages(&entry);
-                let header = batch::Header::read(entry.batch).expect("a batch");
-                assert_eq!((header.base_offset, header.last_offset_delta + 1), (*first, *count));
-                for (_, stored) in stored {
-                    let at = sent.iter().position(|message| Book::number(message) == Some(stored.number));
-                    let at = at.unwrap_or_else(|| panic!("{stored:?} was not sent, or twice"));
-                    let message = sent.remove(at);
-                    assert_eq!(stored.message, message, "it is stored as it was sent");
-                    self.check_log(id, *log, &message, publish, now);
-                    let earlier = sent[..at]
-                        .iter()
-                        .find(|other| self.log_of(id, other, now) == self.log_of(id, &message, now));
-                    let keyless = self.topics.contains_key(&id) && message.key.is_none();
-                    assert!(earlier.is_none() || keyless, "{earlier:?} was sent before {message:?}");
-                    assert!((stored.number as usize) < book.sent.len());
-                }
-            }
-            assert!(sent.is_empty(), "these were not stored: {sent:?}");
-        }
-        assert!(entries.is_empty(), "more was stored than was sent");
-    }
-
-    /// The log of a queue or, for a message with a key, of a topic.
-    fn log_of(&self, id: EntityId, message: &Message, now: Millis) -> Option<u16> {
-        match self.topics.get(&id) {
-            Some(topic) => message.key.as_deref().map(|key| partition(key, topic.logs.len() as u32) as u16),
-            None => {
-                let delayed = message.deliver_at.is_some_and(|at| at > now);
-                Some(u16::from(message.priority) + if delayed { DELAYED_LOGS } else { 0 })
-            }
-        }
-    }
-
-    fn check_log(&self, id: EntityId, log: u16, message: &Message, publish: &Publish, now: Millis) {
-        if let Some(partition) = publish.partition.filter(|_| self.topics.contains_key(&id)) {
-            assert_eq!(u32::from(log), partition);
-        } else if matches!(publish.payload, Payload::Messages(_))
-            && let Some(expected) = self.log_of(id, message, now)
-        {
-            assert_eq!(log, expected, "the log of {message:?}");
-        }
-    }
-
-    /// A dead letter arrives as it left, in the same step.
+    /// A dead letter arrives as it left, in the same step: at its address, or everywhere that the route leads.
     fn check_moved(&self, purpose: Purpose, written: &[Written], now: Millis) {
         let publishes: Vec<_> = written.iter().filter(|one| is_publish(one)).collect();
         let Purpose::DeadLetter { entity: from, tag } = purpose else {
             assert!(publishes.is_empty(), "loading publishes nothing");
             return;
         };
+        let mut arrived_in = BTreeSet::new();
+        let mut reason = None;
         for one in publishes {
             let Entry::Publish(publish) = entry(one) else { continue };
             let arrived = messages(&publish);
             assert_eq!(arrived.len(), 1, "one message is moved");
-            self.check_dead_letter(from, tag, &arrived[0].1.message, publish.log.entity, now);
+            let message = &arrived[0].1.message;
+            self.check_dead_letter(from, tag, message, publish.log.entity, now);
+            reason = message.headers.text(DEATH_REASON).map(str::to_owned);
+            assert!(arrived_in.insert(publish.log.entity), "each place has it once");
             let gone = written.iter().any(|one| matches!(entry(one), Entry::Done(id, ..) if id == from));
             assert!(gone, "it arrived in one step with leaving");
+        }
+        let duplicates = written.iter().filter(|one| matches!(entry(one), Entry::Count(..)));
+        let duplicates: Vec<EntityId> = duplicates
+            .map(|one| match entry(one) {
+                Entry::Count(id, _) => id,
+                _ => unreachable!("filtered"),
+            })
+            .collect();
+        // It may be gone by now.
+        let Some(outlet) = self.outlets.get(&from) else { return };
+        if let Some(reason) = reason.filter(|_| outlet.buries_by_route()) {
+            let reason = match reason.as_str() {
+                "max_length" => "maxlen",
+                "max_attempts" => "delivery_limit",
+                other => other,
+            };
+            let mut expected = self.burial(outlet, &outlet.items[&tag].stored.message, reason);
+            expected.retain(|id| !duplicates.contains(id));
+            assert_eq!(arrived_in, expected, "where a dead letter of '{}' goes", outlet.name);
         }
     }
 
@@ -260,13 +239,15 @@ impl Ledger {
             Command::Detach(consumer) => {
                 self.consumers.remove(consumer);
             }
+            Command::Cancel(consumer) => assert!(!self.consumers.contains_key(consumer), "it has ended"),
             Command::Credit(consumer, credit) => {
                 if let Some(consumer) = self.consumers.get_mut(consumer) {
                     consumer.window = *credit;
                 }
             }
             Command::CloseSession(session) => {
-                self.consumers.retain(|_, consumer| consumer.session != *session)
+                self.consumers.retain(|_, consumer| consumer.session != *session);
+                self.retired.retain(|_, consumer| consumer.session != *session);
             }
             Command::Declare(declare) => {
                 if let Some(id) = self.addresses.get(&declare.name)
@@ -325,28 +306,12 @@ impl Ledger {
     }
 }
 
-/// The queue or topic that a publish names.
-fn address_of(publish: &Publish) -> &waystation_base::Name {
-    match &publish.to {
-        Target::Address(name) | Target::Route { route: name, .. } => name,
-    }
-}
-
-fn is_publish(written: &Written) -> bool {
+pub(super) fn is_publish(written: &Written) -> bool {
     written.kind == waystation_broker::entry::kind::PUBLISH
 }
 
-fn entry(written: &Written) -> Entry<'_> {
+pub(super) fn entry(written: &Written) -> Entry<'_> {
     waystation_broker::entry::read(written.kind, &written.payload).expect("an entry")
-}
-
-fn is_new(message: &Message, recent: &mut BTreeMap<String, Millis>, now: Millis, window: u64) -> bool {
-    let Some(id) = message.headers.text(MESSAGE_ID) else { return true };
-    if recent.get(id).is_some_and(|until| *until > now) {
-        return false;
-    }
-    recent.insert(id.to_owned(), now.plus(window));
-    true
 }
 
 /// The messages of a payload, one by one.

@@ -84,7 +84,10 @@ impl Ledger {
     pub fn close(&mut self, effects: &[Effect]) {
         for effect in effects {
             if let Effect::Closed { consumer, .. } = effect {
-                assert!(self.consumers.remove(consumer).is_some(), "{consumer:?} was not attached");
+                let gone = self.consumers.remove(consumer);
+                let gone = gone.unwrap_or_else(|| panic!("{consumer:?} was not attached"));
+                // What it holds it holds on, unless that is gone itself.
+                self.retired.insert(*consumer, gone);
             }
         }
     }
@@ -159,7 +162,7 @@ impl Ledger {
             for handed in messages {
                 let item = self.outlets.get_mut(&id).and_then(|outlet| outlet.items.get_mut(&handed.tag));
                 if let Some(Item { state: State::Held { consumer: holder, .. }, .. }) = item
-                    && !who.is_pull()
+                    && !matches!(who.hold, Hold::Pull { .. })
                 {
                     *holder = Some(*consumer);
                     who.held.insert(handed.tag);
@@ -246,7 +249,7 @@ impl Ledger {
             let first = (std::cmp::Reverse(other.priority), other.order)
                 < (std::cmp::Reverse(who.priority), who.order);
             assert!(
-                !single || other.is_pull() || !first && !who.is_pull(),
+                !single || other.is_pull() || who.hold == Hold::Once || !first && !who.is_pull(),
                 "{id:?} is the active one: {other:?}, {who:?}"
             );
             let free = match other.hold {

@@ -2,7 +2,7 @@
 
 use waystation_base::{
     EntityId, Message, Millis, Tag,
-    message::header::{DEATH_ATTEMPTS, DEATH_COUNT, DEATH_REASON, DEATH_SOURCE},
+    message::header::{DEATH_ATTEMPTS, DEATH_COUNT, DEATH_REASON, DEATH_SOURCE, ROUTE, ROUTING_KEY},
     value::Value,
 };
 use waystation_broker::{
@@ -16,6 +16,7 @@ use waystation_broker::{
 use super::{
     Book, Cause, Item, Ledger, Outlet, State, Written,
     ledger::{messages, next_offset, tag},
+    routing::told,
 };
 
 impl Ledger {
@@ -95,7 +96,10 @@ impl Ledger {
                     assert!(self.is_accepted(id, *tag, item, cause), "nobody accepted it: {place}")
                 }
                 Reason::Rejected | Reason::Attempts => {
-                    assert!(outlet.dead_letter().is_none(), "it belongs to the dead letters: {place}");
+                    assert!(
+                        !outlet.buries() || self.has_no_grave(outlet, item, reason, cause),
+                        "it belongs to the dead letters: {place}"
+                    );
                     let rejected =
                         self.outcome(id, *tag, cause).is_some_and(|o| matches!(o, Outcome::Rejected { .. }));
                     let exhausted =
@@ -103,7 +107,10 @@ impl Ledger {
                     assert!(dying || rejected || exhausted, "nobody rejected it: {place}");
                 }
                 Reason::Expired => {
-                    assert!(outlet.dead_letter().is_none(), "it belongs to the dead letters: {place}");
+                    assert!(
+                        !outlet.buries() || self.has_no_grave(outlet, item, reason, cause),
+                        "it belongs to the dead letters: {place}"
+                    );
                     assert!(item.stored.expired(now) && !item.is_held(), "it has not expired: {place}");
                 }
                 Reason::Overflow => {
@@ -118,7 +125,7 @@ impl Ledger {
                     assert!(!item.is_held() && item.state != State::Dying, "it is being worked on: {place}");
                 }
                 Reason::DeadLettered => {
-                    assert!(dying && outlet.dead_letter().is_some(), "{place}");
+                    assert!(dying && outlet.buries(), "{place}");
                     let Cause::Command(Command::Loaded(loaded)) = cause else { panic!("{place}") };
                     assert_eq!(loaded.purpose, Purpose::DeadLetter { entity: id, tag: *tag }, "{place}");
                 }
@@ -128,6 +135,13 @@ impl Ledger {
         if reason == Reason::Overflow {
             self.justify_overflow(outlet, tags);
         }
+    }
+
+    /// Whether a dead letter has its route, and that leads nowhere.
+    fn has_no_grave(&self, outlet: &Outlet, item: &Item, reason: Reason, cause: Cause<'_>) -> bool {
+        let loaded = matches!(cause, Cause::Command(Command::Loaded(_)));
+        let grave = || self.burial(outlet, &item.stored.message, told(reason));
+        loaded && outlet.buries_by_route() && grave().is_empty()
     }
 
     fn justify_overflow(&self, outlet: &Outlet, tags: &[Tag]) {
@@ -180,7 +194,8 @@ impl Ledger {
             let exhausted = outlet.max_attempts().is_some_and(|max| *attempts >= max) && !released;
             assert!(!exhausted, "it was handed out too often to come back: {place}");
             let of = |consumer: &Option<_>, is: &dyn Fn(&super::Consumer) -> bool| {
-                consumer.and_then(|id| self.consumers.get(&id)).is_some_and(is)
+                let who = |id| self.consumers.get(&id).or_else(|| self.retired.get(&id));
+                consumer.and_then(who).is_some_and(is)
             };
             let good = match cause {
                 Cause::Command(Command::Transact(_)) => match outcome {
@@ -205,7 +220,7 @@ impl Ledger {
         let tag = tag(line.log, line.offset);
         let item = outlet.items.get(&tag).expect("it is there");
         let place = format!("{tag:?} of '{}', {reason:?} by {cause:?}: {item:?}", outlet.name);
-        assert!(item.is_held() && outlet.dead_letter().is_some(), "{place}");
+        assert!(item.is_held() && outlet.buries(), "{place}");
         match reason {
             Reason::Rejected => {
                 assert!(matches!(self.outcome(id, tag, cause), Some(Outcome::Rejected { .. })), "{place}")
@@ -218,18 +233,30 @@ impl Ledger {
     }
 
     fn justify_delete(&self, id: EntityId, cause: Cause<'_>) {
+        if let Some(route) = self.routes.get(&id) {
+            let by_name = match cause {
+                Cause::Command(Command::Delete(delete)) => {
+                    delete.kind == Kind::Route && delete.name == route.name
+                }
+                Cause::Recovery => !route.spec.durable,
+                _ => false,
+            };
+            let goes = route.spec.auto_delete && route.bindings.is_empty();
+            return assert!(by_name || goes, "nobody deleted {route:?} by {cause:?}");
+        }
         let outlet = self.outlets.get(&id);
         let temporary = outlet.is_some_and(Outlet::goes_with_last_consumer);
         let exclusive = outlet.and_then(Outlet::queue).is_some_and(|spec| spec.exclusive);
+        let passing = outlet.and_then(Outlet::queue).is_some_and(|spec| !spec.durable);
         let good = match cause {
             Cause::Command(Command::Delete(delete)) => match outlet {
                 Some(outlet) => outlet.name == delete.name && outlet.kind() == delete.kind,
                 None => self.topics[&id].name == delete.name && delete.kind == Kind::Topic,
             },
-            Cause::Command(Command::Detach(_)) => temporary,
+            Cause::Command(Command::Detach(_) | Command::Cancel(_)) => temporary,
             Cause::Command(Command::CloseSession(_)) => temporary || exclusive,
             Cause::Tick => outlet.is_some_and(Outlet::goes_when_idle),
-            Cause::Recovery => temporary || exclusive,
+            Cause::Recovery => temporary || exclusive || passing,
             _ => false,
         };
         assert!(good, "nobody deleted {id:?} {:?} by {cause:?}", outlet.map(|outlet| &outlet.name));
@@ -295,7 +322,8 @@ impl Ledger {
 /// A message without what dead-lettering adds.
 fn plain(message: &Message) -> Message {
     let mut plain = message.clone();
-    plain.headers.0.retain(|(name, _)| !name.starts_with("ws-death"));
+    let added = |name: &str| name.starts_with("ws-death") || [ROUTE, ROUTING_KEY].contains(&name);
+    plain.headers.0.retain(|(name, _)| !added(name));
     plain
 }
 

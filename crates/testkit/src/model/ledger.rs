@@ -11,7 +11,7 @@ use waystation_broker::{
     spec::{Spec, Start},
 };
 
-use super::{Book, Item, Ledger, Outlet, Rules, State, Stored, Topic, Written};
+use super::{Book, Item, Ledger, Outlet, Rules, State, Stored, Topic, Written, routing::Route};
 
 /// The messages of a publish entry by offset.
 pub fn messages(publish: &Publish<'_>) -> Vec<(u64, Stored)> {
@@ -68,7 +68,11 @@ impl Ledger {
                 self.read_from(id, number, offset.0);
             }
             Entry::Trim(log, base) => self.trim(log, base.0),
-            Entry::Settled(_) | Entry::Bind(_) | Entry::Unbind(_) | Entry::Document(..) => {}
+            Entry::Settled(_) => {}
+            Entry::Bind(bound) => self.bind(bound),
+            Entry::Unbind(bound) => self.unbind(&bound),
+            Entry::Document(name, Some(body)) => drop(self.documents.insert(name, body.to_vec())),
+            Entry::Document(name, None) => drop(self.documents.remove(&name)),
             Entry::Count(id, duplicates) => {
                 self.outlets.get_mut(&id).expect("a queue").counters.duplicates += u64::from(duplicates);
             }
@@ -96,7 +100,12 @@ impl Ledger {
                 topic.spec = spec;
                 return;
             }
-            Spec::Route(_) => return,
+            Spec::Route(spec) => {
+                self.route_names.insert(name.clone(), id);
+                let new = || Route { name, spec: spec.clone(), bindings: Vec::new() };
+                self.routes.entry(id).or_insert_with(new).spec = spec.clone();
+                return;
+            }
             Spec::Queue(spec) => {
                 self.addresses.insert(name.clone(), id);
                 Rules::Queue(spec)
@@ -141,6 +150,7 @@ impl Ledger {
             }
         }
         self.owners.remove(&id);
+        self.forget_routing(id);
     }
 
     fn publish(&mut self, publish: &Publish<'_>, now: Millis) {
@@ -236,10 +246,13 @@ impl Ledger {
     /// Nobody holds a message any more.
     fn let_go(&mut self, id: EntityId, tag: Tag) {
         let item = self.outlets.get(&id).and_then(|outlet| outlet.items.get(&tag));
-        if let Some(Item { state: State::Held { consumer: Some(consumer), .. }, .. }) = item
-            && let Some(consumer) = self.consumers.get_mut(consumer)
-        {
-            consumer.held.remove(&tag);
+        if let Some(Item { state: State::Held { consumer: Some(consumer), .. }, .. }) = item {
+            if let Some(who) = self.consumers.get_mut(consumer) {
+                who.held.remove(&tag);
+            }
+            if let Some(who) = self.retired.get_mut(consumer) {
+                who.held.remove(&tag);
+            }
         }
     }
 

@@ -8,6 +8,8 @@ mod answer;
 mod delivery;
 mod justify;
 mod ledger;
+mod published;
+mod routing;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -167,11 +169,16 @@ impl Outlet {
         matches!(&self.rules, Rules::Subscription(spec) if spec.mode == Mode::Ordered)
     }
 
-    fn dead_letter(&self) -> Option<&str> {
+    /// Whether it says where dead letters go.
+    fn buries(&self) -> bool {
         match &self.rules {
-            Rules::Queue(spec) => spec.dead_letter.as_deref(),
-            Rules::Subscription(spec) => spec.dead_letter.as_deref(),
+            Rules::Queue(spec) => spec.has_dead_letters(),
+            Rules::Subscription(spec) => spec.dead_letter.is_some(),
         }
+    }
+
+    fn buries_by_route(&self) -> bool {
+        self.queue().is_some_and(|spec| spec.dead_letter_route.is_some())
     }
 
     fn max_attempts(&self) -> Option<u32> {
@@ -228,7 +235,7 @@ pub struct Consumer {
 
 impl Consumer {
     fn is_pull(&self) -> bool {
-        matches!(self.hold, Hold::Pull { .. })
+        matches!(self.hold, Hold::Pull { .. } | Hold::Once)
     }
 }
 
@@ -273,6 +280,14 @@ pub struct Ledger {
     pub consumers: BTreeMap<ConsumerId, Consumer>,
     /// Exclusive queues of this run and whose they are.
     pub owners: BTreeMap<EntityId, SessionId>,
+    /// Consumers that get nothing more and still hold something.
+    pub retired: BTreeMap<ConsumerId, Consumer>,
+    /// Routes.
+    pub routes: BTreeMap<EntityId, routing::Route>,
+    /// Routes by name.
+    pub route_names: BTreeMap<Name, EntityId>,
+    /// Documents.
+    pub documents: BTreeMap<Name, Vec<u8>>,
     consumer_order: u64,
 }
 
@@ -350,6 +365,7 @@ impl Ledger {
     /// Nobody is attached any more: the process is a new one.
     pub fn forget_run(&mut self) {
         self.consumers.clear();
+        self.retired.clear();
         self.owners.clear();
     }
 }

@@ -1,15 +1,15 @@
 //! What clients do: random commands, and what they know of what they hold.
 
-use waystation_base::{Attempt, ConsumerId, Millis, Offset, Tag};
+use waystation_base::{Attempt, ConsumerId, Message, Millis, Offset, Tag};
 use waystation_broker::{
     Command, Kind, SessionId, Source,
     command::{
-        Attach, Declare, Delete, Extend, Hold, Outcome, Payload, Publish, Seek, Settle, Settlement, Target,
-        Transaction,
+        Attach, Bind, Declare, Delete, Destination, Extend, Hold, Outcome, Payload, Publish, Seek, Settle,
+        Settlement, Target, Transaction,
     },
 };
 
-use super::specs::{self, QUEUES, SUBSCRIPTIONS, TOPICS, name};
+use super::specs::{self, QUEUES, ROUTES, SUBSCRIPTIONS, TOPICS, name};
 use crate::{
     model::{Book, Ledger},
     random::Random,
@@ -49,7 +49,7 @@ fn session(random: &mut Random) -> SessionId {
 impl Clients {
     /// The next thing that some client does.
     pub fn next(&mut self, random: &mut Random, ledger: &Ledger, book: &mut Book, now: Millis) -> Command {
-        match random.below(100) {
+        match random.below(120) {
             0..=7 => declare(random, now),
             8 => delete(random),
             9 => Command::Purge(name(random.pick(&QUEUES).expect("some"))),
@@ -65,7 +65,12 @@ impl Clients {
             91..=93 => with_consumer(random, ledger, |_, consumer| Command::Detach(consumer)),
             94 => Command::CloseSession(SessionId(random.range(1, 3))),
             95..=97 => self.extend(random),
-            _ => seek(random, ledger),
+            98 | 99 => seek(random, ledger),
+            100..=109 => Command::PublishEach(each(random, ledger, book, now)),
+            110..=113 => Command::Bind(bind(random, ledger, false)),
+            114 => Command::Unbind(bind(random, ledger, true)),
+            115 | 116 => cancel(random, ledger),
+            _ => document(random),
         }
     }
 
@@ -114,6 +119,7 @@ impl Clients {
             _ if of.is_some() => Hold::Attached,
             0..=4 => Hold::Attached,
             5 => Hold::None,
+            6 => Hold::Once,
             _ => Hold::Pull {
                 lease_ms: random.maybe(50, |random| random.range(1, 2000)),
                 until: now.plus(random.range(1, 1500)),
@@ -122,7 +128,7 @@ impl Clients {
         Attach {
             consumer: ConsumerId(self.consumers),
             credit: if of.is_some() { 20 } else { random.below(12) as u32 },
-            session: session(random),
+            session: if hold == Hold::Once { SessionId(random.range(1, 3)) } else { session(random) },
             priority: if of.is_none() && random.one_in(4) { random.below(3) as i32 - 1 } else { 0 },
             exclusive: of.is_none() && random.one_in(25),
             source: of.unwrap_or_else(|| source(random)),
@@ -147,8 +153,9 @@ fn declare(random: &mut Random, now: Millis) -> Command {
 }
 
 fn delete(random: &mut Random) -> Command {
-    let (kind, name_of) = match random.below(4) {
+    let (kind, name_of) = match random.below(5) {
         0 => (Kind::Topic, random.pick(&TOPICS)),
+        4 => (Kind::Route, random.pick(&ROUTES)),
         1 => (Kind::Subscription, random.pick(&SUBSCRIPTIONS)),
         _ => (Kind::Queue, random.pick(&QUEUES)),
     };
@@ -173,24 +180,84 @@ fn with_consumer(
 }
 
 fn publish(random: &mut Random, ledger: &Ledger, book: &mut Book, now: Millis) -> Publish {
+    if random.percent(25) {
+        let count = if random.percent(60) { 1 } else { random.range(2, 6) };
+        let messages = (0..count).map(|_| message(random, book, now, false)).collect();
+        return Publish {
+            to: specs::by_route(random),
+            partition: None,
+            payload: Payload::Messages(messages),
+        };
+    }
     let to_topic = random.percent(35);
     let address = if to_topic { random.pick(&TOPICS) } else { random.pick(&QUEUES) };
     let address = name(address.expect("some"));
     let count = if random.percent(60) { 1 } else { random.range(2, 12) };
     let batch = random.one_in(8);
-    let messages: Vec<_> = (0..count)
-        .map(|_| {
-            let number = book.sent.len() as u64;
-            book.sent.push(specs::message(random, number, now, !to_topic));
-            book.sent[number as usize].clone()
-        })
-        .collect();
+    let messages: Vec<_> = (0..count).map(|_| message(random, book, now, !to_topic)).collect();
     let partitions =
         ledger.addresses.get(&address).and_then(|id| ledger.topics.get(id)).map(|t| t.logs.len());
     let partition = partitions.filter(|_| random.one_in(4)).map(|most| random.below(most as u64 + 1) as u32);
     let payload =
         if batch { Payload::Batch(specs::batch(random, &messages)) } else { Payload::Messages(messages) };
     Publish { to: Target::Address(address), partition, payload }
+}
+
+/// A message that is new to the world.
+fn message(random: &mut Random, book: &mut Book, now: Millis, delays: bool) -> Message {
+    let number = book.sent.len() as u64;
+    book.sent.push(specs::message(random, number, now, delays));
+    book.sent[number as usize].clone()
+}
+
+/// Publishes that stand alone: mostly of one message, and several to the same target one after the other.
+fn each(random: &mut Random, ledger: &Ledger, book: &mut Book, now: Millis) -> Vec<Publish> {
+    let mut all = Vec::new();
+    for _ in 0..random.range(1, 4) {
+        if random.one_in(6) {
+            all.push(publish(random, ledger, book, now));
+            continue;
+        }
+        let to = match random.below(10) {
+            0..=5 => specs::by_route(random),
+            6 => Target::Address(name(random.pick(&TOPICS).expect("some"))),
+            _ => Target::Address(name(random.pick(&QUEUES).expect("some"))),
+        };
+        for _ in 0..random.range(1, 6) {
+            let delays = matches!(to, Target::Address(_)) && random.one_in(3);
+            let payload = Payload::One(message(random, book, now, delays));
+            all.push(Publish { to: to.clone(), partition: None, payload });
+        }
+    }
+    all
+}
+
+/// A binding: any, or one that is there.
+fn bind(random: &mut Random, ledger: &Ledger, there: bool) -> Bind {
+    let known: Vec<_> = ledger.routes.values().flat_map(|route| &route.bindings).collect();
+    if there && let Some(bound) = random.pick(&known) {
+        let to = match (ledger.outlets.get(&bound.to), ledger.topics.get(&bound.to)) {
+            (Some(queue), _) => Destination::Address(queue.name.clone()),
+            (_, Some(topic)) => Destination::Address(topic.name.clone()),
+            _ => Destination::Route(ledger.routes[&bound.to].name.clone()),
+        };
+        let route = ledger.routes[&bound.route].name.clone();
+        return Bind { route, to, key: bound.key.clone(), arguments: bound.arguments.clone() };
+    }
+    specs::bind(random)
+}
+
+/// Cancels a consumer that belongs to somebody: else nobody would ever give back what it holds.
+fn cancel(random: &mut Random, ledger: &Ledger) -> Command {
+    let owned = ledger.consumers.iter().filter(|(_, consumer)| consumer.session != SessionId(0));
+    let owned: Vec<ConsumerId> = owned.map(|(id, _)| *id).collect();
+    Command::Cancel(random.pick(&owned).copied().unwrap_or(ConsumerId(0)))
+}
+
+fn document(random: &mut Random) -> Command {
+    let name = name(random.pick(&["a", "a/b", "a/c", "d"]).expect("some"));
+    let body = random.maybe(75, |random| bytes::Bytes::from(format!("{}", random.below(4))));
+    Command::Document { name, body }
 }
 
 fn seek(random: &mut Random, ledger: &Ledger) -> Command {

@@ -9,7 +9,13 @@ use waystation_base::{
     filter::Filter,
     message::header::MESSAGE_ID,
 };
-use waystation_broker::spec::{Mode, Order, Overflow, QueueSpec, Spec, Start, SubscriptionSpec, TopicSpec};
+use waystation_broker::{
+    command::{Bind, Destination, Target},
+    spec::{
+        Arguments, Mode, Order, Overflow, QueueSpec, RouteKind, RouteSpec, Spec, Start, SubscriptionSpec,
+        TopicSpec,
+    },
+};
 
 use crate::random::Random;
 
@@ -19,6 +25,12 @@ pub const QUEUES: [&str; 5] = ["q0", "q1", "q2", "q3", "dead"];
 pub const TOPICS: [&str; 3] = ["t.a", "t.b", "u.a"];
 /// Names of subscriptions.
 pub const SUBSCRIPTIONS: [&str; 4] = ["s0", "s1", "s2", "s3"];
+/// Names of routes: one is also a queue's.
+pub const ROUTES: [&str; 4] = ["r0", "r1", "r2", "q0"];
+/// Keys of messages.
+const KEYS: [&str; 6] = ["", "a", "b", "a.b", "a.b.c", "q1"];
+/// Keys of bindings.
+const BINDING_KEYS: [&str; 8] = ["", "a", "b", "#", "a.*", "a.#", "*.b", "q1"];
 /// What subscriptions may name, besides single topics.
 const PATTERNS: [&str; 3] = ["t.*", "#", "*.a"];
 
@@ -49,6 +61,9 @@ pub fn queue(random: &mut Random) -> QueueSpec {
     let mut spec = QueueSpec {
         ttl_ms: random.maybe(20, |random| random.range(20, 3000)),
         dead_letter: dead_letter(random),
+        dead_letter_key: random.maybe(30, |random| one(random, &KEYS).to_owned()),
+        max_priority: random.maybe(20, |random| random.below(3) as u8).unwrap_or(u8::MAX),
+        durable: !random.one_in(12),
         max_attempts: random.maybe(30, |random| random.range(1, 4) as u32),
         lease_ms: random.range(10, 2000),
         order: if random.percent(30) { Order::Key } else { Order::Fifo },
@@ -59,6 +74,10 @@ pub fn queue(random: &mut Random) -> QueueSpec {
         idle_expiry_ms: random.maybe(5, |random| random.range(1000, 20_000)),
         ..QueueSpec::default()
     };
+    if spec.dead_letter.is_none() && random.percent(40) {
+        let route = random.percent(85).then(|| one(random, &ROUTES));
+        spec.dead_letter_route = Some(route.unwrap_or_default().to_owned());
+    }
     if random.percent(35) {
         spec.max_messages = random.maybe(80, |random| random.range(1, 30));
         spec.max_bytes = random.maybe(40, |random| random.range(4000, 9000));
@@ -83,6 +102,44 @@ pub fn topic(random: &mut Random) -> TopicSpec {
         tombstone_retention_ms: random.range(0, 3000),
         arguments: Default::default(),
     }
+}
+
+/// A random route.
+pub fn route(random: &mut Random) -> RouteSpec {
+    let kinds = [RouteKind::Direct, RouteKind::Fanout, RouteKind::Topic, RouteKind::Headers];
+    RouteSpec {
+        durable: !random.one_in(10),
+        auto_delete: random.one_in(6),
+        internal: random.one_in(12),
+        alternate: random.maybe(40, |random| one(random, &ROUTES).to_owned()),
+        ..RouteSpec::new(kinds[random.below(4) as usize])
+    }
+}
+
+/// Some route with no key, one or several.
+pub fn by_route(random: &mut Random) -> Target {
+    let count = [1, 1, 1, 0, 2, 3][random.below(6) as usize];
+    let keys = (0..count).map(|_| one(random, &KEYS).into()).collect();
+    Target::Route { route: name(one(random, &ROUTES)), keys }
+}
+
+/// A random binding.
+pub fn bind(random: &mut Random) -> Bind {
+    let to = match random.below(10) {
+        0..=5 => Destination::Address(name(one(random, &QUEUES))),
+        6 | 7 => Destination::Address(name(one(random, &TOPICS))),
+        _ => Destination::Route(name(one(random, &ROUTES))),
+    };
+    let mut arguments = Arguments::new();
+    if random.percent(35) {
+        arguments.insert("x-match".into(), one(random, &["all", "any"]).into());
+        let wanted = random.maybe(80, |random| one(random, &["a", "b", "c"]));
+        arguments.insert("type".into(), wanted.map_or(serde_json::Value::Null, Into::into));
+        if random.percent(30) {
+            arguments.insert(MESSAGE_ID.into(), serde_json::Value::Null);
+        }
+    }
+    Bind { route: name(one(random, &ROUTES)), to, key: one(random, &BINDING_KEYS).into(), arguments }
 }
 
 /// A random subscription.
@@ -118,7 +175,8 @@ fn filter(random: &mut Random) -> Filter {
 
 /// A random declaration with its name.
 pub fn declaration(random: &mut Random, now: Millis) -> (Name, Spec) {
-    match random.below(10) {
+    match random.below(13) {
+        10.. => (name(one(random, &ROUTES)), Spec::Route(route(random))),
         0..=4 => {
             let (name, mut spec) = (name(one(random, &QUEUES)), queue(random));
             if name.as_str() == "dead" {

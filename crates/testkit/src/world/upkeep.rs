@@ -263,6 +263,7 @@ impl World {
 
     /// Asserts that the shard says of itself what the ledger says.
     pub(super) fn check(&self) {
+        self.ledger.check_routing(&self.node.shard);
         for (id, outlet) in &self.ledger.outlets {
             let place = || format!("'{}' ({id:?}) at {}", outlet.name, self.now);
             let held = outlet
