@@ -1,0 +1,10 @@
+"""Runs every pika scenario against one server."""
+import harness
+import pika_consumers  # noqa: F401
+import pika_errors  # noqa: F401
+import pika_exchanges  # noqa: F401
+import pika_queues  # noqa: F401
+import pika_tutorials  # noqa: F401
+
+if __name__ == "__main__":
+    harness.main()
