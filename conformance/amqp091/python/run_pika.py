@@ -1,9 +1,11 @@
 """Runs every pika scenario against one server."""
 import harness
+import pika_connection  # noqa: F401
 import pika_consumers  # noqa: F401
 import pika_errors  # noqa: F401
 import pika_exchanges  # noqa: F401
 import pika_queues  # noqa: F401
+import pika_translation  # noqa: F401
 import pika_tutorials  # noqa: F401
 
 if __name__ == "__main__":
