@@ -16,7 +16,7 @@ use super::{connection::Connection, replies::Reply};
 use crate::{
     limits::{WINDOW_WITHOUT_ACK, WRITE_BYTES_HIGH},
     mapping::{Extras, Outgoing, QueueType},
-    session::{Answer, ChannelKey, ConsumerKey, Failure, Held},
+    session::{Answer, ChannelKey, ConsumerKey, Held},
     wire::{ChannelId, methods::basic},
 };
 
@@ -126,8 +126,8 @@ impl Connection {
                 Poll::Pending => return (true, any),
                 Poll::Ready(Some(Event::Messages(messages))) => consuming.stash.extend(messages),
                 Poll::Ready(Some(Event::Unreadable(why))) => {
-                    let failure = Failure::precondition(format!("a stored message cannot be read: {why}"));
-                    self.fail(consuming.channel, failure);
+                    tracing::error!(source = %consuming.source.name(), why, "a message cannot be read");
+                    self.consumer_closed(consuming, None);
                     return (false, true);
                 }
                 Poll::Ready(Some(Event::Closed(reason))) => {

@@ -154,7 +154,12 @@ impl Connection {
         let now = self.door.clock.now();
         let id = self.message_id(now);
         let shown = route.as_ref().map(|name| SmolStr::from(name.clone())).unwrap_or_default();
-        let key = publish.routing_key.clone();
+        // Under the default exchange a key is the name of a queue, and kept as Waystation's name for it.
+        let key = match &route {
+            Some(_) => publish.routing_key.clone(),
+            None => names::name(&asked.vhost, &publish.routing_key)
+                .map_or_else(|_| publish.routing_key.clone(), SmolStr::from),
+        };
         let mut incoming = read_message(&content.properties, shown, key, content.body, id, now)?;
         check_user(&incoming, &*asked.account)?;
         self.name_reply_address(channel, &mut incoming)?;
