@@ -39,7 +39,6 @@ fn permission(name: &str, vhost: &str, write: &str) -> Permission {
 }
 
 #[tokio::test]
-#[ignore = "the shard does not keep documents yet"]
 async fn a_user_may_do_what_its_permissions_say_and_still_after_a_restart() {
     let dir = tempfile::tempdir().expect("a folder");
     with(dir.path(), |broker, access| async move {
@@ -78,7 +77,6 @@ async fn a_user_may_do_what_its_permissions_say_and_still_after_a_restart() {
 }
 
 #[tokio::test]
-#[ignore = "the shard does not keep documents yet"]
 async fn the_guest_comes_from_this_machine_only_and_goes_when_an_administrator_comes() {
     let dir = tempfile::tempdir().expect("a folder");
     with(dir.path(), |broker, access| async move {
@@ -96,7 +94,6 @@ async fn the_guest_comes_from_this_machine_only_and_goes_when_an_administrator_c
 }
 
 #[tokio::test]
-#[ignore = "the shard does not keep documents yet"]
 async fn a_guest_that_is_kept_is_an_ordinary_user_with_the_default_host() {
     let dir = tempfile::tempdir().expect("a folder");
     with(dir.path(), |broker, access| async move {
@@ -112,7 +109,6 @@ async fn a_guest_that_is_kept_is_an_ordinary_user_with_the_default_host() {
 }
 
 #[tokio::test]
-#[ignore = "the shard does not keep documents yet"]
 async fn topic_permissions_narrow_an_exchange_and_go_with_its_host() {
     let dir = tempfile::tempdir().expect("a folder");
     with(dir.path(), |broker, access| async move {

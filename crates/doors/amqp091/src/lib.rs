@@ -3,6 +3,7 @@
 //! This crate refuses to know the journal, other doors and the terminal.
 
 mod adapter;
+pub mod catalog;
 pub mod directory;
 pub mod limits;
 pub mod mapping;

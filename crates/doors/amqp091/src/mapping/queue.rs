@@ -346,7 +346,7 @@ fn not_negative(value: &Value) -> Result<u64, String> {
 }
 
 /// `7D`, `12h` and so on in milliseconds; years have 365 days and months 30.
-fn age_ms(text: &str) -> Option<u64> {
+pub(crate) fn age_ms(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let unit_ms: u64 = match &text[digits..] {
         "Y" => 365 * 86_400_000,

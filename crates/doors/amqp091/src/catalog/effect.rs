@@ -1,0 +1,216 @@
+//! What does a queue or exchange become under a policy, and what was it before? Pure.
+//!
+//! What the policy changed is kept among the arguments as it was before, so that another policy, or none, starts from what
+//! was declared, whichever door declared it.
+
+use serde_json::{Map, Value, json};
+use waystation_base::vhost;
+use waystation_broker::spec::{Arguments, Overflow, QueueSpec, RouteSpec, TopicSpec};
+
+use super::definition::NARROWING;
+use crate::mapping::{age_ms, set_dead_letter, set_overflow};
+
+/// The argument that holds what was there before; never shown to clients.
+pub(crate) const BEFORE: &str = "ws-before-policy";
+
+/// A policy and an operator's policy together: of what both set, the narrower counts.
+pub(super) fn merge(user: Option<&Map<String, Value>>, operator: Option<&Map<String, Value>>) -> Map<String, Value> {
+    let mut merged = user.cloned().unwrap_or_default();
+    for (name, value) in operator.into_iter().flatten() {
+        let narrower = |old: &Value| match (old.as_u64(), value.as_u64()) {
+            (Some(old), Some(new)) if NARROWING.contains(&name.as_str()) => json!(old.min(new)),
+            _ => value.clone(),
+        };
+        let value = merged.get(name).map_or_else(|| value.clone(), narrower);
+        merged.insert(name.clone(), value);
+    }
+    merged
+}
+
+/// The smaller of what was declared and what the policy says.
+fn least(declared: Option<u64>, policy: Option<u64>) -> Option<u64> {
+    match (declared, policy) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+fn number(definition: &Map<String, Value>, name: &str) -> Option<u64> {
+    definition.get(name).and_then(Value::as_u64)
+}
+
+fn text<'a>(definition: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    definition.get(name).and_then(Value::as_str)
+}
+
+/// Takes what was there before out of the arguments.
+fn take_before(arguments: &mut Arguments) -> Option<Map<String, Value>> {
+    match arguments.remove(BEFORE) {
+        Some(Value::Object(before)) => Some(before),
+        _ => None,
+    }
+}
+
+fn restore<T: serde::de::DeserializeOwned>(before: &Map<String, Value>, name: &str, place: &mut T) {
+    if let Some(value) = before.get(name).and_then(|value| serde_json::from_value(value.clone()).ok()) {
+        *place = value;
+    }
+}
+
+/// The queue as it was declared.
+pub(super) fn declared_queue(mut spec: QueueSpec) -> QueueSpec {
+    let Some(before) = take_before(&mut spec.arguments) else { return spec };
+    restore(&before, "ttl_ms", &mut spec.ttl_ms);
+    restore(&before, "idle_expiry_ms", &mut spec.idle_expiry_ms);
+    restore(&before, "max_messages", &mut spec.max_messages);
+    restore(&before, "max_bytes", &mut spec.max_bytes);
+    restore(&before, "max_attempts", &mut spec.max_attempts);
+    restore(&before, "dead_letter", &mut spec.dead_letter);
+    restore(&before, "dead_letter_route", &mut spec.dead_letter_route);
+    restore(&before, "dead_letter_key", &mut spec.dead_letter_key);
+    restore(&before, "overflow", &mut spec.overflow);
+    spec
+}
+
+/// The queue under a definition; one that says nothing gives what was declared.
+pub(super) fn queue(host: &str, name: &str, spec: QueueSpec, definition: &Map<String, Value>) -> QueueSpec {
+    let declared = declared_queue(spec);
+    let mut spec = declared.clone();
+    spec.ttl_ms = least(declared.ttl_ms, number(definition, "message-ttl").map(|ms| ms.max(1)));
+    spec.idle_expiry_ms = least(declared.idle_expiry_ms, number(definition, "expires"));
+    spec.max_messages = least(declared.max_messages, number(definition, "max-length").map(|count| count.max(1)));
+    spec.max_bytes = least(declared.max_bytes, number(definition, "max-length-bytes").map(|bytes| bytes.max(1)));
+    let attempts = number(definition, "delivery-limit").map(|count| count.saturating_add(1));
+    spec.max_attempts =
+        least(declared.max_attempts.map(u64::from), attempts).map(|count| count.min(u32::MAX.into()) as u32);
+    if !declared.has_dead_letters() {
+        let exchange = text(definition, "dead-letter-exchange");
+        set_dead_letter(&mut spec, host, name, exchange, text(definition, "dead-letter-routing-key"));
+    } else if declared.dead_letter_route.is_some() && declared.dead_letter_key.is_none() {
+        spec.dead_letter_key = text(definition, "dead-letter-routing-key").map(str::to_owned);
+    }
+    settle_overflow(&declared, &mut spec, text(definition, "overflow"));
+    if spec != declared {
+        spec.arguments.insert(BEFORE.to_owned(), before(&declared));
+    }
+    spec
+}
+
+/// An argument goes before the policy. A queue whose limit comes from another door keeps what that door said of it.
+fn settle_overflow(declared: &QueueSpec, spec: &mut QueueSpec, policy: Option<&str>) {
+    let argument = declared.arguments.get("x-overflow").and_then(Value::as_str).map(str::to_owned);
+    let is_foreign = (declared.max_messages.is_some() || declared.max_bytes.is_some())
+        && !declared.arguments.contains_key("x-max-length")
+        && !declared.arguments.contains_key("x-max-length-bytes");
+    if is_foreign && policy.is_none() {
+        return;
+    }
+    spec.overflow = Overflow::default();
+    set_overflow(spec, argument.as_deref().or(policy));
+}
+
+fn before(declared: &QueueSpec) -> Value {
+    json!({
+        "ttl_ms": declared.ttl_ms,
+        "idle_expiry_ms": declared.idle_expiry_ms,
+        "max_messages": declared.max_messages,
+        "max_bytes": declared.max_bytes,
+        "max_attempts": declared.max_attempts,
+        "dead_letter": declared.dead_letter,
+        "dead_letter_route": declared.dead_letter_route,
+        "dead_letter_key": declared.dead_letter_key,
+        "overflow": declared.overflow,
+    })
+}
+
+/// The stream under a definition.
+pub(super) fn topic(mut declared: TopicSpec, definition: &Map<String, Value>) -> TopicSpec {
+    if let Some(before) = take_before(&mut declared.arguments) {
+        restore(&before, "retention_ms", &mut declared.retention_ms);
+        restore(&before, "retention_bytes", &mut declared.retention_bytes);
+    }
+    let mut spec = declared.clone();
+    spec.retention_ms = declared.retention_ms.or(text(definition, "max-age").and_then(age_ms));
+    spec.retention_bytes =
+        declared.retention_bytes.or(number(definition, "max-length-bytes").map(|bytes| bytes.max(1)));
+    if spec != declared {
+        let before = json!({"retention_ms": declared.retention_ms, "retention_bytes": declared.retention_bytes});
+        spec.arguments.insert(BEFORE.to_owned(), before);
+    }
+    spec
+}
+
+/// The exchange under a definition.
+pub(super) fn route(host: &str, mut declared: RouteSpec, definition: &Map<String, Value>) -> RouteSpec {
+    if let Some(before) = take_before(&mut declared.arguments) {
+        restore(&before, "alternate", &mut declared.alternate);
+    }
+    let mut spec = declared.clone();
+    let alternate = text(definition, "alternate-exchange").filter(|name| !name.is_empty());
+    spec.alternate = declared.alternate.clone().or(alternate.map(|name| vhost::join(host, name)));
+    if spec != declared {
+        spec.arguments.insert(BEFORE.to_owned(), json!({"alternate": declared.alternate}));
+    }
+    spec
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn definition(value: Value) -> Map<String, Value> {
+        let Value::Object(map) = value else { panic!("an object") };
+        map
+    }
+
+    #[test]
+    fn the_narrower_of_argument_and_policy_counts_and_goes_with_the_policy() {
+        let declared = QueueSpec { max_messages: Some(10), overflow: Overflow::DropHead, ..QueueSpec::default() };
+        let policy = definition(json!({"max-length": 100, "message-ttl": 0, "dead-letter-exchange": "dlx"}));
+        let under = queue("v", "q", declared.clone(), &policy);
+        assert_eq!((under.max_messages, under.ttl_ms), (Some(10), Some(1)));
+        assert_eq!(under.dead_letter_route.as_deref(), Some("v::dlx"));
+        let narrower = queue("v", "q", under, &definition(json!({"max-length": 5})));
+        assert_eq!((narrower.max_messages, narrower.ttl_ms, &narrower.dead_letter_route), (Some(5), None, &None));
+        assert_eq!(queue("v", "q", narrower, &Map::new()), declared);
+    }
+
+    #[test]
+    fn a_limit_by_policy_drops_the_oldest_unless_it_says_otherwise() {
+        let check = |policy: Value, expected| {
+            let under = queue("/", "q", QueueSpec::default(), &definition(policy));
+            assert_eq!(under.overflow, expected);
+            assert_eq!(waystation_broker::spec::Spec::Queue(under).check(), Ok(()));
+        };
+        check(json!({"max-length": 5}), Overflow::DropHead);
+        check(json!({"max-length": 5, "dead-letter-exchange": "x"}), Overflow::DeadLetterHead);
+        check(json!({"max-length": 5, "overflow": "reject-publish"}), Overflow::RejectPublish);
+        check(json!({"overflow": "reject-publish"}), Overflow::RejectPublish);
+    }
+
+    #[test]
+    fn a_limit_that_another_door_set_keeps_its_meaning() {
+        let declared = QueueSpec { max_messages: Some(10), ..QueueSpec::default() };
+        let under = queue("/", "q", declared, &definition(json!({"max-length": 5})));
+        assert_eq!((under.max_messages, under.overflow), (Some(5), Overflow::RejectPublish));
+    }
+
+    #[test]
+    fn an_operator_narrows_and_never_widens() {
+        let user = definition(json!({"max-length": 5, "message-ttl": 60}));
+        let operator = definition(json!({"max-length": 100, "message-ttl": 10, "expires": 7}));
+        let merged = merge(Some(&user), Some(&operator));
+        assert_eq!(Value::Object(merged), json!({"max-length": 5, "message-ttl": 10, "expires": 7}));
+    }
+
+    #[test]
+    fn streams_and_exchanges_come_back_too() {
+        let policy = definition(json!({"max-age": "1D", "alternate-exchange": "lost"}));
+        let stream = topic(TopicSpec::default(), &policy);
+        assert_eq!(stream.retention_ms, Some(86_400_000));
+        assert_eq!(topic(stream, &Map::new()), TopicSpec::default());
+        let exchange = route("v", RouteSpec::default(), &policy);
+        assert_eq!(exchange.alternate.as_deref(), Some("v::lost"));
+        assert_eq!(route("v", exchange, &Map::new()), RouteSpec::default());
+    }
+}

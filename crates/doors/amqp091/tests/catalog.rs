@@ -1,0 +1,126 @@
+//! Do virtual hosts and policies hold what they say, at once and over a restart?
+
+use std::{future::Future, path::Path, sync::Arc};
+
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use waystation_access::Access;
+use waystation_amqp091::catalog::{
+    ApplyTo, Catalog, Error, Policy, RECORD_NAME_BYTES_MAX, Rank, VHOSTS_MAX, Vhost,
+};
+use waystation_base::{
+    Name,
+    os::{OsClock, OsDisk},
+};
+use waystation_broker::{
+    Refusal, SessionId,
+    spec::{Overflow, QueueSpec, Spec},
+};
+use waystation_host::{Broker, Options};
+
+/// Runs `test` against a broker on `dir`, and ends it in good order.
+async fn with<F: Future<Output = ()>>(dir: &Path, test: impl FnOnce(Broker, Catalog) -> F) {
+    let (broker, driver, _) =
+        waystation_host::open(Options::new(dir), Arc::new(OsDisk), Arc::new(OsClock)).expect("opened");
+    let (stop, stopped) = oneshot::channel::<()>();
+    let driver = tokio::spawn(driver.run(async { drop(stopped.await) }));
+    let catalog = Catalog::new(Access::new(vec![]).expect("no tokens"));
+    catalog.load(&broker).await.expect("loaded");
+    test(broker, catalog).await;
+    drop(stop);
+    driver.await.expect("joined").expect("ended well");
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text).expect("a name")
+}
+
+async fn declare(broker: &Broker, queue: &str, spec: QueueSpec) {
+    let declared = broker.declare(name(queue), Spec::Queue(spec), false, SessionId::default()).await;
+    declared.expect("declared");
+}
+
+fn vhost(name: &str) -> Vhost {
+    Vhost { name: name.to_owned(), ..Vhost::default() }
+}
+
+fn policy(host: &str, name: &str, definition: Value) -> Policy {
+    let Value::Object(definition) = definition else { panic!("an object") };
+    let (vhost, name, pattern) = (host.to_owned(), name.to_owned(), "^q".to_owned());
+    Policy { vhost, name, pattern, apply_to: ApplyTo::Queues, definition, priority: 0 }
+}
+
+#[tokio::test]
+async fn a_virtual_host_comes_with_its_exchanges_and_goes_with_all_that_is_in_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    with(dir.path(), |broker, catalog| async move {
+        assert!(broker.route(name("amq.topic")).await.is_ok(), "the default one");
+        assert_eq!(catalog.put_vhost(&broker, vhost("shop"), Some("guest".into())).await, Ok(true));
+        assert_eq!(catalog.put_vhost(&broker, vhost("shop"), None).await, Ok(false));
+        assert!(broker.route(name("shop::amq.direct")).await.is_ok());
+        declare(&broker, "shop::q", QueueSpec::default()).await;
+        declare(&broker, "q", QueueSpec::default()).await;
+        let set = policy("shop", "p", json!({"max-length": 5}));
+        assert_eq!(catalog.put_policy(&broker, Rank::User, set).await, Ok(true));
+        assert_eq!(catalog.access().permissions().len(), 2, "who made it may work in it");
+    })
+    .await;
+    with(dir.path(), |broker, catalog| async move {
+        assert_eq!(catalog.vhosts().len(), 2);
+        catalog.delete_vhost(&broker, "shop").await.expect("deleted");
+        assert_eq!(catalog.delete_vhost(&broker, "shop").await, Err(Error::NoVhost("shop".into())));
+        assert_eq!(catalog.delete_vhost(&broker, "/").await, Err(Error::DefaultVhost));
+        assert!(matches!(broker.queue(name("shop::q")).await, Err(Refusal::NotFound { .. })));
+        assert!(matches!(broker.route(name("shop::amq.direct")).await, Err(Refusal::NotFound { .. })));
+        assert!(broker.queue(name("q")).await.is_ok());
+        assert!(catalog.policies(Rank::User).is_empty());
+        assert!(broker.documents("amqp/".to_owned()).await.expect("asked").is_empty());
+        assert_eq!(catalog.access().permissions().len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_policy_changes_what_is_there_and_gives_it_back() {
+    let dir = tempfile::tempdir().expect("a folder");
+    with(dir.path(), |broker, catalog| async move {
+        let declared = QueueSpec { max_messages: Some(10), overflow: Overflow::DropHead, ..QueueSpec::default() };
+        declare(&broker, "q", declared.clone()).await;
+        declare(&broker, "other", declared.clone()).await;
+        let nowhere = policy("none", "p", json!({"max-length": 5}));
+        assert_eq!(catalog.put_policy(&broker, Rank::User, nowhere).await, Err(Error::NoVhost("none".into())));
+        let set = policy("/", "p", json!({"max-length": 5, "message-ttl": 60_000}));
+        assert_eq!(catalog.put_policy(&broker, Rank::User, set.clone()).await, Ok(true));
+        assert_eq!(catalog.put_policy(&broker, Rank::User, set).await, Ok(false));
+        let limit = policy("/", "limit", json!({"max-length": 3}));
+        assert_eq!(catalog.put_policy(&broker, Rank::Operator, limit).await, Ok(true));
+        let spec = broker.queue(name("q")).await.expect("there").spec;
+        assert_eq!((spec.max_messages, spec.ttl_ms), (Some(3), Some(60_000)));
+        assert_eq!(broker.queue(name("other")).await.expect("there").spec, declared);
+    })
+    .await;
+    with(dir.path(), |broker, catalog| async move {
+        assert_eq!(catalog.delete_policy(&broker, Rank::Operator, "/", "limit").await, Ok(true));
+        let spec = broker.queue(name("q")).await.expect("there").spec;
+        assert_eq!((spec.max_messages, spec.ttl_ms), (Some(5), Some(60_000)));
+        assert_eq!(catalog.delete_policy(&broker, Rank::User, "/", "p").await, Ok(true));
+        assert_eq!(catalog.delete_policy(&broker, Rank::User, "/", "p").await, Ok(false));
+        let spec = broker.queue(name("q")).await.expect("there").spec;
+        assert_eq!((spec.max_messages, spec.ttl_ms), (Some(10), None));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn names_hold_at_their_bound_and_are_refused_past_it() {
+    const { assert!(VHOSTS_MAX > 1) };
+    let dir = tempfile::tempdir().expect("a folder");
+    with(dir.path(), |broker, catalog| async move {
+        let put = async |length: usize| catalog.put_vhost(&broker, vhost(&"v".repeat(length)), None).await;
+        assert_eq!(put(RECORD_NAME_BYTES_MAX).await, Ok(true));
+        let past = RECORD_NAME_BYTES_MAX + 1;
+        assert_eq!(put(past).await, Err(Error::Name(past)));
+        assert_eq!(put(0).await, Err(Error::Name(0)));
+    })
+    .await;
+}
