@@ -84,11 +84,15 @@ async fn a_virtual_host_comes_with_its_exchanges_and_goes_with_all_that_is_in_it
 async fn a_policy_changes_what_is_there_and_gives_it_back() {
     let dir = tempfile::tempdir().expect("a folder");
     with(dir.path(), |broker, catalog| async move {
-        let declared = QueueSpec { max_messages: Some(10), overflow: Overflow::DropHead, ..QueueSpec::default() };
+        let declared =
+            QueueSpec { max_messages: Some(10), overflow: Overflow::DropHead, ..QueueSpec::default() };
         declare(&broker, "q", declared.clone()).await;
         declare(&broker, "other", declared.clone()).await;
         let nowhere = policy("none", "p", json!({"max-length": 5}));
-        assert_eq!(catalog.put_policy(&broker, Rank::User, nowhere).await, Err(Error::NoVhost("none".into())));
+        assert_eq!(
+            catalog.put_policy(&broker, Rank::User, nowhere).await,
+            Err(Error::NoVhost("none".into()))
+        );
         let set = policy("/", "p", json!({"max-length": 5, "message-ttl": 60_000}));
         assert_eq!(catalog.put_policy(&broker, Rank::User, set.clone()).await, Ok(true));
         assert_eq!(catalog.put_policy(&broker, Rank::User, set).await, Ok(false));

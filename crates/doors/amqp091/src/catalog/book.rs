@@ -148,7 +148,8 @@ impl Book {
 
     /// The policy of the highest priority that matches; of equal ones the first by name.
     fn best(&self, rank: Rank, host: &str, about: About, name: &str) -> Option<&Policy> {
-        let rules = self.policies.iter().filter(|((of, at, _), _)| *of == rank && at == host).map(|(_, rule)| rule);
+        let rules =
+            self.policies.iter().filter(|((of, at, _), _)| *of == rank && at == host).map(|(_, rule)| rule);
         let matching = rules.filter(|rule| rule.matches(about, name)).map(|rule| &rule.policy);
         // `max_by_key` gives the last of equal ones, so they come from the end.
         matching.rev().max_by_key(|policy| policy.priority)
@@ -198,7 +199,14 @@ mod tests {
 
     fn policy(name: &str, pattern: &str, apply_to: ApplyTo, priority: i64, definition: Value) -> Policy {
         let Value::Object(definition) = definition else { panic!("an object") };
-        Policy { vhost: "/".into(), name: name.into(), pattern: pattern.into(), apply_to, definition, priority }
+        Policy {
+            vhost: "/".into(),
+            name: name.into(),
+            pattern: pattern.into(),
+            apply_to,
+            definition,
+            priority,
+        }
     }
 
     fn book(policies: Vec<(Rank, Policy)>) -> Book {
@@ -232,7 +240,8 @@ mod tests {
 
     #[test]
     fn a_pattern_holds_at_its_bound_and_is_refused_past_it() {
-        let check = |length: usize| Rule::new(policy("p", &"x".repeat(length), ApplyTo::All, 0, json!({}))).is_ok();
+        let check =
+            |length: usize| Rule::new(policy("p", &"x".repeat(length), ApplyTo::All, 0, json!({}))).is_ok();
         assert!(check(PATTERN_BYTES_MAX));
         assert!(!check(PATTERN_BYTES_MAX + 1));
     }

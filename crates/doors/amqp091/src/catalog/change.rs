@@ -118,7 +118,8 @@ pub fn check_policy(rank: Rank, policy: &Policy) -> Result<(), Error> {
 fn rule(rank: Rank, policy: Policy) -> Result<Rule, Error> {
     check_name(&policy.name)?;
     definition::check(&policy.definition, rank).map_err(Error::Policy)?;
-    let wrong = |reason| Error::Policy(format!("pattern should be regular expression but is invalid: {reason}"));
+    let wrong =
+        |reason| Error::Policy(format!("pattern should be regular expression but is invalid: {reason}"));
     Rule::new(policy).map_err(wrong)
 }
 
@@ -183,7 +184,11 @@ impl Catalog {
     /// All policies of a rank, by virtual host and name.
     pub fn policies(&self, rank: Rank) -> Vec<Policy> {
         let book = self.book();
-        book.policies.iter().filter(|((of, ..), _)| *of == rank).map(|(_, rule)| rule.policy.clone()).collect()
+        book.policies
+            .iter()
+            .filter(|((of, ..), _)| *of == rank)
+            .map(|(_, rule)| rule.policy.clone())
+            .collect()
     }
 
     /// All parameters, by virtual host, component and name.
@@ -207,7 +212,12 @@ impl Catalog {
     }
 
     /// Makes a virtual host with its exchanges, or changes it; who makes it may do everything in it. Says whether it is new.
-    pub async fn put_vhost(&self, broker: &Broker, host: Vhost, maker: Option<String>) -> Result<bool, Error> {
+    pub async fn put_vhost(
+        &self,
+        broker: &Broker,
+        host: Vhost,
+        maker: Option<String>,
+    ) -> Result<bool, Error> {
         check_name(&host.name)?;
         let (catalog, broker) = (self.clone(), broker.clone());
         whole(async move {
@@ -224,7 +234,8 @@ impl Catalog {
                 declare_exchanges(&broker, &name).await?;
                 if let Some(user) = maker.filter(|user| catalog.access().user(user).is_some()) {
                     let all = || ".*".to_owned();
-                    let permission = Permission { user, vhost: name, configure: all(), write: all(), read: all() };
+                    let permission =
+                        Permission { user, vhost: name, configure: all(), write: all(), read: all() };
                     catalog.access().put_permission(&broker, permission).await?;
                 }
             }
@@ -281,7 +292,13 @@ impl Catalog {
     }
 
     /// Takes a policy away, and what it did; says whether it was there.
-    pub async fn delete_policy(&self, broker: &Broker, rank: Rank, host: &str, name: &str) -> Result<bool, Error> {
+    pub async fn delete_policy(
+        &self,
+        broker: &Broker,
+        rank: Rank,
+        host: &str,
+        name: &str,
+    ) -> Result<bool, Error> {
         let (catalog, broker) = (self.clone(), broker.clone());
         let key = (rank, host.to_owned(), name.to_owned());
         whole(async move {
@@ -410,8 +427,12 @@ async fn contents(broker: &Broker, host: &str) -> Result<Vec<(Name, Spec, Sessio
                 .query(move |view| {
                     let names = view.names(kind, from.as_deref(), PAGE);
                     let last = (names.len() == PAGE).then(|| names.last().map(Name::to_string)).flatten();
-                    let of_host = names.into_iter().filter(|name| !name.is_reserved() && vhost::of(name.as_str()) == host);
-                    let specs = of_host.filter_map(|name| spec_of(view, kind, &name).map(|(spec, session)| (name, spec, session)));
+                    let of_host = names
+                        .into_iter()
+                        .filter(|name| !name.is_reserved() && vhost::of(name.as_str()) == host);
+                    let specs = of_host.filter_map(|name| {
+                        spec_of(view, kind, &name).map(|(spec, session)| (name, spec, session))
+                    });
                     (specs.collect::<Vec<_>>(), last)
                 })
                 .await?;
@@ -426,7 +447,11 @@ async fn contents(broker: &Broker, host: &str) -> Result<Vec<(Name, Spec, Sessio
 }
 
 /// A queue, stream or exchange as it is now, with the session that may change it.
-pub(crate) fn spec_of(view: &waystation_host::View<'_>, kind: Kind, name: &Name) -> Option<(Spec, SessionId)> {
+pub(crate) fn spec_of(
+    view: &waystation_host::View<'_>,
+    kind: Kind,
+    name: &Name,
+) -> Option<(Spec, SessionId)> {
     match kind {
         Kind::Queue => view.queue(name).map(|info| (Spec::Queue(info.spec), info.owner.unwrap_or_default())),
         Kind::Topic => view.topic(name).map(|info| (Spec::Topic(info.spec), SessionId::default())),

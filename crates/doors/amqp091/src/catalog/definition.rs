@@ -52,8 +52,15 @@ const SETTINGS: &[(&str, Shape, &str, bool)] = &[
 ];
 
 /// Settings of which the smaller of two counts.
-pub(super) const NARROWING: &[&str] =
-    &["message-ttl", "expires", "max-length", "max-length-bytes", "delivery-limit", "max-in-memory-length", "max-in-memory-bytes"];
+pub(super) const NARROWING: &[&str] = &[
+    "message-ttl",
+    "expires",
+    "max-length",
+    "max-length-bytes",
+    "delivery-limit",
+    "max-in-memory-length",
+    "max-in-memory-bytes",
+];
 
 /// Why a definition cannot be used.
 pub(super) fn check(definition: &Map<String, Value>, rank: Rank) -> Result<(), String> {
@@ -78,7 +85,9 @@ pub(super) fn check(definition: &Map<String, Value>, rank: Rank) -> Result<(), S
             return Err(format!("{value} is not a valid {called}"));
         }
     }
-    if definition.contains_key("max-age") && definition["max-age"].as_str().and_then(crate::mapping::age_ms).is_none() {
+    if definition.contains_key("max-age")
+        && definition["max-age"].as_str().and_then(crate::mapping::age_ms).is_none()
+    {
         return Err(format!("{} is not a valid max age", definition["max-age"]));
     }
     Ok(())

@@ -14,7 +14,10 @@ use crate::mapping::{age_ms, set_dead_letter, set_overflow};
 pub(crate) const BEFORE: &str = "ws-before-policy";
 
 /// A policy and an operator's policy together: of what both set, the narrower counts.
-pub(super) fn merge(user: Option<&Map<String, Value>>, operator: Option<&Map<String, Value>>) -> Map<String, Value> {
+pub(super) fn merge(
+    user: Option<&Map<String, Value>>,
+    operator: Option<&Map<String, Value>>,
+) -> Map<String, Value> {
     let mut merged = user.cloned().unwrap_or_default();
     for (name, value) in operator.into_iter().flatten() {
         let narrower = |old: &Value| match (old.as_u64(), value.as_u64()) {
@@ -78,8 +81,10 @@ pub(super) fn queue(host: &str, name: &str, spec: QueueSpec, definition: &Map<St
     let mut spec = declared.clone();
     spec.ttl_ms = least(declared.ttl_ms, number(definition, "message-ttl").map(|ms| ms.max(1)));
     spec.idle_expiry_ms = least(declared.idle_expiry_ms, number(definition, "expires"));
-    spec.max_messages = least(declared.max_messages, number(definition, "max-length").map(|count| count.max(1)));
-    spec.max_bytes = least(declared.max_bytes, number(definition, "max-length-bytes").map(|bytes| bytes.max(1)));
+    spec.max_messages =
+        least(declared.max_messages, number(definition, "max-length").map(|count| count.max(1)));
+    spec.max_bytes =
+        least(declared.max_bytes, number(definition, "max-length-bytes").map(|bytes| bytes.max(1)));
     let attempts = number(definition, "delivery-limit").map(|count| count.saturating_add(1));
     spec.max_attempts =
         least(declared.max_attempts.map(u64::from), attempts).map(|count| count.min(u32::MAX.into()) as u32);
@@ -134,7 +139,8 @@ pub(super) fn topic(mut declared: TopicSpec, definition: &Map<String, Value>) ->
     spec.retention_bytes =
         declared.retention_bytes.or(number(definition, "max-length-bytes").map(|bytes| bytes.max(1)));
     if spec != declared {
-        let before = json!({"retention_ms": declared.retention_ms, "retention_bytes": declared.retention_bytes});
+        let before =
+            json!({"retention_ms": declared.retention_ms, "retention_bytes": declared.retention_bytes});
         spec.arguments.insert(BEFORE.to_owned(), before);
     }
     spec
@@ -165,13 +171,17 @@ mod tests {
 
     #[test]
     fn the_narrower_of_argument_and_policy_counts_and_goes_with_the_policy() {
-        let declared = QueueSpec { max_messages: Some(10), overflow: Overflow::DropHead, ..QueueSpec::default() };
+        let declared =
+            QueueSpec { max_messages: Some(10), overflow: Overflow::DropHead, ..QueueSpec::default() };
         let policy = definition(json!({"max-length": 100, "message-ttl": 0, "dead-letter-exchange": "dlx"}));
         let under = queue("v", "q", declared.clone(), &policy);
         assert_eq!((under.max_messages, under.ttl_ms), (Some(10), Some(1)));
         assert_eq!(under.dead_letter_route.as_deref(), Some("v::dlx"));
         let narrower = queue("v", "q", under, &definition(json!({"max-length": 5})));
-        assert_eq!((narrower.max_messages, narrower.ttl_ms, &narrower.dead_letter_route), (Some(5), None, &None));
+        assert_eq!(
+            (narrower.max_messages, narrower.ttl_ms, &narrower.dead_letter_route),
+            (Some(5), None, &None)
+        );
         assert_eq!(queue("v", "q", narrower, &Map::new()), declared);
     }
 

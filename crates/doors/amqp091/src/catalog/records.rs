@@ -53,8 +53,10 @@ impl ApplyTo {
 
     /// By its name.
     pub fn named(text: &str) -> Option<ApplyTo> {
-        use ApplyTo::{All, ClassicQueues, Exchanges, QuorumQueues, Queues, Streams};
-        [All, Queues, ClassicQueues, QuorumQueues, Streams, Exchanges].into_iter().find(|it| it.as_str() == text)
+        use ApplyTo::{All, ClassicQueues, Exchanges, Queues, QuorumQueues, Streams};
+        [All, Queues, ClassicQueues, QuorumQueues, Streams, Exchanges]
+            .into_iter()
+            .find(|it| it.as_str() == text)
     }
 }
 
