@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use waystation_base::{name, vhost};
 
-use crate::{Access, token::Token, user::Tags};
+use crate::{Access, grant::DEFAULT_EXCHANGE, token::Token, user::Tags};
 
 /// What may be allowed on a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -101,15 +101,18 @@ impl Caller {
         }
     }
 
-    /// Whether it may do this to a name of a virtual host. The empty name is the default exchange; a token, whose patterns
-    /// are about addresses, has no rights on that itself: see [`Caller::may_publish`].
+    /// Whether it may do this to a name of a virtual host. The empty name, or `amq.default`, is the default exchange; a token,
+    /// whose patterns are about addresses, may write to it if it may write to anything: see [`Caller::may_publish`].
     pub fn may(&self, action: Action, host: &str, name: &str) -> bool {
         match &self.who {
             Who::Local => true,
             Who::User(user) => {
                 self.access.state().grant(user, host).is_some_and(|grant| grant.allows(action, name))
             }
-            Who::Token(token) => !name.is_empty() && token.covers(action, &vhost::join(host, name)),
+            Who::Token(token) if matches!(name, "" | DEFAULT_EXCHANGE) => {
+                action == Action::Write && token.patterns(action).iter().any(|pattern| reaches(pattern, host))
+            }
+            Who::Token(token) => token.covers(action, &vhost::join(host, name)),
         }
     }
 

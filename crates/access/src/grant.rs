@@ -10,7 +10,7 @@ pub const REGEX_BYTES_MAX: usize = 4096;
 /// Bytes that one may take when compiled.
 const COMPILED_BYTES_MAX: usize = 256 << 10;
 /// What the default exchange is called in permissions.
-const DEFAULT_EXCHANGE: &str = "amq.default";
+pub(crate) const DEFAULT_EXCHANGE: &str = "amq.default";
 
 /// Permissions of one user in one virtual host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

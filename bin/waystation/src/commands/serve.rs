@@ -8,6 +8,7 @@ use tokio::{
     sync::oneshot,
 };
 use waystation_access::Access;
+use waystation_amqp091::catalog::Catalog;
 use waystation_base::{
     Clock,
     os::{OsClock, OsDisk},
@@ -76,8 +77,12 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
         },
     );
     let http = async move { http.await.map_err(|error| Failure::new(Exit::Failure, error)) };
-    let directory = Arc::new(waystation_amqp091::directory::Loopback);
-    let amqp = amqp.serve(config.amqp.clone(), broker, directory, Arc::default(), clock, drain.clone());
+    let catalog = Catalog::new(access.clone());
+    let (config, registry, closing) = (config.amqp.clone(), Arc::default(), drain.clone());
+    let amqp = async move {
+        catalog.load(&broker).await.map_err(|refusal| Failure::new(Exit::Failure, refusal))?;
+        amqp.serve(config, broker, Arc::new(catalog), registry, clock, closing).await
+    };
     let door = async move { tokio::try_join!(http, amqp).map(|_| ()) };
     let reloader = Reloader { args_config: args.config.clone(), access, tls };
     let exit = conduct(driver, door, drain, reloader).await?;

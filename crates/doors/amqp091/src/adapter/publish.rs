@@ -174,6 +174,9 @@ impl Connection {
             let publish = Publish { to, partition: None, payload: Payload::One(message) };
             return Ok(Addressed { publishes: smallvec![publish], is_taken: false });
         }
+        for key in std::iter::once(&publish.routing_key).chain(&incoming.copies) {
+            check_queue(&asked, key)?;
+        }
         Ok(Addressed { publishes: to_queues(&asked.vhost, &publish.routing_key, incoming), is_taken: false })
     }
 
@@ -375,6 +378,14 @@ fn check_user(incoming: &Incoming, account: &dyn Account) -> Result<(), Failure>
         "user_id property set to '{claimed}' but authenticated user was '{}'",
         account.name()
     )))
+}
+
+fn check_queue(asked: &Asked, key: &str) -> Result<(), Failure> {
+    if asked.account.may_publish_to(&asked.vhost, key) {
+        return Ok(());
+    }
+    let user = asked.account.name();
+    Err(Failure::access(format!("write access to {} refused for user '{user}'", asked.queue(key))))
 }
 
 pub(super) fn check_topic(asked: &Asked, exchange: &str, key: &str) -> Result<(), Failure> {

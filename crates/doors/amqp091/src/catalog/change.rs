@@ -167,7 +167,7 @@ impl Catalog {
     }
 
     /// Changes whenever an answer about users, permissions or virtual hosts may have changed.
-    pub(super) fn generation(&self) -> u64 {
+    pub(super) fn changes(&self) -> u64 {
         self.0.generation.load(Ordering::Acquire).wrapping_add(self.0.access.generation())
     }
 
@@ -447,11 +447,7 @@ async fn contents(broker: &Broker, host: &str) -> Result<Vec<(Name, Spec, Sessio
 }
 
 /// A queue, stream or exchange as it is now, with the session that may change it.
-pub(crate) fn spec_of(
-    view: &waystation_host::View<'_>,
-    kind: Kind,
-    name: &Name,
-) -> Option<(Spec, SessionId)> {
+fn spec_of(view: &waystation_host::View<'_>, kind: Kind, name: &Name) -> Option<(Spec, SessionId)> {
     match kind {
         Kind::Queue => view.queue(name).map(|info| (Spec::Queue(info.spec), info.owner.unwrap_or_default())),
         Kind::Topic => view.topic(name).map(|info| (Spec::Topic(info.spec), SessionId::default())),

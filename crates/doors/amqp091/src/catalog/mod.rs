@@ -1,5 +1,6 @@
 //! Which virtual hosts, policies and parameters are there, and what do they make of queues and exchanges?
 
+mod account;
 mod book;
 mod change;
 mod definition;
@@ -7,7 +8,5 @@ mod effect;
 mod records;
 
 pub use book::{Effective, PATTERN_BYTES_MAX};
-pub(crate) use change::spec_of;
 pub use change::{Catalog, Error, RECORD_NAME_BYTES_MAX, VHOSTS_MAX, check_policy};
-pub(crate) use effect::BEFORE;
 pub use records::{ApplyTo, GlobalParameter, Parameter, Policy, Rank, Vhost};

@@ -57,6 +57,10 @@ pub trait Account: Send + Sync {
     fn may_enter(&self, vhost: &str) -> bool;
     /// Whether he may do this with the queue or exchange of that name.
     fn may(&self, action: Action, vhost: &str, name: &str) -> bool;
+    /// Whether he may publish to a queue by way of the default exchange; beside [`Account::may`] on that exchange.
+    fn may_publish_to(&self, _vhost: &str, _queue: &str) -> bool {
+        true
+    }
     /// Whether he may publish or bind with this routing key at a topic exchange.
     fn may_topic(&self, action: Action, vhost: &str, exchange: &str, routing_key: &str) -> bool;
 }
