@@ -6,6 +6,8 @@ pub mod confirms;
 pub mod failure;
 mod handshake;
 mod state;
+#[cfg(test)]
+mod tests;
 pub mod unacked;
 
 use std::sync::Arc;
