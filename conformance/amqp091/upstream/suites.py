@@ -155,6 +155,7 @@ def main():
         if options.write_reference:
             not_passed = {name: list(result) for name, result in sorted(results.items()) if result[0] != "passed"}
             reference[suite[0]] = {"counts": counted(results), "not_passed": not_passed}
+            REFERENCE.write_text(json.dumps(reference, indent=1, ensure_ascii=False) + "\n")
             continue
         for name, (outcome, reason) in sorted(compare(suite[0], results, reference).items()):
             worse += 1
@@ -164,7 +165,6 @@ def main():
             worse += 1
             print(f"  only {sum(counted(results).values())} tests ran, of {sum(expected.values())}")
     if options.write_reference:
-        REFERENCE.write_text(json.dumps(reference, indent=1, ensure_ascii=False) + "\n")
         return
     if options.page:
         options.page.write_text(page(every, reference))
