@@ -43,6 +43,13 @@ pub const RABBITMQ: Tool = Tool {
     probe: &["test", "-x", "/usr/lib/rabbitmq/bin/rabbitmq-server"],
     install: "apt-get install --yes --no-install-recommends rabbitmq-server",
 };
+pub const NODE: Tool = Tool {
+    name: "Node 18 or later",
+    probe: &["node", "-e", "process.exit(Number(process.versions.node.split('.')[0]) < 18)"],
+    install: "apt-get install nodejs",
+};
+pub const NPM: Tool =
+    Tool { name: "npm", probe: &["npm", "--version"], install: "apt-get install npm" };
 pub const CARGO_DENY: Tool = Tool {
     name: "cargo-deny",
     probe: &["cargo", "deny", "--version"],

@@ -1,5 +1,6 @@
 //! Which stages does the test run have? One file each; a new stage is a file and a line in the table.
 
+mod amqp;
 mod deny;
 mod documents;
 mod flights;
@@ -26,6 +27,7 @@ pub const ALL: &[Stage] = &[
     programs::SIMULATION,
     programs::PROCESS,
     flights::STAGE,
+    amqp::STAGE,
 ];
 
 /// One line of the test run.
