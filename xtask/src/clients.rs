@@ -42,11 +42,13 @@ impl Clients {
     pub fn prepare(root: &Path, scratch: &Path, log: &Path) -> Result<Clients, String> {
         let folder = root.join("conformance/amqp091");
         let pins = folder.join("python/requirements.txt");
-        let python = python::environment(scratch, "amqp-venv", &[pins], &[], log)
-            .map_err(|said| format!("needs the pinned clients from PyPI: is there a network for pip?\n{said}"))?;
+        let python = python::environment(scratch, "amqp-venv", &[pins], &[], log).map_err(|said| {
+            format!("needs the pinned clients from PyPI: is there a network for pip?\n{said}")
+        })?;
         let node_modules = node_modules(&folder.join("node"), &scratch.join("amqp-node"), log)
             .map_err(|said| format!("needs amqplib from npm: is there a network for npm?\n{said}"))?;
-        let lapin = lapin(root, &folder, log).map_err(|said| format!("the lapin client does not build\n{said}"))?;
+        let lapin =
+            lapin(root, &folder, log).map_err(|said| format!("the lapin client does not build\n{said}"))?;
         Ok(Clients { folder, python, node_modules, lapin })
     }
 

@@ -57,7 +57,10 @@ fn attend(root: &Path, options: &Options) -> Result<bool, String> {
     let python = python::environment(scratch, "amqp-upstream-venv", &pins, &[], &log)?;
     if options.crash {
         let mut command = Command::new(python);
-        command.arg(folder.join("python/run_crash.py")).args(["--kills", "20", "--server-binary"]).arg(&binary);
+        command
+            .arg(folder.join("python/run_crash.py"))
+            .args(["--kills", "20", "--server-binary"])
+            .arg(&binary);
         command.arg("--data").arg(scratch.join("amqp-crash"));
         return command.status().map(|status| status.success()).map_err(|error| error.to_string());
     }

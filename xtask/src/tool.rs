@@ -48,8 +48,7 @@ pub const NODE: Tool = Tool {
     probe: &["node", "-e", "process.exit(Number(process.versions.node.split('.')[0]) < 18)"],
     install: "apt-get install nodejs",
 };
-pub const NPM: Tool =
-    Tool { name: "npm", probe: &["npm", "--version"], install: "apt-get install npm" };
+pub const NPM: Tool = Tool { name: "npm", probe: &["npm", "--version"], install: "apt-get install npm" };
 pub const CARGO_DENY: Tool = Tool {
     name: "cargo-deny",
     probe: &["cargo", "deny", "--version"],

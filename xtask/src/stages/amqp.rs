@@ -46,8 +46,12 @@ fn one_client(context: &Context, clients: &Clients, kind: Kind, binary: &Path, l
     let scratch = context.scratch();
     let server = match kind {
         Kind::Crash => None,
-        _ => match Server::start(binary, &context.root, &scratch.join("amqp-data"), &scratch.join("amqp-server.log"))
-        {
+        _ => match Server::start(
+            binary,
+            &context.root,
+            &scratch.join("amqp-data"),
+            &scratch.join("amqp-server.log"),
+        ) {
             Ok(server) => Some(server),
             Err(said) => return Outcome::failure("the server does not start", said),
         },
@@ -63,7 +67,8 @@ fn one_client(context: &Context, clients: &Clients, kind: Kind, binary: &Path, l
 pub fn count(ran: &Ran) -> Outcome {
     let of = |word: &str| ran.output.lines().filter(|line| line.starts_with(word)).collect::<Vec<_>>();
     let (passed, failed) = (of("ok "), of("FAILED "));
-    let mut outcome = Outcome { passed: passed.len() as u64, failed: failed.len() as u64, ..Outcome::default() };
+    let mut outcome =
+        Outcome { passed: passed.len() as u64, failed: failed.len() as u64, ..Outcome::default() };
     outcome.details = failed.join("\n");
     if outcome.failed == 0 && (!ran.success || outcome.passed == 0) {
         outcome.failed = 1;
