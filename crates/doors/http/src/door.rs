@@ -17,6 +17,7 @@ use crate::{
     adapter::{kinds::Kinds, tails::Tails},
     failure::{Failure, Kind},
     limits::Limits,
+    serve::Figures,
     wire::stamp::Stamp,
 };
 
@@ -38,6 +39,7 @@ pub(crate) struct Door {
     pub counts: Counts,
     pub kinds: Kinds,
     pub tails: Arc<Tails>,
+    pub figures: Vec<Figures>,
 }
 
 /// What the door counts since it was opened.
@@ -66,7 +68,14 @@ impl Counts {
 }
 
 impl Door {
-    pub fn new(broker: Broker, access: Access, limits: Limits, drain: Drain, clock: Arc<dyn Clock>) -> Door {
+    pub fn new(
+        broker: Broker,
+        access: Access,
+        limits: Limits,
+        drain: Drain,
+        clock: Arc<dyn Clock>,
+        figures: Vec<Figures>,
+    ) -> Door {
         Door {
             started: clock.now(),
             connections: Permits::new(limits.connections_max),
@@ -81,6 +90,7 @@ impl Door {
             limits,
             drain,
             clock,
+            figures,
         }
     }
 

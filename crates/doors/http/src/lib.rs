@@ -14,4 +14,4 @@ pub mod wire;
 
 pub use adapter::description;
 pub use limits::Limits;
-pub use serve::{Error, Options, serve};
+pub use serve::{Error, Figures, Options, serve};

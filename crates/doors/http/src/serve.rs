@@ -55,7 +55,12 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// When it begins, the door stops accepting, finishes what is open and closes.
     pub drain: Drain,
+    /// Figures of others, shown with this door's own.
+    pub figures: Vec<Figures>,
 }
+
+/// Figures in Prometheus' text format, each with its help and type.
+pub type Figures = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// A server that cannot start as configured.
 #[derive(Debug, thiserror::Error)]
@@ -75,14 +80,14 @@ pub enum Error {
 
 /// Serves until the drain has begun and every connection has ended, or its time is over.
 pub async fn serve(listeners: Vec<Listener>, options: Options) -> Result<(), Error> {
-    let Options { broker, access, loopback_needs_token, limits, clock, drain } = options;
+    let Options { broker, access, loopback_needs_token, limits, clock, drain, figures } = options;
     access.load(&broker).await?;
     for listener in &listeners {
         if !listener.is_loopback() && access.is_empty() {
             return Err(Error::Open(listener.address()?));
         }
     }
-    let door = Arc::new(Door::new(broker, access, limits, drain, clock));
+    let door = Arc::new(Door::new(broker, access, limits, drain, clock, figures));
     let router = adapter::router(door.clone());
     let mut accepting = JoinSet::new();
     for listener in listeners {

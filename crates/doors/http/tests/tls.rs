@@ -71,7 +71,8 @@ async fn an_address_for_everybody_without_tokens_is_refused() {
     let listener = Listener::bind(([0, 0, 0, 0], 0).into(), None).await.expect("any port");
     let access = Access::new(vec![]).expect("none");
     let (limits, drain) = (Limits::default(), Drain::default());
-    let options = Options { broker, access, loopback_needs_token: false, limits, clock, drain };
+    let figures = Vec::new();
+    let options = Options { broker, access, loopback_needs_token: false, limits, clock, drain, figures };
     assert!(matches!(serve(vec![listener], options).await, Err(Error::Open(_))));
     driver.abort();
 }

@@ -49,8 +49,9 @@ pub(super) async fn consume(
     let name = context.name(&consume.queue)?;
     let priority = match consume.arguments.get("x-priority") {
         None => 0,
-        Some(value) => priority(value)
-            .ok_or_else(|| Failure::precondition(format!("invalid value for x-priority: {value:?}")))?,
+        Some(value) => priority(value).map_err(|why| {
+            Failure::precondition(format!("invalid arg 'x-priority' for {queue}: {why}"))
+        })?,
     };
     consume.consumer_tag = tag_or_new(consume.consumer_tag)?;
     let no_ack = consume.no_ack;
@@ -69,7 +70,7 @@ pub(super) async fn consume(
                 return Err(Failure::not_implemented(format!("{queue} does not support global qos")));
             }
             if prefetch == 0 {
-                let text = format!("consumer prefetch count is not set for stream {queue}");
+                let text = format!("consumer prefetch count is not set for '{queue}'");
                 return Err(Failure::precondition(text));
             }
             (stream(context, &topic, &consume).await?, QueueType::Stream)
@@ -93,8 +94,9 @@ pub(super) async fn consume(
     Ok(Begun { consume, source: Arc::new(source), kind, priority, prefetch, consumer })
 }
 
-fn priority(value: &Value) -> Option<i32> {
-    value.as_i64().and_then(|priority| i32::try_from(priority).ok())
+/// Past what a priority may be it is the highest or lowest.
+fn priority(value: &Value) -> Result<i32, String> {
+    crate::mapping::whole(value).map(|number| number.clamp(i32::MIN.into(), i32::MAX.into()) as i32)
 }
 
 /// A position of its own on a stream, which goes with its consumer.

@@ -17,6 +17,7 @@ pub use delivery::{Extras, Outgoing};
 pub use exchange::{ExchangeAsk, exchange_type, route_spec};
 pub use header::is_shown;
 pub use message::{Incoming, read_message};
+pub(crate) use queue::whole;
 pub use queue::{QueueAsk, QueueType, queue_spec, queue_type};
 pub(crate) use queue::{age_ms, set_dead_letter, set_overflow};
 pub use same::{check_same_exchange, check_same_queue};

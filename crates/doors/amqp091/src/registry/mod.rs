@@ -3,6 +3,7 @@
 //! The tasks that own them write counters here; whoever asks gets copies. No lock is held for longer than a copy takes.
 
 mod entries;
+mod figures;
 
 use std::{
     collections::BTreeMap,

@@ -131,8 +131,11 @@ impl Session {
                         let result = self.connection_method(method, out);
                         (ChannelId::CONNECTION, result.map_err(|failure| failure.caused_by(numbers)))
                     }
-                    Frame::Method(id, _) | Frame::Header(id, _) | Frame::Body(id, _) => {
-                        (id, self.channel_frame(id, frame, out))
+                    Frame::Header(id, _) | Frame::Body(id, _) => (id, self.channel_frame(id, frame, out)),
+                    Frame::Method(id, ref method) => {
+                        let numbers = method.numbers();
+                        let result = self.channel_frame(id, frame, out);
+                        (id, result.map_err(|failure| failure.caused_by(numbers)))
                     }
                 };
                 if let Err(failure) = result {

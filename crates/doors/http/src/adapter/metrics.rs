@@ -281,6 +281,7 @@ pub(super) async fn metrics(State(door): State<Arc<Door>>, _caller: Caller) -> R
         let rows = rows(&door, &table).await?;
         text.table(&table, &rows);
     }
+    door.figures.iter().for_each(|figures| text.0 += &figures());
     Ok(([(header::CONTENT_TYPE, FORMAT)], text.0).into_response())
 }
 

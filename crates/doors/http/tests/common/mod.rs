@@ -101,6 +101,7 @@ impl Server {
             limits,
             clock,
             drain: drain.clone(),
+            figures: Vec::new(),
         };
         let door = tokio::spawn(serve(vec![listener], options));
         Server { address, drain, access, door, stop, driver, _dir: dir }

@@ -1,0 +1,60 @@
+//! What does Prometheus see of this door? Names and meanings stand in `docs/metrics.md`.
+
+use std::fmt::Write as _;
+
+use super::Registry;
+
+/// Name, type, help and value of each figure.
+fn rows(registry: &Registry) -> Vec<(&'static str, &'static str, &'static str, u64)> {
+    let totals = registry.totals();
+    let counts = totals.counts;
+    let channels = totals.channels_opened.saturating_sub(totals.channels_closed);
+    let consumers = registry.consumers().len() as u64;
+    vec![
+        ("connections", "gauge", "Open connections.", registry.len() as u64),
+        ("connections_total", "counter", "Connections whose greeting was right.", totals.connections_opened),
+        ("connections_refused_total", "counter", "Connections turned away at the limit.", totals.connections_refused),
+        ("logins_refused_total", "counter", "Logins refused.", totals.logins_refused),
+        ("channels", "gauge", "Open channels.", channels),
+        ("channels_total", "counter", "Channels opened.", totals.channels_opened),
+        ("consumers", "gauge", "Consumers.", consumers),
+        ("published_total", "counter", "Messages published.", counts.published),
+        ("confirmed_total", "counter", "Publishes confirmed.", counts.confirmed),
+        ("returned_total", "counter", "Mandatory messages sent back.", counts.returned),
+        ("delivered_total", "counter", "Messages delivered to consumers, to be acknowledged.", counts.delivered),
+        ("delivered_no_ack_total", "counter", "Messages delivered without acknowledgement.", counts.delivered_no_ack),
+        ("got_total", "counter", "Messages got one by one.", counts.got + counts.got_no_ack),
+        ("got_empty_total", "counter", "Messages asked for one by one in vain.", counts.got_empty),
+        ("redelivered_total", "counter", "Messages delivered or got not for the first time.", counts.redelivered),
+        ("acknowledged_total", "counter", "Messages acknowledged.", counts.acknowledged),
+    ]
+}
+
+impl Registry {
+    /// The door's figures in Prometheus' text format.
+    pub fn figures(&self) -> String {
+        let mut text = String::new();
+        for (name, kind, help, value) in rows(self) {
+            let name = format!("waystation_amqp_{name}");
+            // Writing to a String does not fail.
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_figure_is_documented_and_has_help_and_type() {
+        let documented = include_str!("../../../../../docs/metrics.md");
+        let text = Registry::default().figures();
+        for (name, kind, ..) in rows(&Registry::default()) {
+            let name = format!("waystation_amqp_{name}");
+            assert!(documented.contains(&format!("`{name}`")), "{name}");
+            assert!(text.contains(&format!("# TYPE {name} {kind}\n{name} 0\n")), "{text}");
+        }
+    }
+}
