@@ -8,7 +8,7 @@ use tokio::{
     sync::oneshot,
 };
 use waystation_access::Access;
-use waystation_amqp091::catalog::Catalog;
+use waystation_amqp091::{Registry, catalog::Catalog};
 use waystation_base::{
     Clock,
     os::{OsClock, OsDisk},
@@ -65,6 +65,11 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
     let amqp = doors::listen(&config).await?;
     tell_ready(address, tls.is_some(), &amqp.urls, output)?;
     let drain = Drain::default();
+    let registry = Arc::new(Registry::default());
+    let figures: waystation_http::Figures = {
+        let registry = registry.clone();
+        Arc::new(move || registry.figures())
+    };
     let http = waystation_http::serve(
         vec![listener],
         waystation_http::Options {
@@ -74,11 +79,12 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
             limits: config.http.limits(),
             clock: clock.clone(),
             drain: drain.clone(),
+            figures: vec![figures],
         },
     );
     let http = async move { http.await.map_err(|error| Failure::new(Exit::Failure, error)) };
     let catalog = Catalog::new(access.clone());
-    let (config, registry, closing) = (config.amqp.clone(), Arc::default(), drain.clone());
+    let (config, closing) = (config.amqp.clone(), drain.clone());
     let amqp = async move {
         catalog.load(&broker).await.map_err(|refusal| Failure::new(Exit::Failure, refusal))?;
         amqp.serve(config, broker, Arc::new(catalog), registry, clock, closing).await

@@ -49,9 +49,8 @@ pub(super) async fn consume(
     let name = context.name(&consume.queue)?;
     let priority = match consume.arguments.get("x-priority") {
         None => 0,
-        Some(value) => priority(value).map_err(|why| {
-            Failure::precondition(format!("invalid arg 'x-priority' for {queue}: {why}"))
-        })?,
+        Some(value) => priority(value)
+            .map_err(|why| Failure::precondition(format!("invalid arg 'x-priority' for {queue}: {why}")))?,
     };
     consume.consumer_tag = tag_or_new(consume.consumer_tag)?;
     let no_ack = consume.no_ack;

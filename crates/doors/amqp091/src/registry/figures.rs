@@ -13,7 +13,12 @@ fn rows(registry: &Registry) -> Vec<(&'static str, &'static str, &'static str, u
     vec![
         ("connections", "gauge", "Open connections.", registry.len() as u64),
         ("connections_total", "counter", "Connections whose greeting was right.", totals.connections_opened),
-        ("connections_refused_total", "counter", "Connections turned away at the limit.", totals.connections_refused),
+        (
+            "connections_refused_total",
+            "counter",
+            "Connections turned away at the limit.",
+            totals.connections_refused,
+        ),
         ("logins_refused_total", "counter", "Logins refused.", totals.logins_refused),
         ("channels", "gauge", "Open channels.", channels),
         ("channels_total", "counter", "Channels opened.", totals.channels_opened),
@@ -21,11 +26,26 @@ fn rows(registry: &Registry) -> Vec<(&'static str, &'static str, &'static str, u
         ("published_total", "counter", "Messages published.", counts.published),
         ("confirmed_total", "counter", "Publishes confirmed.", counts.confirmed),
         ("returned_total", "counter", "Mandatory messages sent back.", counts.returned),
-        ("delivered_total", "counter", "Messages delivered to consumers, to be acknowledged.", counts.delivered),
-        ("delivered_no_ack_total", "counter", "Messages delivered without acknowledgement.", counts.delivered_no_ack),
+        (
+            "delivered_total",
+            "counter",
+            "Messages delivered to consumers, to be acknowledged.",
+            counts.delivered,
+        ),
+        (
+            "delivered_no_ack_total",
+            "counter",
+            "Messages delivered without acknowledgement.",
+            counts.delivered_no_ack,
+        ),
         ("got_total", "counter", "Messages got one by one.", counts.got + counts.got_no_ack),
         ("got_empty_total", "counter", "Messages asked for one by one in vain.", counts.got_empty),
-        ("redelivered_total", "counter", "Messages delivered or got not for the first time.", counts.redelivered),
+        (
+            "redelivered_total",
+            "counter",
+            "Messages delivered or got not for the first time.",
+            counts.redelivered,
+        ),
         ("acknowledged_total", "counter", "Messages acknowledged.", counts.acknowledged),
     ]
 }
