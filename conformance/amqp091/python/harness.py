@@ -8,6 +8,7 @@ import base64
 import inspect
 import json
 import signal
+import ssl
 import sys
 import time
 import traceback
@@ -48,6 +49,9 @@ class Server:
     def url(self):
         return f"amqp://{self.user}:{self.password}@{self.host}:{self.port}/"
 
+    def tls_context(self):
+        return ssl.create_default_context(cafile=self.certificate)
+
     def only_ours(self, why):
         if self.is_reference:
             raise Skip(why)
@@ -65,7 +69,8 @@ class Server:
         for name, value in (headers or {}).items():
             request.add_header(name, value)
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
+            context = self.tls_context() if self.http.startswith("https") else None
+            with urllib.request.urlopen(request, timeout=20, context=context) as answer:
                 return answer.status, answer.headers, answer.read()
         except urllib.error.HTTPError as error:
             return error.code, error.headers, error.read()

@@ -1,6 +1,5 @@
 """What holds for whole connections: breaking, load, TLS, virtual hosts, permissions, policies, what is being managed?"""
 import contextlib
-import ssl
 import threading
 import time
 
@@ -139,8 +138,7 @@ def large_messages_come_whole(server):
 def tls_is_spoken_on_its_port(server):
     if not server.tls_port or not server.certificate:
         raise Skip("no TLS port was given")
-    context = ssl.create_default_context(cafile=server.certificate)
-    options = pika.SSLOptions(context, "localhost")
+    options = pika.SSLOptions(server.tls_context(), "localhost")
     with channel_of(server, confirm=True, port=server.tls_port, ssl_options=options) as channel:
         queue = channel.queue_declare("", exclusive=True).method.queue
         put(channel, queue, "secret", b"x" * 300_000)

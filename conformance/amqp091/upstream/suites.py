@@ -25,7 +25,6 @@ SUITES = [
     ("kombu", "5.7.0", ["t/integration/test_py_amqp.py"], None),
     ("amqp", "5.4.2", ["t/integration/test_rmq.py"], None),
 ]
-# What a server has no part in: such failures come from the suite or from the machine.
 REASON_LENGTH_MAX = 110
 
 
@@ -48,6 +47,8 @@ def run(suite, options, work):
     folder = fetch(package, version, work)
     if docker:
         (folder / docker).write_text((HERE / "docker_client.py").read_text())
+    if (HERE / f"conftest_{package}.py").exists():
+        (folder / "conftest.py").write_text((HERE / f"conftest_{package}.py").read_text())
     # The installed client is what is tested, not the copy beside the tests.
     for copy in (package.replace("-", "_"),):
         if (folder / copy).exists():
