@@ -27,6 +27,9 @@ pub struct Serve {
     /// Address of the AMQP 0-9-1 door inside TLS, or off [default: off]
     #[arg(long, value_name = "ADDR")]
     pub amqps: Option<Place>,
+    /// Address of RabbitMQ's management interface, or off [default: 127.0.0.1:15672]
+    #[arg(long, value_name = "ADDR")]
+    pub amqp_management: Option<Place>,
     /// When something counts as durable [default: sync]
     #[arg(long, value_name = "MODE")]
     pub durability: Option<Mode>,
@@ -53,6 +56,7 @@ impl Serve {
         set(&mut config.http.address, &self.http);
         set(&mut config.amqp.address, &self.amqp);
         set(&mut config.amqp.tls_address, &self.amqps);
+        set(&mut config.amqp.management, &self.amqp_management);
         set(&mut config.durability.mode, &self.durability);
         set(&mut config.durability.interval_ms, &self.interval);
         set(&mut config.log.filter, &self.log);

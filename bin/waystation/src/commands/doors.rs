@@ -1,8 +1,12 @@
-//! How is the AMQP door opened beside the HTTP door?
+//! How are the AMQP door and its management interface opened beside the HTTP door?
 
 use std::{net::SocketAddr, sync::Arc};
 
-use waystation_amqp091::{Options, Registry, directory::Directory};
+use waystation_amqp091::{
+    Options, Registry,
+    catalog::Catalog,
+    management::{self, Endpoint},
+};
 use waystation_base::Clock;
 use waystation_host::Broker;
 use waystation_net::{Drain, Listener, Tls, tls};
@@ -13,16 +17,21 @@ use crate::{
 };
 
 /// Where the AMQP door listens.
+#[derive(Default)]
 pub struct Listening {
     listeners: Vec<Listener>,
     /// As a client would write it.
     pub urls: Vec<String>,
+    management: Option<Listener>,
+    /// As a browser would write it.
+    pub management_url: Option<String>,
+    endpoints: Vec<Endpoint>,
 }
 
 /// Binds the AMQP door's addresses. The default one may be taken, by a RabbitMQ for instance: then the server runs without
 /// it and says so. One that somebody chose must be had.
 pub async fn listen(config: &Config) -> Result<Listening, Failure> {
-    let mut listening = Listening { listeners: Vec::new(), urls: Vec::new() };
+    let mut listening = Listening::default();
     if let Place::At(address) = config.amqp.address {
         match bind(address, None).await {
             Ok(listener) => listening.add(listener, "amqp")?,
@@ -37,14 +46,45 @@ pub async fn listen(config: &Config) -> Result<Listening, Failure> {
         let tls = certificate(config)?;
         listening.add(bind(address, tls).await?, "amqps")?;
     }
+    listening.open_management(config).await?;
     Ok(listening)
 }
 
 impl Listening {
     fn add(&mut self, listener: Listener, scheme: &str) -> Result<(), Failure> {
         self.urls.push(format!("{scheme}://{}", listener.address()?));
+        let protocol = if scheme == "amqps" { "amqp/ssl" } else { "amqp" };
+        self.endpoints.push(Endpoint { protocol, address: listener.address()? });
         self.listeners.push(listener);
         Ok(())
+    }
+
+    /// The same for the management interface.
+    async fn open_management(&mut self, config: &Config) -> Result<(), Failure> {
+        let Place::At(address) = config.amqp.management else { return Ok(()) };
+        // Tools on this machine speak plainly.
+        let tls = if address.ip().to_canonical().is_loopback() { None } else { certificate(config)? };
+        let (scheme, protocol) = if tls.is_some() { ("https", "https") } else { ("http", "http") };
+        match Listener::bind(address, tls).await {
+            Ok(listener) => {
+                let address = listener.address()?;
+                self.management_url = Some(format!("{scheme}://{address}"));
+                self.endpoints.push(Endpoint { protocol, address });
+                self.management = Some(listener);
+                Ok(())
+            }
+            Err(error) if config.amqp.management == Amqp::default().management => {
+                tracing::warn!(
+                    %error,
+                    "RabbitMQ's management interface stays closed: --amqp-management names another address, or off"
+                );
+                Ok(())
+            }
+            Err(error) => {
+                Err(Failure::new(Exit::Failure, error)
+                    .advise("--amqp-management names another address, or off"))
+            }
+        }
     }
 
     /// Serves until the drain is over.
@@ -52,15 +92,32 @@ impl Listening {
         self,
         config: Amqp,
         broker: Broker,
-        directory: Arc<dyn Directory>,
+        catalog: Catalog,
         registry: Arc<Registry>,
         clock: Arc<dyn Clock>,
         drain: Drain,
     ) -> Result<(), Failure> {
+        catalog.load(&broker).await.map_err(|refusal| Failure::new(Exit::Failure, refusal))?;
+        let managed = management::Options {
+            broker: broker.clone(),
+            catalog: catalog.clone(),
+            registry: registry.clone(),
+            clock: clock.clone(),
+            drain: drain.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+            endpoints: self.endpoints,
+        };
+        let management = async {
+            if let Some(listener) = self.management {
+                management::serve(listener, managed).await;
+            }
+            Ok(())
+        };
+        let directory = Arc::new(catalog);
         let options = Options { broker, directory, registry, limits: config.limits(), clock, drain };
-        waystation_amqp091::serve(self.listeners, options)
-            .await
-            .map_err(|error| Failure::new(Exit::Failure, error))
+        let door = waystation_amqp091::serve(self.listeners, options);
+        let served = tokio::try_join!(door, management);
+        served.map(|_| ()).map_err(|error| Failure::new(Exit::Failure, error))
     }
 }
 

@@ -18,7 +18,7 @@ use waystation_net::{Drain, Listener, Tls, tls};
 
 use super::{
     configuration::{refuse_exposure, variables},
-    doors,
+    doors::{self, Listening},
     journal::{data_dir, unreadable},
 };
 use crate::{
@@ -63,7 +63,7 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
     let listener = listen(config.http.address, tls.clone()).await?;
     let address = listener.address()?;
     let amqp = doors::listen(&config).await?;
-    tell_ready(address, tls.is_some(), &amqp.urls, output)?;
+    tell_ready(address, tls.is_some(), &amqp, output)?;
     let drain = Drain::default();
     let registry = Arc::new(Registry::default());
     let figures: waystation_http::Figures = {
@@ -84,11 +84,7 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
     );
     let http = async move { http.await.map_err(|error| Failure::new(Exit::Failure, error)) };
     let catalog = Catalog::new(access.clone());
-    let (config, closing) = (config.amqp.clone(), drain.clone());
-    let amqp = async move {
-        catalog.load(&broker).await.map_err(|refusal| Failure::new(Exit::Failure, refusal))?;
-        amqp.serve(config, broker, Arc::new(catalog), registry, clock, closing).await
-    };
+    let amqp = amqp.serve(config.amqp.clone(), broker, catalog, registry, clock, drain.clone());
     let door = async move { tokio::try_join!(http, amqp).map(|_| ()) };
     let reloader = Reloader { args_config: args.config.clone(), access, tls };
     let exit = conduct(driver, door, drain, reloader).await?;
@@ -321,11 +317,19 @@ fn tell_recovery(config: &Config, recovery: &Recovery) {
 }
 
 /// One line on standard output, for people, scripts and tests.
-fn tell_ready(address: SocketAddr, is_tls: bool, amqp: &[String], output: Output) -> Result<(), Failure> {
+fn tell_ready(
+    address: SocketAddr,
+    is_tls: bool,
+    listening: &Listening,
+    output: Output,
+) -> Result<(), Failure> {
+    let (amqp, management) = (&listening.urls, &listening.management_url);
     let scheme = if is_tls { "https" } else { "http" };
     let url = format!("{scheme}://{address}");
     let version = env!("CARGO_PKG_VERSION");
-    let told = json!({"ready": url, "amqp": amqp, "pid": std::process::id(), "version": version});
+    let told = json!({
+        "ready": url, "amqp": amqp, "amqp_management": management, "pid": std::process::id(), "version": version
+    });
     let beside = if amqp.is_empty() { String::new() } else { format!(" and {}", amqp.join(" and ")) };
     output.say(&told, || format!("waystation {version} is ready at {url}{beside}"))?;
     std::io::stdout().flush()?;

@@ -13,6 +13,7 @@ use super::{Problem, problem, range};
 pub struct Amqp {
     pub address: Place,
     pub tls_address: Place,
+    pub management: Place,
     pub connections_max: usize,
     pub channels_max: u16,
     pub frame_bytes_max: u32,
@@ -96,6 +97,7 @@ impl Default for Amqp {
         Amqp {
             address: Place::At(([127, 0, 0, 1], 5672).into()),
             tls_address: Place::Off,
+            management: Place::At(([127, 0, 0, 1], 15672).into()),
             connections_max,
             channels_max,
             frame_bytes_max,

@@ -102,6 +102,13 @@ pub const KEYS: &[Key] = &[
         ],
     ),
     key("amqp", "tls_address", &["The same inside TLS, with the certificate below; or off."]),
+    key(
+        "amqp",
+        "management",
+        &[
+            "RabbitMQ's management interface over HTTP; or off. With a certificate it speaks TLS to other machines.",
+        ],
+    ),
     key("amqp", "connections_max", &["Connections at a time; further ones are turned away."]),
     key("amqp", "channels_max", &["Channels of one connection."]),
     key("amqp", "frame_bytes_max", &["Bytes of one frame that clients may agree to."]),

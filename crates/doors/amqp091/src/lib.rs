@@ -6,6 +6,7 @@ mod adapter;
 pub mod catalog;
 pub mod directory;
 pub mod limits;
+pub mod management;
 pub mod mapping;
 mod registry;
 pub mod session;

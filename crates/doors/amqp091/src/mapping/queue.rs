@@ -100,7 +100,7 @@ impl QueueType {
         }
     }
 
-    fn read(text: &str) -> Option<QueueType> {
+    pub(crate) fn read(text: &str) -> Option<QueueType> {
         [QueueType::Classic, QueueType::Quorum, QueueType::Stream]
             .into_iter()
             .find(|kind| kind.as_str() == text)
