@@ -1,7 +1,7 @@
 //! How large anything may get: every bound that the heart relies on, named, with its unit last.
 
 /// Bytes of one message: body, key and headers together.
-pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
+pub const MESSAGE_BYTES_MAX: usize = 23 << 20;
 /// Bytes of one stored record batch.
 pub const BATCH_BYTES_MAX: usize = 32 << 20;
 /// Messages in one publish command.

@@ -22,6 +22,9 @@ use crate::{
 /// Names that begin so are the server's to give.
 pub(super) const RESERVED: &str = "amq.";
 
+/// Why the broker does not delete a queue.
+const NOT_EMPTY: &str = "not empty";
+
 /// What goes by a queue's name.
 pub(super) enum Found {
     Queue(QueueInfo),
@@ -222,23 +225,33 @@ pub(super) async fn delete(context: &Context, delete: &queue::Delete) -> Result<
     let queue = context.queue(&name);
     context.require(Action::Configure, &queue)?;
     let own = context.name(&name)?;
-    let kind = match find(context, &own).await? {
+    let found = find(context, &own).await?;
+    let kind = match &found {
         Found::Nothing => return Ok(deleted(0)),
         Found::Topic(_) => Kind::Topic,
         Found::Queue(info) => {
-            check_owner(context, &info, &queue)?;
+            check_owner(context, info, &queue)?;
             Kind::Queue
         }
     };
-    let asked = Delete {
+    // What consumers hold does not count, neither as a message that goes nor as one that is there.
+    let ready = found.counts().0;
+    let mut asked = Delete {
         kind,
-        name: own,
+        name: own.clone(),
         if_unused: delete.if_unused,
         if_empty: delete.if_empty,
         session: context.session,
     };
-    match context.door.broker.delete(asked).await {
-        Ok(messages) => Ok(deleted(messages)),
+    let mut result = context.door.broker.delete(asked.clone()).await;
+    if let Err(Refusal::InUse { state: NOT_EMPTY, .. }) = &result
+        && find(context, &own).await?.counts().0 == 0
+    {
+        asked.if_empty = false;
+        result = context.door.broker.delete(asked).await;
+    }
+    match result {
+        Ok(messages) => Ok(deleted(messages.min(ready.into()))),
         Err(Refusal::NotFound { .. }) => Ok(deleted(0)),
         Err(refusal) => Err(failure(&refusal, &context.vhost)),
     }

@@ -19,7 +19,7 @@ use crate::{
     mapping::{ExchangeAsk, check_same_exchange, route_spec, to_json},
     session::{Answer, Failure, REPLY_TO, Resource},
     wire::{
-        Method, Table,
+        Method, ReplyCode, Table,
         methods::{exchange, queue},
     },
 };
@@ -171,26 +171,37 @@ async fn bind(context: &Context, binding: Binding<'_>) -> Result<(), Failure> {
     check_not_default(&source)?;
     let exchange = context.exchange(&source);
     context.require(Action::Read, &exchange)?;
-    let route = find(context, &source).await?.ok_or_else(|| Failure::not_found(&exchange))?;
+    let route = match find(context, &source).await? {
+        Some(route) => route,
+        // What is not there is bound to nothing.
+        None if !is_new => return Ok(()),
+        None => return Err(Failure::not_found(&exchange)),
+    };
     check_topic(context, &route, &exchange, &key)?;
     let name = context.name(&destination.name)?;
-    let to = if is_queue {
-        match queues::find(context, &name).await? {
-            Found::Nothing => return Err(Failure::not_found(&destination)),
-            Found::Queue(info) => queues::check_owner(context, &info, &destination)?,
-            Found::Topic(_) => {}
+    let is_there = if is_queue {
+        let found = queues::find(context, &name).await?;
+        if let Found::Queue(info) = &found {
+            queues::check_owner(context, info, &destination)?;
         }
-        Destination::Address(name)
+        !matches!(found, Found::Nothing)
     } else {
-        find(context, &destination.name).await?.ok_or_else(|| Failure::not_found(&destination))?;
-        Destination::Route(name)
+        find(context, &destination.name).await?.is_some()
     };
+    if !is_there {
+        return if is_new { Err(Failure::not_found(&destination)) } else { Ok(()) };
+    }
+    let to = if is_queue { Destination::Address(name) } else { Destination::Route(name) };
     if is_new && route.spec.kind == RouteKind::Headers {
         check_match(arguments)?;
     }
     let bind = Bind { route: route.name, to, key, arguments: to_json(arguments) };
     let command = if is_new { Command::Bind(bind) } else { Command::Unbind(bind) };
-    queues::command(context, command).await.map(|_| ())
+    match queues::command(context, command).await {
+        // It has gone meanwhile.
+        Err(failure) if !is_new && failure.code == ReplyCode::NotFound => Ok(()),
+        answered => answered.map(|_| ()),
+    }
 }
 
 fn check_topic(context: &Context, route: &RouteInfo, exchange: &Resource, key: &str) -> Result<(), Failure> {

@@ -48,6 +48,8 @@ pub(super) struct Channel {
     prefetch: u16,
     prefetch_global: u16,
     consumers: HashMap<SmolStr, ConsumerKey>,
+    /// Consumers that have ended while an answer was awaited: told behind it.
+    ended: Vec<SmolStr>,
     /// Consumer tag and address for direct replies.
     replies: Option<(SmolStr, SmolStr)>,
     last_queue: SmolStr,
@@ -72,6 +74,7 @@ impl Channel {
             prefetch: 0,
             prefetch_global: 0,
             consumers: HashMap::new(),
+            ended: Vec::new(),
             replies: None,
             last_queue: SmolStr::default(),
         }
@@ -142,8 +145,28 @@ impl Channel {
         (matches!(self.mode, Mode::Confirm(_)), matches!(self.mode, Mode::Transactional(_)))
     }
 
-    pub fn forget_consumer(&mut self, tag: &str) -> bool {
+    fn forget_consumer(&mut self, tag: &str) -> bool {
         self.consumers.remove(tag).is_some()
+    }
+
+    /// A consumer has ended by the broker; the client is told that if it `tells`, though not before an answer that it awaits:
+    /// who deletes a queue that he consumes from hears that it is gone first.
+    pub fn consumer_ended(&mut self, tag: &str, tells: bool, out: &mut Vec<Action>) {
+        if !self.forget_consumer(tag) || !tells {
+            return;
+        }
+        if self.is_busy() {
+            self.ended.push(tag.into());
+        } else {
+            self.send(basic::Cancel { consumer_tag: tag.into(), no_wait: true }, out);
+        }
+    }
+
+    /// Tells which consumers have ended while an answer was awaited.
+    pub fn tell_ended(&mut self, out: &mut Vec<Action>) {
+        for consumer_tag in std::mem::take(&mut self.ended) {
+            self.send(basic::Cancel { consumer_tag, no_wait: true }, out);
+        }
     }
 
     /// Ends it: what it leaves behind. It waits for close-ok, or is taken away.

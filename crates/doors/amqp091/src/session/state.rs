@@ -340,6 +340,7 @@ impl Session {
         if let Err(failure) = channel.answered(answer, out) {
             return self.fail_on(key.id, failure, out);
         }
+        channel.tell_ended(out);
         while let Some(command) =
             self.channel_of(key).filter(|channel| !channel.is_busy()).and_then(Channel::take_backlog)
         {
@@ -406,10 +407,8 @@ impl Session {
     /// A consumer has ended by the broker: the client is told if it understands that.
     pub fn consumer_ended(&mut self, key: ChannelKey, tag: &str, out: &mut Vec<Action>) {
         let tells = self.has_capability("consumer_cancel_notify");
-        let Some(channel) = self.channel_of(key) else { return };
-        if channel.forget_consumer(tag) && tells {
-            let cancel = basic::Cancel { consumer_tag: tag.into(), no_wait: true };
-            out.push(Action::Send(key.id, cancel.into()));
+        if let Some(channel) = self.channel_of(key) {
+            channel.consumer_ended(tag, tells, out);
         }
     }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use proptest::prelude::*;
 use smol_str::SmolStr;
-use waystation_base::{Attempt, Name, Offset, Tag};
+use waystation_base::{Attempt, Name, Offset, Tag, value::Value};
 use waystation_broker::Source;
 
 use super::*;
@@ -41,8 +41,14 @@ impl Desk {
 
     /// With an open virtual host and channel 1.
     fn open() -> (Desk, ChannelKey) {
+        Desk::open_as(Table::default())
+    }
+
+    /// The same for a client that says this about itself.
+    fn open_as(client_properties: Table) -> (Desk, ChannelKey) {
         let mut desk = Desk::new();
         let start = connection::StartOk {
+            client_properties,
             mechanism: "PLAIN".into(),
             response: Bytes::from_static(b"\0guest\0guest"),
             ..Default::default()
@@ -336,6 +342,32 @@ fn a_queue_that_is_left_out_is_the_one_declared_last_if_there_is_one() {
         panic!("{actions:?}")
     };
     assert_eq!((bind.queue.as_str(), bind.routing_key.as_str()), ("amq.gen-1", "amq.gen-1"));
+}
+
+#[test]
+fn who_deletes_a_queue_that_he_consumes_from_hears_first_that_it_is_gone() {
+    let capability = Value::Map(vec![("consumer_cancel_notify".into(), Value::Bool(true))]);
+    let (mut open, key) = Desk::open_as(Table(vec![("capabilities".into(), capability)]));
+    for tag in ["a", "b"] {
+        open.say(1, basic::Consume { queue: "q".into(), consumer_tag: tag.into(), ..Default::default() });
+        let answer = Answer::Consuming { tag: tag.into(), key: ConsumerKey(1) };
+        open.session.answered(key, answer, &mut open.actions);
+    }
+    open.take();
+    open.session.consumer_ended(key, "a", &mut open.actions);
+    assert!(matches!(open.sent(), Method::BasicCancel(_)));
+    open.say(1, queue::Delete { queue: "q".into(), ..Default::default() });
+    open.take();
+    open.session.consumer_ended(key, "b", &mut open.actions);
+    assert!(open.take().is_empty());
+    open.session.answered(key, Answer::Done(queue::DeleteOk::default().into()), &mut open.actions);
+    let actions = open.take();
+    let [Action::Send(_, Method::QueueDeleteOk(_)), Action::Send(_, Method::BasicCancel(cancel))] =
+        &actions[..]
+    else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(cancel.consumer_tag, "b");
 }
 
 #[test]
