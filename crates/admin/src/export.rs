@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value};
 
+use waystation_broker::Kind;
+
 use crate::{
+    bindings,
     document::Format,
     plan::{is_kept, said},
     topology::{Topology, table},
@@ -14,26 +17,35 @@ pub fn governed(topology: &Topology) -> Topology {
     for ((_, name), spec) in topology.specs().into_iter().filter(|((_, name), spec)| !is_kept(name, spec)) {
         governed.insert(name, spec);
     }
+    governed.routes = bindings::governed(topology);
     governed
 }
 
+/// Why a topology cannot be written in a format.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this topology cannot be written so: {0}; arguments with null values can be written as JSON only")]
+pub struct Unwritable(String);
+
 /// The file's text; fields that have their defaults are left out.
-pub fn write(topology: &Topology, format: Format) -> String {
+pub fn write(topology: &Topology, format: Format) -> Result<String, Unwritable> {
     let document = document(topology);
-    let written = match format {
-        Format::Json => {
-            serde_json::to_string_pretty(&document).map(|text| text + "\n").map_err(|error| error.to_string())
-        }
-        Format::Toml => toml::to_string(&document).map_err(|error| error.to_string()),
-    };
-    // Tables of texts, numbers and lists can be written in both.
-    written.unwrap_or_else(|error| unreachable!("{error}"))
+    match format {
+        Format::Json => serde_json::to_string_pretty(&document)
+            .map(|text| text + "\n")
+            .map_err(|error| Unwritable(error.to_string())),
+        Format::Toml => toml::to_string(&document).map_err(|error| Unwritable(error.to_string())),
+    }
 }
 
 fn document(topology: &Topology) -> Map<String, Value> {
     let mut document = Map::new();
     for ((kind, name), spec) in topology.specs() {
-        let fields: Map<String, Value> = said(&spec).into_iter().collect();
+        let mut fields: Map<String, Value> = said(&spec).into_iter().collect();
+        let route =
+            topology.routes.get(&name).filter(|route| kind == Kind::Route && !route.bindings.is_empty());
+        if let Some(bindings) = route.and_then(|route| serde_json::to_value(&route.bindings).ok()) {
+            fields.insert("bindings".to_owned(), bindings);
+        }
         let table = document.entry(table(kind)).or_insert_with(|| Value::Object(Map::new()));
         if let Value::Object(declarations) = table {
             declarations.insert(name.to_string(), Value::Object(fields));
@@ -52,7 +64,7 @@ mod tests {
         let spec = waystation_broker::spec::QueueSpec { max_bytes: Some(u64::MAX), ..Default::default() };
         topology.queues.insert(waystation_base::Name::new("q").expect("a name"), spec);
         for format in [Format::Toml, Format::Json] {
-            let text = write(&topology, format);
+            let text = write(&topology, format).expect("written");
             assert_eq!(Topology::read(text.as_bytes()), Ok(topology.clone()), "{text}");
         }
     }
@@ -61,7 +73,17 @@ mod tests {
     fn defaults_are_left_out() {
         let text = "[queues.a]\nmax_attempts = 3\n\n[topics.t]\n";
         let topology = Topology::read(text.as_bytes()).expect("a good file");
-        assert_eq!(write(&topology, Format::Toml), text);
+        assert_eq!(write(&topology, Format::Toml).as_deref(), Ok(text));
+    }
+
+    #[test]
+    fn what_a_format_does_not_know_is_an_error_and_not_left_out() {
+        let text = r#"{"queues": {"q": {}}, "routes": {"r": {"kind": "headers", "bindings": [
+            {"to": "q", "arguments": {"region": null}}]}}}"#;
+        let topology = Topology::read(text.as_bytes()).expect("a good file");
+        assert!(write(&topology, Format::Toml).is_err());
+        let json = write(&topology, Format::Json).expect("written");
+        assert_eq!(Topology::read(json.as_bytes()), Ok(topology));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! All of it is pure: callers fetch the current state and carry out the steps. This crate refuses to know sockets,
 //! files and the terminal.
 
+pub mod bindings;
 pub mod document;
 pub mod export;
 pub mod plan;

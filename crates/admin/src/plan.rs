@@ -10,7 +10,10 @@ use waystation_broker::{
     spec::{Spec, SubscriptionSpec, TopicSpec},
 };
 
-use crate::topology::Topology;
+use crate::{
+    bindings::{self, Binding},
+    topology::Topology,
+};
 
 /// How to get from one topology to another.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -53,6 +56,16 @@ pub enum Action {
         spec: Spec,
         /// Where this differs from what is there.
         differences: Vec<Difference>,
+    },
+    /// Let the route hand on.
+    Bind {
+        /// By this.
+        binding: Binding,
+    },
+    /// Let the route not hand on any more.
+    Unbind {
+        /// By this.
+        binding: Binding,
     },
     /// Remove it with what it holds.
     Delete,
@@ -138,6 +151,7 @@ pub fn plan(current: &Topology, wanted: &Topology, prune: bool) -> Plan {
     for target in in_order(deletions.keys(), &have).into_iter().rev() {
         plan.steps.push(Step { target, action: Action::Delete });
     }
+    bindings::plan(current, wanted, prune, &mut plan);
     plan
 }
 
@@ -146,7 +160,7 @@ pub fn is_kept(name: &Name, spec: &Spec) -> bool {
     let passing = match spec {
         Spec::Queue(spec) => spec.exclusive || spec.auto_delete || !spec.durable,
         Spec::Topic(_) => false,
-        Spec::Route(spec) => spec.auto_delete || !spec.durable,
+        Spec::Route(spec) => spec.auto_delete || !spec.durable || bindings::is_predeclared(name),
         Spec::Subscription(spec) => spec.temporary,
     };
     passing || name.is_reserved()
@@ -262,18 +276,27 @@ fn without_topic(current: &Topology, wanted: &Topology, prune: bool) -> Vec<Note
     lacking.map(note).collect()
 }
 
-/// Dead-letter addresses that will not be there: messages would stay where they are until they are.
+/// What declarations name and what will not be there: messages would stay where they are until it is, or be dropped.
 fn warnings(current: &Topology, wanted: &Topology) -> Vec<Note> {
     let exists = |name: &str| wanted.address(name).or(current.address(name)).is_some();
+    let is_route = |name: &str| wanted.routes.contains_key(name) || current.routes.contains_key(name);
     let mut notes = Vec::new();
     for ((kind, name), spec) in wanted.specs() {
-        let dead_letter = match spec {
-            Spec::Queue(spec) => spec.dead_letter,
-            Spec::Topic(_) | Spec::Route(_) => None,
-            Spec::Subscription(spec) => spec.dead_letter,
+        let (address, route) = match &spec {
+            Spec::Queue(spec) => {
+                // An empty one goes by name.
+                let route = spec.dead_letter_route.as_deref().filter(|route| !route.is_empty());
+                (spec.dead_letter.as_deref(), ("dead_letter_route", route))
+            }
+            Spec::Topic(_) => continue,
+            Spec::Subscription(spec) => (spec.dead_letter.as_deref(), ("", None)),
+            Spec::Route(spec) => (None, ("alternate", spec.alternate.as_deref())),
         };
-        if let Some(address) = dead_letter.filter(|address| !exists(address)) {
-            let text = format!("its dead_letter '{address}' is neither declared here nor there");
+        let missing = address.filter(|address| !exists(address)).map(|name| ("dead_letter", name));
+        let field = route.0;
+        let missing = missing.or(route.1.filter(|route| !is_route(route)).map(|name| (field, name)));
+        if let Some((field, named)) = missing {
+            let text = format!("its {field} '{named}' is neither declared here nor there");
             notes.push(Note { target: Target { kind, name }, text });
         }
     }

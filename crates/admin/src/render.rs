@@ -4,9 +4,14 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use crate::plan::{Action, Plan, Step, Target, said};
+use waystation_broker::command::Destination;
 
-/// The plan as lines of text: `+` to create, `~` to change, `-` to delete, `!` what stands against it.
+use crate::{
+    bindings::Binding,
+    plan::{Action, Plan, Step, Target, said},
+};
+
+/// The plan as lines of text: `+` to create or bind, `~` to change, `-` to delete or unbind, `!` what stands against it.
 pub fn plan(plan: &Plan) -> String {
     let mut text = String::new();
     for each in &plan.steps {
@@ -32,6 +37,14 @@ pub fn summary(plan: &Plan) -> String {
         count(|action| matches!(action, Action::Delete)),
         plan.unchanged.len()
     );
+    for (count, what) in [
+        (count(|action| matches!(action, Action::Bind { .. })), "bind"),
+        (count(|action| matches!(action, Action::Unbind { .. })), "unbind"),
+    ] {
+        if count > 0 {
+            let _ = write!(text, ", {count} to {what}");
+        }
+    }
     if !plan.left.is_empty() {
         let _ = write!(text, ", {} not in the file (kept; --prune deletes)", plan.left.len());
     }
@@ -70,8 +83,24 @@ fn step(text: &mut String, step: &Step) {
                 line(text, format_args!("    {}: {from} -> {to}", change.field));
             }
         }
+        Action::Bind { binding: of } => {
+            line(text, format_args!("+ binding of {} to {}", target(&step.target), binding(of)))
+        }
+        Action::Unbind { binding: of } => {
+            line(text, format_args!("- binding of {} to {}", target(&step.target), binding(of)))
+        }
         Action::Delete => line(text, format_args!("- {} (with what it holds)", target(&step.target))),
     }
+}
+
+/// What a binding leads to, and by which key.
+pub fn binding(binding: &Binding) -> String {
+    let route = if let Destination::Route(_) = binding.to { "route " } else { "" };
+    let mut text = format!("{route}{} by '{}'", binding.to.name(), binding.key);
+    if !binding.arguments.is_empty() {
+        let _ = write!(text, " with {}", Value::Object(binding.arguments.clone()));
+    }
+    text
 }
 
 fn line(text: &mut String, content: std::fmt::Arguments<'_>) {

@@ -9,10 +9,13 @@ use serde::{
 use waystation_base::Name;
 use waystation_broker::{
     Kind,
-    spec::{self, QueueSpec, RouteSpec, Spec, SubscriptionSpec, TopicSpec},
+    spec::{self, QueueSpec, Spec, SubscriptionSpec, TopicSpec},
 };
 
-use crate::document::{self, Error};
+use crate::{
+    bindings::Route,
+    document::{self, Error},
+};
 
 /// Queues, topics and subscriptions by name. This is also the file: tables `[queues.NAME]`, `[topics.NAME]` `[subscriptions.NAME]` and
 /// `[routes.NAME]`, each with the fields of its declaration.
@@ -30,7 +33,7 @@ pub struct Topology {
     pub subscriptions: BTreeMap<Name, SubscriptionSpec>,
     /// Published to, store nothing, hand on by their bindings.
     #[serde(deserialize_with = "unique")]
-    pub routes: BTreeMap<Name, RouteSpec>,
+    pub routes: BTreeMap<Name, Route>,
 }
 
 /// The table of the file that holds a kind.
@@ -62,9 +65,19 @@ impl Topology {
         let topics = self.topics.iter().map(|(name, spec)| (name, Spec::Topic(spec.clone())));
         let subscriptions =
             self.subscriptions.iter().map(|(name, spec)| (name, Spec::Subscription(spec.clone())));
-        let routes = self.routes.iter().map(|(name, spec)| (name, Spec::Route(spec.clone())));
+        let routes = self.routes.iter().map(|(name, route)| (name, Spec::Route(route.spec.clone())));
         let all = queues.chain(topics).chain(subscriptions).chain(routes);
         all.map(|(name, spec)| ((spec.kind(), name.clone()), spec)).collect()
+    }
+
+    /// One declaration.
+    pub fn spec(&self, kind: Kind, name: &Name) -> Option<Spec> {
+        match kind {
+            Kind::Queue => self.queues.get(name).cloned().map(Spec::Queue),
+            Kind::Topic => self.topics.get(name).cloned().map(Spec::Topic),
+            Kind::Subscription => self.subscriptions.get(name).cloned().map(Spec::Subscription),
+            Kind::Route => self.routes.get(name).map(|route| Spec::Route(route.spec.clone())),
+        }
     }
 
     /// Puts a declaration in, in place of one with its kind and name.
@@ -73,7 +86,7 @@ impl Topology {
             Spec::Queue(spec) => drop(self.queues.insert(name, spec)),
             Spec::Topic(spec) => drop(self.topics.insert(name, spec)),
             Spec::Subscription(spec) => drop(self.subscriptions.insert(name, spec)),
-            Spec::Route(spec) => drop(self.routes.insert(name, spec)),
+            Spec::Route(spec) => self.routes.entry(name).or_default().spec = spec,
         }
     }
 

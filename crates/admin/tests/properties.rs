@@ -3,11 +3,20 @@
 use std::collections::BTreeMap;
 
 use proptest::{collection::btree_map, option, prelude::*};
-use waystation_admin::{Action, Topology, document::Format, export, plan, plan::Plan};
+use waystation_admin::{
+    Action, Topology,
+    bindings::{Binding, Route},
+    document::Format,
+    export, plan,
+    plan::Plan,
+};
 use waystation_base::{Name, filter::Filter};
 use waystation_broker::{
     Kind,
-    spec::{Mode, Order, Overflow, QueueSpec, Spec, Start, SubscriptionSpec, TopicSpec},
+    command::Destination,
+    spec::{
+        Mode, Order, Overflow, QueueSpec, RouteKind, RouteSpec, Spec, Start, SubscriptionSpec, TopicSpec,
+    },
 };
 
 /// Few names, so that topologies meet in them. Queues and topics share theirs only across topologies.
@@ -82,13 +91,51 @@ fn subscription() -> impl Strategy<Value = SubscriptionSpec> {
     )
 }
 
+fn binding() -> impl Strategy<Value = Binding> {
+    let to = prop_oneof![
+        name(&["a", "b.dead", "t"]).prop_map(Destination::Address),
+        name(&["a", "r", "amq.topic"]).prop_map(Destination::Route),
+    ];
+    let arguments = prop_oneof![Just("{}"), Just(r#"{"x-match": "any", "n": 1}"#)];
+    (to, "[a-b.#]{0,3}", arguments).prop_map(|(to, key, arguments)| Binding {
+        to,
+        key,
+        arguments: serde_json::from_str(arguments).expect("JSON"),
+    })
+}
+
+fn route() -> impl Strategy<Value = Route> {
+    let bindings = prop::collection::vec(binding(), 0..4);
+    (bindings, any::<bool>(), any::<bool>(), option::of(address())).prop_map(
+        |(mut bindings, fanout, auto_delete, alternate)| {
+            let mut seen = Vec::new();
+            bindings.retain(|binding| {
+                !seen.contains(binding) && {
+                    seen.push(binding.clone());
+                    true
+                }
+            });
+            let kind = if fanout { RouteKind::Fanout } else { RouteKind::Topic };
+            Route { spec: RouteSpec { auto_delete, alternate, ..RouteSpec::new(kind) }, bindings }
+        },
+    )
+}
+
 fn topology() -> impl Strategy<Value = Topology> {
     let queues = btree_map(name(&["a", "b.dead", "c", "x"]), queue(), 0..4);
     let topics = btree_map(name(&["t", "u/1", "x"]), topic(), 0..3);
     let subscriptions = btree_map(name(&["a", "s", "v"]), subscription(), 0..3);
-    (queues, topics, subscriptions).prop_map(|(queues, mut topics, subscriptions)| {
+    let routes = btree_map(name(&["a", "r", "amq.topic"]), route(), 0..3);
+    (queues, topics, subscriptions, routes).prop_map(|(queues, mut topics, subscriptions, routes)| {
         topics.retain(|name, _: &mut TopicSpec| !queues.contains_key(name));
-        Topology { queues, topics, subscriptions, routes: Default::default() }
+        let mut topology = Topology { queues, topics, subscriptions, routes };
+        let known = topology.clone();
+        let leads_somewhere = |binding: &Binding| match &binding.to {
+            Destination::Address(name) => known.address(name.as_str()).is_some(),
+            Destination::Route(name) => known.routes.contains_key(name),
+        };
+        topology.routes.values_mut().for_each(|route| route.bindings.retain(leads_somewhere));
+        topology
     })
 }
 
@@ -99,7 +146,26 @@ fn applied(mut topology: Topology, plan: &Plan) -> Topology {
             Action::Create { spec } | Action::Change { spec, .. } => {
                 topology.insert(step.target.name.clone(), spec.clone());
             }
-            Action::Delete => topology.remove(step.target.kind, &step.target.name),
+            Action::Delete => {
+                topology.remove(step.target.kind, &step.target.name);
+                let gone = &step.target;
+                for route in topology.routes.values_mut().filter(|_| gone.kind != Kind::Subscription) {
+                    route.bindings.retain(|binding| {
+                        let to_route = matches!(binding.to, Destination::Route(_));
+                        *binding.to.name() != gone.name || to_route != (gone.kind == Kind::Route)
+                    });
+                }
+            }
+            Action::Bind { binding } => {
+                let route =
+                    topology.routes.get_mut(&step.target.name).expect("it is there before it is bound");
+                assert!(!route.bindings.contains(binding));
+                route.bindings.push(binding.clone());
+            }
+            Action::Unbind { binding } => {
+                let route = topology.routes.get_mut(&step.target.name).expect("a route");
+                route.bindings.retain(|have| have != binding);
+            }
         }
     }
     topology
@@ -151,7 +217,7 @@ proptest! {
     fn what_is_named_comes_before_what_names_it(wanted in topology()) {
         let plan = plan(&Topology::default(), &wanted, false);
         let place = |name: &str| plan.steps.iter().position(|step| {
-            step.target.kind != Kind::Subscription && step.target.name.as_str() == name
+            matches!(step.target.kind, Kind::Queue | Kind::Topic) && step.target.name.as_str() == name
         });
         for (at, step) in plan.steps.iter().enumerate() {
             let Action::Create { spec: Spec::Subscription(spec) } = &step.action else { continue };
@@ -165,7 +231,7 @@ proptest! {
     #[test]
     fn an_export_reads_back_the_same(topology in topology(), json: bool) {
         let format = if json { Format::Json } else { Format::Toml };
-        let text = export::write(&topology, format);
+        let text = export::write(&topology, format).expect("written");
         prop_assert_eq!(Topology::read(text.as_bytes()), Ok(topology), "{}", text);
     }
 
@@ -181,7 +247,7 @@ proptest! {
         topology in topology(), json: bool, at: prop::sample::Index, byte: u8,
     ) {
         let format = if json { Format::Json } else { Format::Toml };
-        let mut bytes = export::write(&topology, format).into_bytes();
+        let mut bytes = export::write(&topology, format).expect("written").into_bytes();
         prop_assume!(!bytes.is_empty());
         let at = at.index(bytes.len());
         bytes[at] = byte;
