@@ -36,9 +36,44 @@ fn queues_are_made_listed_shown_changed_and_deleted() {
     server.cli(&["queue", "delete", "orders"]).bad(3, "does not exist");
     server.ok("queue delete orders --if-exists");
     server.cli(&["queue", "show", "orders"]).bad(3, "does not exist");
-    server.cli(&["publish", "orders", "x"]).bad(3, "there is no queue and no topic 'orders'");
+    server.cli(&["publish", "orders", "x"]).bad(3, "there is no queue and no topic and no route 'orders'");
     server.cli(&["queue", "create", "a b"]).bad(4, "' '");
     server.cli(&["publish", "a b", "x"]).bad(2, "is not allowed in a name");
+}
+
+#[test]
+fn routes_are_made_bound_published_to_and_kept_in_a_file() {
+    let setup = Setup::new();
+    let server = setup.start();
+    server
+        .ok("queue create eu --durable=false --max-priority 3 --dead-letter-route late --dead-letter-key k");
+    server.ok("queue change eu --durable --max-priority 255 --dead-letter-route none --dead-letter-key none");
+    server.ok("queue create all");
+    assert!(server.ok("route create orders --kind topic --alternate rest").contains("is created"));
+    server.ok("route create rest --kind fanout");
+    let bind = "route bind orders --to eu --key order.eu.#";
+    assert!(server.ok(bind).contains("is bound to eu by 'order.eu.#'"));
+    assert!(server.ok(bind).contains("already"));
+    server.ok("route bind orders --to-route rest --key order.#");
+    server.cli(&["route", "bind", "orders", "--to", "none"]).bad(3, "'none' does not exist");
+    assert!(server.ok("publish orders x --routing-key order.eu.1").contains("to route orders"));
+    assert!(server.ok("publish orders lost --as route").contains("no binding"));
+    assert_eq!(bodies(&server.ok("consume eu --wait 0s")), ["x"]);
+    let shown = server.ok("route show orders");
+    assert!(shown.contains("-> eu by 'order.eu.#'") && shown.contains("-> route rest by"), "{shown}");
+    assert!(server.ok("route list").lines().count() == 3, "{}", server.ok("route list"));
+
+    let file = setup.path("topology.toml");
+    let file = file.to_str().expect("a path");
+    server.ok(&format!("topology export -o {file}"));
+    assert!(server.ok(&format!("apply {file} --dry-run")).contains("0 to create"));
+    server.ok("route unbind orders --to eu --key order.eu.#");
+    server.ok("route delete rest");
+    let plan = server.ok(&format!("apply {file} --dry-run"));
+    assert!(plan.contains("+ route rest") && plan.contains("+ binding of route orders to eu"), "{plan}");
+    server.ok(&format!("apply {file}"));
+    assert_eq!(server.json("route show orders")["bindings"].as_array().map(Vec::len), Some(2));
+    assert!(server.ok("route unbind orders --to eu --key none").contains("is not bound"));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::units;
 pub struct Setting<T>(pub Option<T>);
 
 /// Reads a setting by the reader of its values.
-fn setting<T: Clone + Send + Sync + 'static>(
+pub fn setting<T: Clone + Send + Sync + 'static>(
     read: impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static,
 ) -> impl Fn(&str) -> Result<Setting<T>, String> + Clone + Send + Sync + 'static {
     move |text| if text == "none" { Ok(Setting(None)) } else { read(text).map(|value| Setting(Some(value))) }
@@ -23,18 +23,27 @@ fn number<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("'{text}' is not a whole number in range"))
 }
 
-fn text(text: &str) -> Result<String, String> {
+pub fn text(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// A JSON object.
+pub fn object(text: &str) -> Result<Value, String> {
+    match serde_json::from_str(text) {
+        Ok(Value::Object(members)) => Ok(Value::Object(members)),
+        Ok(_) => Err("is not an object; write it like {\"x-queue-type\": \"quorum\"}".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// Puts what was said into a declaration; `none` becomes null.
-fn put<T: Into<Value> + Clone>(fields: &mut Map<String, Value>, name: &str, said: &Option<Setting<T>>) {
+pub fn put<T: Into<Value> + Clone>(fields: &mut Map<String, Value>, name: &str, said: &Option<Setting<T>>) {
     if let Some(Setting(value)) = said {
         fields.insert(name.to_owned(), value.clone().map_or(Value::Null, Into::into));
     }
 }
 
-fn put_plain<T: Into<Value> + Clone>(fields: &mut Map<String, Value>, name: &str, said: &Option<T>) {
+pub fn put_plain<T: Into<Value> + Clone>(fields: &mut Map<String, Value>, name: &str, said: &Option<T>) {
     if let Some(value) = said {
         fields.insert(name.to_owned(), value.clone().into());
     }
@@ -44,14 +53,14 @@ fn put_plain<T: Into<Value> + Clone>(fields: &mut Map<String, Value>, name: &str
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Queue")]
 pub struct QueueFields {
-    /// Most messages that may wait or be worked on
+    /// Most messages that may wait
     #[arg(long, value_name = "N|none", value_parser = setting(number::<u64>))]
     pub max_messages: Option<Setting<u64>>,
     /// Most bytes of them
     #[arg(long, value_name = "SIZE|none", value_parser = setting(units::size_bytes))]
     pub max_bytes: Option<Setting<u64>>,
     /// What happens at the limit
-    #[arg(long, value_name = "POLICY", value_parser = ["reject_publish", "drop_head", "dead_letter_head"])]
+    #[arg(long, value_name = "POLICY", value_parser = ["reject_publish", "drop_head", "dead_letter_head", "dead_letter_publish"])]
     pub overflow: Option<String>,
     /// After how long a message expires unread
     #[arg(long, value_name = "DURATION|none", value_parser = setting(units::duration_ms))]
@@ -59,6 +68,12 @@ pub struct QueueFields {
     /// The queue or topic for rejected, expired and exhausted messages
     #[arg(long, value_name = "ADDRESS|none", value_parser = setting(text))]
     pub dead_letter: Option<Setting<String>>,
+    /// Instead of a queue or topic: the route for them; an empty one goes by name
+    #[arg(long, value_name = "ROUTE|none", value_parser = setting(text))]
+    pub dead_letter_route: Option<Setting<String>>,
+    /// The routing key with which they go there, instead of their own
+    #[arg(long, value_name = "KEY|none", value_parser = setting(text))]
+    pub dead_letter_key: Option<Setting<String>>,
     /// Deliveries after which a message that comes back is dead-lettered
     #[arg(long, value_name = "N|none", value_parser = setting(number::<u32>))]
     pub max_attempts: Option<Setting<u32>>,
@@ -74,6 +89,12 @@ pub struct QueueFields {
     /// One consumer at a time gets messages
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub single_active_consumer: Option<bool>,
+    /// Messages of a higher priority are handed out as if they had this one; 0: first in, first out
+    #[arg(long, value_name = "0..255")]
+    pub max_priority: Option<u8>,
+    /// Whether it is there after a restart, with its messages
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub durable: Option<bool>,
     /// It goes when its last consumer has left
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub auto_delete: Option<bool>,
@@ -83,6 +104,9 @@ pub struct QueueFields {
     /// Without use for how long it goes
     #[arg(long, value_name = "DURATION|none", value_parser = setting(units::duration_ms))]
     pub idle_expiry: Option<Setting<u64>>,
+    /// More to keep and show beside it, as a JSON object
+    #[arg(long, value_name = "JSON", value_parser = object)]
+    pub arguments: Option<Value>,
 }
 
 impl QueueFields {
@@ -94,7 +118,12 @@ impl QueueFields {
         put_plain(&mut fields, "overflow", &self.overflow);
         put(&mut fields, "ttl_ms", &self.ttl);
         put(&mut fields, "dead_letter", &self.dead_letter);
+        put(&mut fields, "dead_letter_route", &self.dead_letter_route);
+        put(&mut fields, "dead_letter_key", &self.dead_letter_key);
         put(&mut fields, "max_attempts", &self.max_attempts);
+        put_plain(&mut fields, "max_priority", &self.max_priority);
+        put_plain(&mut fields, "durable", &self.durable);
+        put_plain(&mut fields, "arguments", &self.arguments);
         put_plain(&mut fields, "lease_ms", &self.lease);
         put_plain(&mut fields, "order", &self.order);
         put(&mut fields, "deduplication_ms", &self.deduplication);
@@ -125,6 +154,9 @@ pub struct TopicFields {
     /// For how long a compacted topic keeps a deletion
     #[arg(long, value_name = "DURATION", value_parser = units::duration_ms)]
     pub tombstone_retention: Option<u64>,
+    /// More to keep and show beside it, as a JSON object
+    #[arg(long, value_name = "JSON", value_parser = object)]
+    pub arguments: Option<Value>,
 }
 
 impl TopicFields {
@@ -136,6 +168,7 @@ impl TopicFields {
         put(&mut fields, "retention_bytes", &self.retention_bytes);
         put_plain(&mut fields, "compact", &self.compact);
         put_plain(&mut fields, "tombstone_retention_ms", &self.tombstone_retention);
+        put_plain(&mut fields, "arguments", &self.arguments);
         fields
     }
 }
@@ -360,7 +393,8 @@ mod tests {
     fn every_field_of_a_queue_has_an_option() {
         let all = "queue create q --max-messages 5 --max-bytes 1MiB --overflow drop_head --ttl 1h --dead-letter dead \
             --max-attempts none --lease 5s --order key --deduplication 1d --single-active-consumer --auto-delete=false \
-            --exclusive=false --idle-expiry 7d";
+            --exclusive=false --idle-expiry 7d --dead-letter-route dlx --dead-letter-key late --max-priority 9 --durable=false \
+            --arguments {\"a\":1}";
         let Command::Queue(QueueCommand::Create { fields, .. }) = parse(all) else { panic!("a queue") };
         let fields = fields.fields();
         let spec: QueueSpec = serde_json::from_value(Value::Object(fields.clone())).expect("a declaration");
@@ -371,7 +405,7 @@ mod tests {
 
     #[test]
     fn every_field_of_a_topic_has_an_option() {
-        let all = "topic change t --partitions 4 --retention none --retention-bytes 1GiB --compact --tombstone-retention 1h";
+        let all = "topic change t --partitions 4 --retention none --retention-bytes 1GiB --compact --tombstone-retention 1h --arguments {}";
         let Command::Topic(TopicCommand::Change { fields, .. }) = parse(all) else { panic!("a topic") };
         let fields = fields.fields();
         assert_eq!(fields["retention_ms"], Value::Null);
@@ -412,6 +446,7 @@ mod tests {
             ("subscription create s", "--topic"),
             ("subscription create s --topic t --filter {}", "filter"),
             ("subscription create s --topic t --start never", "write latest, earliest"),
+            ("queue create q --arguments []", "is not an object"),
             ("queue make q", "unrecognized subcommand"),
         ] {
             let all = std::iter::once("waystation").chain(arguments.split_whitespace());

@@ -9,7 +9,7 @@ use crate::units;
 /// Publish messages.
 #[derive(Debug, Args)]
 pub struct Publish {
-    /// The queue or topic
+    /// The queue, topic or route
     pub address: String,
     /// The body; without it and without a file, standard input is the body
     #[arg(conflicts_with_all = ["file", "ndjson", "lines"])]
@@ -39,6 +39,9 @@ pub struct Publish {
     /// Topics: this partition, instead of by key or in turn
     #[arg(long, value_name = "N")]
     pub partition: Option<u32>,
+    /// Routes: what its bindings go by
+    #[arg(long, value_name = "KEY", conflicts_with = "partition")]
+    pub routing_key: Option<String>,
     /// A header; may be given several times
     #[arg(long, short = 'H', value_name = "NAME=VALUE", value_parser = header)]
     pub header: Vec<(String, String)>,
@@ -57,8 +60,8 @@ pub struct Publish {
     /// Media type of the body [default: application/json if it is JSON]
     #[arg(long, value_name = "TYPE")]
     pub content_type: Option<String>,
-    /// Whether the address is a queue or a topic, instead of asking the server
-    #[arg(long = "as", value_name = "KIND", value_parser = ["queue", "topic"])]
+    /// Whether the address is a queue, a topic or a route, instead of asking the server
+    #[arg(long = "as", value_name = "KIND", value_parser = ["queue", "topic", "route"])]
     pub kind: Option<String>,
 }
 

@@ -2,6 +2,7 @@
 
 pub mod entities;
 pub mod messages;
+pub mod routes;
 pub mod server;
 
 use std::path::PathBuf;
@@ -63,7 +64,10 @@ pub enum Command {
     /// Create, list, show, change, delete and move subscriptions
     #[command(subcommand)]
     Subscription(entities::SubscriptionCommand),
-    /// Publish messages to a queue or topic
+    /// Make, list, show, bind, unbind and delete routes
+    #[command(subcommand)]
+    Route(routes::RouteCommand),
+    /// Publish messages to a queue or topic, or by a route
     Publish(messages::Publish),
     /// Take messages from a queue or subscription; each is acknowledged once it has been written
     Consume(messages::Consume),

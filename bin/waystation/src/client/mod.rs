@@ -9,7 +9,7 @@ use reqwest::{Method, RequestBuilder, Response, header};
 use serde::{Serialize, de::DeserializeOwned};
 use waystation_base::{Name, name};
 use waystation_broker::{Kind, spec::Spec, view};
-use waystation_http::api::{Declaration, List, Removed, Status, media};
+use waystation_http::api::{Bindings, Declaration, List, Removed, Status, media};
 
 use crate::{
     args::ServerAddress,
@@ -190,6 +190,11 @@ impl Client {
         self.json(request).await
     }
 
+    /// What a route hands on to.
+    pub async fn bindings(&self, route: &str) -> Result<Bindings, Failure> {
+        self.json(self.request(Method::GET, &format!("{}/bindings", path(Kind::Route, route)))).await
+    }
+
     /// Sends a JSON body to `/v1/<kind>s/<name>/<what>`.
     pub async fn post<T: DeserializeOwned>(
         &self,
@@ -202,12 +207,22 @@ impl Client {
     }
 
     /// A request that publishes lines of messages and is told of their progress.
-    pub fn publish(&self, kind: Kind, name: &str, partition: Option<u32>) -> RequestBuilder {
+    pub fn publish(
+        &self,
+        kind: Kind,
+        name: &str,
+        partition: Option<u32>,
+        routing_key: Option<&str>,
+    ) -> RequestBuilder {
         let request = self.request(Method::POST, &format!("{}/messages", path(kind, name)));
         let request =
             request.header(header::CONTENT_TYPE, media::NDJSON).header(header::ACCEPT, media::NDJSON);
-        match partition {
+        let request = match partition {
             Some(partition) => request.query(&[("partition", partition)]),
+            None => request,
+        };
+        match routing_key {
+            Some(key) => request.query(&[("key", key)]),
             None => request,
         }
     }

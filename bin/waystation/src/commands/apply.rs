@@ -12,7 +12,7 @@ use waystation_broker::{Kind, spec::Spec};
 
 use crate::{
     args::server::{Apply, TopologyFormat},
-    client::Client,
+    client::{Client, Info},
     exit::{Exit, Failure},
     output::{self, Output},
 };
@@ -75,6 +75,8 @@ async fn take(client: &Client, step: &Step) -> Result<(), Failure> {
                 differences.iter().map(|change| (change.field.clone(), change.to.clone())).collect();
             client.change(kind, name, &fields).await.map(drop)
         }
+        Action::Bind { binding } => client.post(kind, name, "bind", binding).await.map(|_: Value| ()),
+        Action::Unbind { binding } => client.post(kind, name, "unbind", binding).await.map(|_: Value| ()),
         Action::Delete => match client.delete(kind, name, false, false).await {
             // Gone between plan and step: that is what was wanted.
             Err(failure) if failure.exit == Exit::NotFound => Ok(()),
@@ -89,7 +91,8 @@ pub async fn export(client: Client, to: Option<PathBuf>, format: TopologyFormat)
         TopologyFormat::Toml => Format::Toml,
         TopologyFormat::Json => Format::Json,
     };
-    let text = file::write(&file::governed(&current(&client).await?), format);
+    let text = file::write(&file::governed(&current(&client).await?), format)
+        .map_err(|error| Failure::usage(error.to_string()).advise("--format json writes all of it"))?;
     match to {
         Some(path) => fs::write(&path, text)
             .map_err(|error| Failure::from(error).during(format!("writing {}", path.display())))?,
@@ -123,9 +126,17 @@ fn read(path: &Path) -> Result<Topology, Failure> {
 
 async fn current(client: &Client) -> Result<Topology, Failure> {
     let mut topology = Topology::default();
-    for kind in [Kind::Queue, Kind::Topic, Kind::Subscription] {
+    for kind in [Kind::Queue, Kind::Topic, Kind::Subscription, Kind::Route] {
         for info in client.list(kind, None).await? {
             topology.insert(info.name().clone(), info.spec());
+            if let Info::Route(info) = info
+                && info.bindings > 0
+            {
+                let said = serde_json::to_value(client.bindings(info.name.as_str()).await?.items);
+                let read = said.and_then(serde_json::from_value);
+                let bindings = read.map_err(|error| Failure::new(Exit::Failure, error.to_string()))?;
+                topology.routes.entry(info.name).or_default().bindings = bindings;
+            }
         }
     }
     Ok(topology)

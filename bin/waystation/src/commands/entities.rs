@@ -14,10 +14,10 @@ use crate::{
 };
 
 /// A server and a place for results.
-struct Context {
-    client: Client,
-    output: Output,
-    kind: Kind,
+pub struct Context {
+    pub client: Client,
+    pub output: Output,
+    pub kind: Kind,
 }
 
 pub async fn queue(client: Client, command: QueueCommand, output: Output) -> Result<Exit, Failure> {
@@ -73,12 +73,12 @@ pub async fn subscription(
 }
 
 impl Context {
-    async fn create(&self, name: &str, fields: Map<String, Value>) -> Result<Exit, Failure> {
+    pub async fn create(&self, name: &str, fields: Map<String, Value>) -> Result<Exit, Failure> {
         let declaration = self.client.declare(self.kind, name, &fields).await?;
         self.declared(name, declaration)
     }
 
-    async fn change(&self, name: &str, fields: Map<String, Value>) -> Result<Exit, Failure> {
+    pub async fn change(&self, name: &str, fields: Map<String, Value>) -> Result<Exit, Failure> {
         if fields.is_empty() {
             return Err(Failure::usage("nothing to change was given").advise("--help lists what can be"));
         }
@@ -86,7 +86,7 @@ impl Context {
         self.declared(name, declaration)
     }
 
-    fn declared(&self, name: &str, declaration: Declaration) -> Result<Exit, Failure> {
+    pub fn declared(&self, name: &str, declaration: Declaration) -> Result<Exit, Failure> {
         let verb = match declaration.declared {
             Declared::Created => "is created",
             Declared::Changed => "is changed",
@@ -96,7 +96,7 @@ impl Context {
         Ok(Exit::Done)
     }
 
-    async fn list(&self, list: List) -> Result<Exit, Failure> {
+    pub async fn list(&self, list: List) -> Result<Exit, Failure> {
         let infos = self.client.list(self.kind, list.pattern.as_deref()).await?;
         if self.output.json {
             self.output.json(&infos)?;
@@ -106,13 +106,13 @@ impl Context {
         Ok(Exit::Done)
     }
 
-    async fn show(&self, name: &str) -> Result<Exit, Failure> {
+    pub async fn show(&self, name: &str) -> Result<Exit, Failure> {
         let info = self.client.show(self.kind, name).await?;
         self.output.say(&info, || show::details(&info))?;
         Ok(Exit::Done)
     }
 
-    async fn delete(&self, delete: Delete) -> Result<Exit, Failure> {
+    pub async fn delete(&self, delete: Delete) -> Result<Exit, Failure> {
         let Delete { name, if_unused, if_empty, if_exists } = delete;
         let removed = match self.client.delete(self.kind, &name, if_unused, if_empty).await {
             Err(failure) if failure.exit == Exit::NotFound && if_exists => {

@@ -9,6 +9,7 @@ mod feed;
 mod journal;
 mod peek;
 mod publish;
+mod routes;
 mod serve;
 mod show;
 mod status;
@@ -33,6 +34,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Queue(command) => client::run(entities::queue(client()?, command, output)),
         Command::Topic(command) => client::run(entities::topic(client()?, command, output)),
         Command::Subscription(command) => client::run(entities::subscription(client()?, command, output)),
+        Command::Route(command) => client::run(routes::route(client()?, command, output)),
         Command::Publish(args) => client::run(publish::run(client()?, args, output)),
         Command::Consume(args) => client::run(consume::run(client()?, args, output)),
         Command::Peek(args) => client::run(peek::run(client()?, args, output)),

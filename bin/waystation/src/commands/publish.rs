@@ -1,4 +1,4 @@
-//! How do messages get from the command line, a file or a pipe into a queue or topic?
+//! How do messages get from the command line, a file or a pipe into a queue or topic, or by a route?
 
 use std::{
     fs::File,
@@ -30,7 +30,9 @@ const PIECES_PER_SECOND: u64 = 20;
 const BUFFER_BYTES: usize = 256 << 10;
 
 pub async fn run(client: Client, args: Publish, output: Output) -> Result<Exit, Failure> {
-    let kind = client.kind_of(&args.address, args.kind.as_deref(), &[Kind::Queue, Kind::Topic]).await?;
+    // Only a route has such a key.
+    let said = args.kind.as_deref().or(args.routing_key.as_ref().map(|_| "route"));
+    let kind = client.kind_of(&args.address, said, &[Kind::Queue, Kind::Topic, Kind::Route]).await?;
     let (feed, size) = feed(&args)?;
     match feed {
         Feed::Repeat { line, left: 1 } => one(&client, kind, &args, line, output).await,
@@ -102,9 +104,15 @@ async fn one(
 ) -> Result<Exit, Failure> {
     let address = &args.address;
     // As a whole, so that the answer names the message.
-    let request = client.publish(kind, address, args.partition).query(&[("atomic", "true")]).body(line);
+    let request = client
+        .publish(kind, address, args.partition, args.routing_key.as_deref())
+        .query(&[("atomic", "true")])
+        .body(line);
     let accepted: Accepted = client.json(request).await?;
     output.say(&accepted, || match (accepted.accepted, &accepted.uuid) {
+        _ if accepted.unrouted.is_some_and(|count| count > 0) => {
+            format!("no binding of {kind} {address} matches; nothing was stored")
+        }
         (0, _) => format!("{kind} {address} has a message with that id already; nothing was stored"),
         (_, Some(uuid)) => format!("published {uuid} to {kind} {address}"),
         (count, None) => format!("published {count} message to {kind} {address}"),
@@ -126,7 +134,7 @@ async fn many(
     let body = body(feed::spawn(feed, args.skip, lines_max), args.rate, sent.clone());
     let bar = bar(size);
     let mut last = Progress::default();
-    let request = client.publish(kind, &args.address, args.partition).body(body);
+    let request = client.publish(kind, &args.address, args.partition, args.routing_key.as_deref()).body(body);
     let ended = match client.send(request).await {
         Ok(response) => {
             follow(client, response, &mut last, |progress| {

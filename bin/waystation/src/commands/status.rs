@@ -3,6 +3,7 @@
 use std::{io::Write, time::Duration};
 
 use serde_json::json;
+use waystation_admin::bindings::is_predeclared;
 use waystation_broker::Kind;
 use waystation_http::api::Status;
 
@@ -22,8 +23,10 @@ pub async fn run(client: Client, args: Args, output: Output) -> Result<Exit, Fai
     loop {
         let status = client.status().await?;
         let mut kinds = Vec::new();
-        for kind in [Kind::Queue, Kind::Topic, Kind::Subscription] {
-            kinds.push(client.list(kind, None).await?);
+        for kind in [Kind::Queue, Kind::Topic, Kind::Subscription, Kind::Route] {
+            let mut infos = client.list(kind, None).await?;
+            infos.retain(|info| !is_idle(info));
+            kinds.push(infos);
         }
         if args.watch.is_some() && !output.json {
             write!(std::io::stdout(), "{CLEAR}")?;
@@ -36,9 +39,16 @@ pub async fn run(client: Client, args: Args, output: Output) -> Result<Exit, Fai
     }
 }
 
+/// What is there without anybody's doing, and does nothing.
+fn is_idle(info: &Info) -> bool {
+    matches!(info, Info::Route(route) if route.bindings == 0 && is_predeclared(&route.name))
+}
+
 fn tell(client: &Client, status: &Status, kinds: &[Vec<Info>], output: Output) -> Result<(), Failure> {
-    let [queues, topics, subscriptions] = kinds else { unreachable!("three kinds were listed") };
-    let whole = json!({"server": status, "queues": queues, "topics": topics, "subscriptions": subscriptions});
+    let [queues, topics, subscriptions, routes] = kinds else { unreachable!("four kinds were listed") };
+    let whole = json!({
+        "server": status, "queues": queues, "topics": topics, "subscriptions": subscriptions, "routes": routes,
+    });
     output.say(&whole, || {
         let mut text = head(client, status);
         for infos in kinds.iter().filter(|infos| !infos.is_empty()) {

@@ -1,4 +1,4 @@
-//! How are queues, topics and subscriptions declared, listed, looked at, changed, purged and deleted?
+//! How are queues, topics, subscriptions and routes declared, listed, looked at, changed, purged and deleted?
 
 use std::sync::Arc;
 
@@ -16,8 +16,8 @@ use waystation_broker::{
     Kind as Thing, Refusal, SessionId,
     command::Delete,
     effect,
-    spec::{QueueSpec, Spec, SubscriptionSpec, TopicSpec},
-    view::{QueueInfo, SubscriptionInfo, TopicInfo},
+    spec::{QueueSpec, RouteSpec, Spec, SubscriptionSpec, TopicSpec},
+    view::{QueueInfo, RouteInfo, SubscriptionInfo, TopicInfo},
 };
 use waystation_host::View;
 
@@ -35,7 +35,7 @@ use crate::{
     wire,
 };
 
-/// What the three kinds have in common.
+/// What the kinds have in common.
 trait Entity {
     type Spec: Serialize + DeserializeOwned + Send;
     type Info: Serialize + Send + 'static;
@@ -50,6 +50,7 @@ trait Entity {
 struct Queue;
 struct Topic;
 struct Subscription;
+struct Route;
 
 fn check_dead_letter(caller: &Caller, address: Option<&str>) -> Result<(), Failure> {
     address.map_or(Ok(()), |address| caller.require_all(Permission::Write, address))
@@ -76,7 +77,30 @@ impl Entity for Queue {
         if spec.exclusive {
             return Err(Failure::field("exclusive", "needs a session that lasts, which HTTP does not have"));
         }
-        check_dead_letter(caller, spec.dead_letter.as_deref())
+        check_dead_letter(caller, spec.dead_letter.as_deref())?;
+        check_dead_letter(caller, spec.dead_letter_route.as_deref().filter(|route| !route.is_empty()))
+    }
+}
+
+impl Entity for Route {
+    type Spec = RouteSpec;
+    type Info = RouteInfo;
+    const THING: Thing = Thing::Route;
+
+    fn spec(spec: RouteSpec) -> Spec {
+        Spec::Route(spec)
+    }
+
+    fn spec_of(info: &RouteInfo) -> &RouteSpec {
+        &info.spec
+    }
+
+    fn info(view: &View<'_>, name: &Name) -> Option<RouteInfo> {
+        view.route(name)
+    }
+
+    fn check(caller: &Caller, spec: &RouteSpec) -> Result<(), Failure> {
+        check_dead_letter(caller, spec.alternate.as_deref())
     }
 }
 
@@ -148,7 +172,7 @@ struct ListParams {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct DeleteParams {
-    /// Only without consumers; a topic: without subscriptions.
+    /// Only without consumers; a topic: without subscriptions; a route: without bindings.
     #[serde(default)]
     if_unused: bool,
     /// Only without messages.
@@ -390,6 +414,8 @@ entity!(
     "/v1/subscriptions"
 );
 
+entity!(routes, Route, RouteSpec, RouteInfo, "routes", "/v1/routes/{name}", "/v1/routes");
+
 pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
     OpenApiRouter::new()
         .routes(routes!(queues::put, queues::patch, queues::get, queues::delete))
@@ -398,5 +424,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
         .routes(routes!(topics::list))
         .routes(routes!(subscriptions::put, subscriptions::patch, subscriptions::get, subscriptions::delete))
         .routes(routes!(subscriptions::list))
+        .routes(routes!(routes::put, routes::patch, routes::get, routes::delete))
+        .routes(routes!(routes::list))
         .routes(routes!(purge))
 }

@@ -1,5 +1,6 @@
 //! Requests to commands, results to responses: one file for each thing that can be asked.
 
+mod bindings;
 mod browse;
 mod entities;
 mod events;
@@ -38,7 +39,7 @@ use crate::{
 #[openapi(
     info(
         title = "Waystation",
-        description = "Queues, topics and subscriptions over HTTP. Errors are problems (RFC 9457).",
+        description = "Queues, topics, subscriptions and routes over HTTP. Errors are problems (RFC 9457).",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     components(schemas(crate::api::Problem, crate::api::Line, crate::api::Progress)),
@@ -46,6 +47,7 @@ use crate::{
         (name = "queues", description = "Work that leaves when it is acknowledged"),
         (name = "topics", description = "Partitioned logs with retention"),
         (name = "subscriptions", description = "Named positions on topics"),
+        (name = "routes", description = "Published to, store nothing, hand on by their bindings"),
         (name = "transactions", description = "Several publishes and settlements as one"),
         (name = "server", description = "Health, figures and this description"),
     )
@@ -59,6 +61,7 @@ Waystation: the place where messages between services stop over.
   /v1/queues      queues
   /v1/topics      topics
   /v1/subscriptions
+  /v1/routes      routes and their bindings
   /v1/status      the server as it is now
   /metrics        figures for Prometheus
   /livez /readyz  health
@@ -67,8 +70,10 @@ Waystation: the place where messages between services stop over.
 fn described() -> OpenApiRouter<Arc<Door>> {
     OpenApiRouter::with_openapi(Description::openapi())
         .merge(entities::routes())
+        .merge(bindings::routes())
         .routes(routes!(publish::to_queue))
         .routes(routes!(publish::to_topic))
+        .routes(routes!(publish::to_route))
         .routes(routes!(transact::transact))
         .routes(routes!(receive::from_queue))
         .routes(routes!(receive::from_subscription))

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use axum::{body::Body, extract::State, http::HeaderMap, response::Response};
 use serde::Deserialize;
+use smol_str::SmolStr;
 use utoipa::IntoParams;
-use waystation_base::{Message, Name, limits::MESSAGE_BYTES_MAX};
+use waystation_base::{Message, Name, limits::MESSAGE_BYTES_MAX, message::header, value::Value};
 use waystation_broker::{
     Kind as Thing,
     command::{Payload, Publish, Target, Transaction},
@@ -64,24 +65,37 @@ fn form(headers: &HeaderMap) -> Form {
 pub(super) struct Address {
     pub name: Name,
     pub partition: Option<u32>,
+    /// It is a route, and this the routing key.
+    pub key: Option<SmolStr>,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct RouteParams {
+    /// The routing key of all messages (default: an empty one).
+    #[serde(default)]
+    pub key: String,
+    /// NDJSON: all lines or none. The body must then fit in memory (32 MiB).
+    #[serde(default)]
+    pub atomic: bool,
 }
 
 async fn publish(
     door: Arc<Door>,
     caller: Caller,
     thing: Thing,
-    name: Name,
-    params: PublishParams,
+    address: Address,
+    atomic: bool,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    caller.require(Permission::Write, &name)?;
+    caller.require(Permission::Write, &address.name)?;
     let permit = door.begin_request()?;
-    kinds::require(&door, &name, thing).await?;
-    let address = Address { name, partition: params.partition };
+    kinds::require(&door, &address.name, thing).await?;
     match form(&headers) {
-        Form::Lines if !params.atomic => stream::publish(door, permit, address, &headers, body).await,
-        _ if params.atomic && !matches!(form(&headers), Form::Lines) => Err(Failure::field(
+        Form::Lines if !atomic => stream::publish(door, permit, address, &headers, body).await,
+        _ if atomic && !matches!(form(&headers), Form::Lines) => Err(Failure::field(
             "atomic",
             "applies to application/x-ndjson only; everything else is atomic anyway",
         )),
@@ -115,8 +129,15 @@ async fn whole(
     };
     let uuid = messages.first().filter(|_| messages.len() == 1).map(|message| message.id.to_string());
     let lines = matches!(form, Form::Lines).then_some(messages.len() as u64);
+    let count = messages.len() as u64;
     let published = send(door, &address, messages).await?;
-    ok(&Accepted { uuid, lines, ..accepted(&published) })
+    let mut accepted = Accepted { uuid, lines, ..accepted(&published) };
+    if address.key.is_some() {
+        accepted.accepted = count;
+        accepted.copies = Some(published.copies.into());
+        accepted.unrouted = Some(published.unrouted.into());
+    }
+    ok(&accepted)
 }
 
 fn event(
@@ -170,17 +191,24 @@ pub(super) fn at_line(error: wire::Error, line: u64) -> Failure {
 pub(super) async fn send(
     door: &Door,
     address: &Address,
-    messages: Vec<Message>,
+    mut messages: Vec<Message>,
 ) -> Result<Published, Failure> {
     if messages.is_empty() {
         return Ok(Published::default());
     }
     let count = messages.len() as u64;
-    let publish = Publish {
-        to: Target::Address(address.name.clone()),
-        partition: address.partition,
-        payload: Payload::Messages(messages),
+    let name = address.name.clone();
+    let to = match &address.key {
+        None => Target::Address(name),
+        Some(key) => {
+            for message in &mut messages {
+                message.headers.set(header::ROUTE, name.as_str());
+                message.headers.set(header::ROUTING_KEY, Value::String(key.clone()));
+            }
+            Target::Route { route: name, keys: [key.clone()].into_iter().collect() }
+        }
     };
+    let publish = Publish { to, partition: address.partition, payload: Payload::Messages(messages) };
     let transaction = Transaction { publishes: vec![publish], settlements: Vec::new() };
     let published = door.broker.transact(transaction).await.inspect_err(|refusal| {
         // It may be something else by now.
@@ -188,7 +216,11 @@ pub(super) async fn send(
             door.kinds.forget(&address.name);
         }
     })?;
-    let published = published.into_iter().next().unwrap_or_default();
+    let mut published = published.into_iter().next().unwrap_or_default();
+    if address.key.is_some() {
+        // They are of single copies, and the message is taken all the same.
+        published.duplicates = 0;
+    }
     Counts::add(&door.counts.published, count - u64::from(published.duplicates).min(count));
     Ok(published)
 }
@@ -232,7 +264,8 @@ pub(super) async fn to_queue(
     if params.partition.is_some() {
         return Err(Failure::field("partition", "a queue has none"));
     }
-    publish(door, caller, Thing::Queue, name, params, headers, body).await
+    let address = Address { name, partition: None, key: None };
+    publish(door, caller, Thing::Queue, address, params.atomic, headers, body).await
 }
 
 /// Publish to a topic; as to a queue.
@@ -252,7 +285,29 @@ pub(super) async fn to_topic(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    publish(door, caller, Thing::Topic, name, params, headers, body).await
+    let address = Address { name, partition: params.partition, key: None };
+    publish(door, caller, Thing::Topic, address, params.atomic, headers, body).await
+}
+
+/// Publish to a route, under a routing key; as to a queue. All that the route leads to takes the messages, or nothing does.
+#[utoipa::path(post, path = "/v1/routes/{name}/messages", tag = "routes",
+    params(("name" = String, Path), RouteParams),
+    request_body(content((String = "application/x-ndjson"), (String = "application/cloudevents+json"),
+        (String = "application/cloudevents-batch+json"), (Vec<u8> = "application/octet-stream"))),
+    responses(
+    (status = 200, description = "Durable", body = Accepted),
+    (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn to_route(
+    State(door): State<Arc<Door>>,
+    caller: Caller,
+    Named(name): Named,
+    Params(params): Params<RouteParams>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Failure> {
+    let address = Address { name, partition: None, key: Some(params.key.into()) };
+    publish(door, caller, Thing::Route, address, params.atomic, headers, body).await
 }
 
 #[cfg(test)]

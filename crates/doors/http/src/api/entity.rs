@@ -1,7 +1,8 @@
-//! How are queues, topics and subscriptions declared, listed, moved and removed, and how is the server?
+//! How are queues, topics, subscriptions and routes declared, listed, moved and removed, and how is the server?
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use waystation_broker::{command::Destination, spec::Arguments, view};
 
 /// What a declaration did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -35,8 +36,43 @@ pub struct List<T> {
 /// The purge or deletion is durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Removed {
-    /// Messages that went with it.
+    /// Messages that went with it; of an unbinding: bindings.
     pub removed: u64,
+}
+
+/// What a route hands on to: `to` a queue or topic, or `to_route`. Two bindings are the same when all of this is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Binding {
+    /// A queue or topic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// Another route.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to_route: Option<String>,
+    /// What the route's kind makes of it: the key to be equal to, or a pattern.
+    pub key: String,
+    /// For a route by headers: what they must be, and `x-match`.
+    #[serde(skip_serializing_if = "Arguments::is_empty")]
+    #[schema(value_type = Object)]
+    pub arguments: Arguments,
+}
+
+impl From<view::Binding> for Binding {
+    fn from(binding: view::Binding) -> Binding {
+        let (to, to_route) = match binding.to {
+            Destination::Address(name) => (Some(name.to_string()), None),
+            Destination::Route(name) => (None, Some(name.to_string())),
+        };
+        Binding { to, to_route, key: binding.key.to_string(), arguments: binding.arguments }
+    }
+}
+
+/// Bindings of one route.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Bindings {
+    /// All of them, in the order in which they were made.
+    pub items: Vec<Binding>,
 }
 
 /// Moves a subscription; exactly one of the two is given.

@@ -166,6 +166,12 @@ pub struct Accepted {
     pub accepted: u64,
     /// Messages not stored because one with their id was.
     pub duplicates: u64,
+    /// By way of a route: copies stored in all its queues and topics; left out for a stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copies: Option<u64>,
+    /// By way of a route: messages that no binding took; left out for a stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unrouted: Option<u64>,
     /// Lines read from a stream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lines: Option<u64>,

@@ -6,7 +6,9 @@ mod problem;
 mod settle;
 mod tag;
 
-pub use entity::{Declaration, Declared, List, Removed, SeekPosition, SeekRequest, SeekStart, Status};
+pub use entity::{
+    Binding, Bindings, Declaration, Declared, List, Removed, SeekPosition, SeekRequest, SeekStart, Status,
+};
 pub use message::{Accepted, Line, MessagePage, Place, Progress, Received, ReceivedPage};
 pub use problem::Problem;
 pub use settle::{

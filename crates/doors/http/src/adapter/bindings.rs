@@ -1,0 +1,114 @@
+//! How is a route told what to hand on, and how is that seen?
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::Response,
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+use waystation_base::Name;
+use waystation_broker::{
+    Kind as Thing,
+    command::{Bind, Destination},
+    view::BindingFilter,
+};
+
+use super::{
+    extract::{self, Named},
+    json, kinds, ok,
+};
+use crate::{
+    api::{Binding, Bindings, Declaration, Declared, Problem, Removed},
+    auth::{Caller, Permission},
+    door::Door,
+    failure::Failure,
+    incoming,
+    limits::CONTROL_BYTES_MAX,
+    wire,
+};
+
+/// Reads a binding and checks that its caller may make and remove it: he reads the route, and writes where it leads.
+async fn binding(
+    door: &Door,
+    caller: &Caller,
+    route: Name,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Bind, Failure> {
+    extract::require_json(headers)?;
+    let body = incoming::whole(door, headers, body, "the body", CONTROL_BYTES_MAX).await?;
+    let Binding { to, to_route, key, arguments } = wire::json::parse(&body.bytes)?;
+    let to = match (&to, &to_route) {
+        (Some(to), None) => Destination::Address(extract::name("to", to)?),
+        (None, Some(route)) => Destination::Route(extract::name("to_route", route)?),
+        _ => return Err(Failure::field("to", "give either 'to', a queue or topic, or 'to_route'")),
+    };
+    caller.require(Permission::Read, &route)?;
+    caller.require(Permission::Write, to.name())?;
+    Ok(Bind { route, to, key: key.into(), arguments })
+}
+
+/// Let a route hand on to a queue, topic or route.
+#[utoipa::path(post, path = "/v1/routes/{name}/bind", tag = "routes", params(("name" = String, Path)),
+    request_body = Binding, responses(
+    (status = 201, description = "Bound", body = Declaration),
+    (status = 200, description = "Bound already", body = Declaration),
+    (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json"),
+))]
+async fn bind(
+    State(door): State<Arc<Door>>,
+    caller: Caller,
+    Named(name): Named,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Failure> {
+    let _permit = door.begin_request()?;
+    let bind = binding(&door, &caller, name, &headers, body).await?;
+    match door.broker.bind(bind).await? {
+        true => json(StatusCode::CREATED, &Declaration { declared: Declared::Created }),
+        false => ok(&Declaration { declared: Declared::Unchanged }),
+    }
+}
+
+/// Take a binding away.
+#[utoipa::path(post, path = "/v1/routes/{name}/unbind", tag = "routes", params(("name" = String, Path)),
+    request_body = Binding, responses(
+    (status = 200, description = "Gone; `removed` is 0 if it was not there", body = Removed),
+    (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json"),
+))]
+async fn unbind(
+    State(door): State<Arc<Door>>,
+    caller: Caller,
+    Named(name): Named,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Failure> {
+    let _permit = door.begin_request()?;
+    let bind = binding(&door, &caller, name, &headers, body).await?;
+    ok(&Removed { removed: door.broker.unbind(bind).await?.into() })
+}
+
+/// Bindings by which a route hands on, in the order in which they were made.
+#[utoipa::path(get, path = "/v1/routes/{name}/bindings", tag = "routes", params(("name" = String, Path)), responses(
+    (status = 200, description = "All of them", body = Bindings),
+    (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json"),
+))]
+async fn list(
+    State(door): State<Arc<Door>>,
+    caller: Caller,
+    Named(name): Named,
+) -> Result<Response, Failure> {
+    caller.require_sight(&name)?;
+    let _permit = door.begin_request()?;
+    kinds::require(&door, &name, Thing::Route).await?;
+    let bindings = door.broker.bindings(BindingFilter::Of(name)).await?;
+    let shown = bindings.into_iter().filter(|binding| caller.may_see(binding.to.name()));
+    ok(&Bindings { items: shown.map(Binding::from).collect() })
+}
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
+    OpenApiRouter::new().routes(routes!(bind)).routes(routes!(unbind)).routes(routes!(list))
+}
