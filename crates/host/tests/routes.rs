@@ -125,6 +125,7 @@ async fn a_cancelled_consumer_hears_what_was_on_its_way_and_then_its_end() {
         match event {
             Event::Messages(messages) => had.extend(messages),
             Event::Closed(reason) => assert_eq!(reason, Closed::Cancelled),
+            other => panic!("{other:?}"),
         }
     }
     assert_eq!(texts(&had), ["a", "b"]);
