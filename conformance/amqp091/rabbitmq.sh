@@ -7,7 +7,8 @@ amqp="${1:-5682}" http="${2:-15682}" tls="${3:-5681}"
 server=/usr/lib/rabbitmq/bin/rabbitmq-server
 [ -x "$server" ] || { echo "needs RabbitMQ: apt-get install rabbitmq-server" >&2; exit 2; }
 home="$(mktemp -d)"
-trap 'rm -rf "$home"' EXIT
+trap 'kill "${server_pid:-}" 2>/dev/null; wait; rm -rf "$home"' EXIT
+trap exit INT TERM
 
 openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 \
     -keyout "$home/key.pem" -out "$home/cert.pem" 2>"$home/openssl.log"
@@ -29,4 +30,7 @@ export RABBITMQ_MNESIA_BASE="$home/mnesia" RABBITMQ_LOG_BASE="$home/log" RABBITM
 export RABBITMQ_DIST_PORT="$((amqp + 20000))" ERL_EPMD_PORT="$((amqp + 30000))" ERL_EPMD_ADDRESS=127.0.0.1
 export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="+sbwt none +sbwtdcpu none +sbwtdio none"
 echo "amqp 127.0.0.1:$amqp  http 127.0.0.1:$http  amqps 127.0.0.1:$tls  certificate $home/cert.pem"
-"$server"
+"$server" &
+server_pid=$!
+# The trap runs only when nothing in the foreground holds it up.
+wait "$server_pid"

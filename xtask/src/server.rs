@@ -7,11 +7,16 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use serde_json::Value;
+
+/// An address of this machine with a port that is free.
+const FREE: &str = "127.0.0.1:0";
+
 /// A server of our own, killed when it is dropped.
 pub struct Server {
     child: Child,
-    /// Where it listens, by scheme: `https`, `amqp`, `amqps`.
-    urls: Vec<String>,
+    /// What it said when it was ready.
+    ready: Value,
     /// The authority of the certificate that it shows.
     pub certificate: PathBuf,
 }
@@ -30,34 +35,34 @@ impl Server {
         let text = format!("[tls]\ncertificate = {certificate:?}\nkey = {key:?}\n");
         std::fs::write(&config, text).map_err(said)?;
         let mut command = Command::new(binary);
-        command.args(["serve", "--http", "127.0.0.1:0", "--amqp", "127.0.0.1:0", "--amqps", "127.0.0.1:0"]);
+        command.args(["--json", "serve", "--amqp-management", FREE]);
+        command.args(["--http", FREE, "--amqp", FREE, "--amqps", FREE]);
         command.arg("--config").arg(&config).arg("--data").arg(data.join("data"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(log).map_err(said)?);
         let mut child = command.spawn().map_err(said)?;
-        let ready = child.stdout.take().map(|stdout| ready_line(BufReader::new(stdout)));
-        let urls: Vec<_> = ready.iter().flat_map(|line| urls(line)).collect();
-        let server = Server { child, urls, certificate: certificates.join("ca.pem") };
-        if ["https", "amqp", "amqps"].iter().all(|scheme| server.port(scheme).is_some()) {
+        let ready = child.stdout.take().map(|stdout| ready_line(BufReader::new(stdout))).unwrap_or_default();
+        let server = Server { child, ready, certificate: certificates.join("ca.pem") };
+        if ["http", "management", "amqp", "amqps"].iter().all(|what| server.port(what).is_some()) {
             return Ok(server);
         }
         Err(std::fs::read_to_string(log).unwrap_or_default())
     }
 
-    pub fn port(&self, scheme: &str) -> Option<u16> {
-        let of_scheme = |url: &&String| url.strip_prefix(scheme).is_some_and(|rest| rest.starts_with("://"));
-        self.urls.iter().find(of_scheme)?.trim_end_matches('/').rsplit(':').next()?.parse().ok()
+    /// The port of `http`, `management`, `amqp` or `amqps`.
+    pub fn port(&self, what: &str) -> Option<u16> {
+        port(&self.ready, what)
     }
 
     /// What a program is told so that it finds this server.
     pub fn arguments(&self) -> Vec<String> {
         let port = |scheme| self.port(scheme).unwrap_or_default().to_string();
         let certificate = self.certificate.display().to_string();
-        let http = format!("https://localhost:{}", port("https"));
         let pairs = [
             ("--host", "127.0.0.1".to_owned()),
             ("--port", port("amqp")),
             ("--tls-port", port("amqps")),
-            ("--http", http),
+            ("--http", format!("https://localhost:{}", port("http"))),
+            ("--management", format!("http://127.0.0.1:{}", port("management"))),
             ("--certificate", certificate),
         ];
         pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
@@ -72,15 +77,23 @@ impl Drop for Server {
     }
 }
 
-/// The line in which the server says where it listens; empty if it ends before.
-fn ready_line(output: impl BufRead) -> String {
-    let mut lines = output.lines().map_while(Result::ok);
-    lines.find(|line| line.contains(" is ready at ")).unwrap_or_default()
+/// The line in which the server says where it listens; nothing if it ends before.
+fn ready_line(output: impl BufRead) -> Value {
+    let lines = output.lines().map_while(Result::ok);
+    let mut told = lines.filter_map(|line| serde_json::from_str::<Value>(&line).ok());
+    told.find(|told| told["ready"].is_string()).unwrap_or_default()
 }
 
-fn urls(line: &str) -> Vec<String> {
-    let words = line.split([' ', ',']).filter(|word| word.contains("://"));
-    words.map(str::to_owned).collect()
+fn port(ready: &Value, what: &str) -> Option<u16> {
+    let url = match what {
+        "http" => ready["ready"].as_str()?,
+        "management" => ready["amqp_management"].as_str()?,
+        scheme => {
+            let urls = ready["amqp"].as_array()?.iter().filter_map(Value::as_str);
+            urls.into_iter().find(|url| url.split("://").next() == Some(scheme))?
+        }
+    };
+    url.rsplit(':').next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -88,10 +101,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_addresses_are_read_from_the_line_that_says_ready() {
-        let said = "starting\nwaystation 0.1.0 is ready at https://127.0.0.1:7400, amqp://127.0.0.1:5672 and amqps://[::1]:5671\n";
-        let line = ready_line(said.as_bytes());
-        assert_eq!(urls(&line), ["https://127.0.0.1:7400", "amqp://127.0.0.1:5672", "amqps://[::1]:5671"]);
-        assert_eq!(ready_line(&b"no such line\n"[..]), "");
+    fn the_ports_are_read_from_the_line_that_says_ready() {
+        let said = concat!(
+            "starting\n",
+            r#"{"ready": "https://127.0.0.1:7400", "amqp": ["amqp://127.0.0.1:5672", "amqps://[::1]:5671"],"#,
+            r#" "amqp_management": "http://127.0.0.1:15672"}"#,
+        );
+        let ready = ready_line(said.as_bytes());
+        let ports = ["http", "amqp", "amqps", "management"].map(|what| port(&ready, what));
+        assert_eq!(ports, [Some(7400), Some(5672), Some(5671), Some(15672)]);
+        assert_eq!(port(&ready_line(&b"no such line\n"[..]), "http"), None);
     }
 }

@@ -42,6 +42,7 @@ class Server:
     def __init__(self, options):
         self.host, self.port, self.http = options.host, options.port, options.http
         self.user, self.password = options.user, options.password
+        self.management = options.management or options.http
         self.tls_port, self.certificate = options.tls_port, options.certificate
         self.is_reference = options.reference
 
@@ -56,12 +57,13 @@ class Server:
         if self.is_reference:
             raise Skip(why)
 
-    def request(self, method, path, body=None, headers=None, user=None, password=None):
+    def request(self, method, path, body=None, headers=None, user=None, password=None, base=None):
         """One HTTP request; gives status, headers and body."""
-        if self.http is None:
+        base = base or self.http
+        if base is None:
             raise Skip("no HTTP address was given")
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        request = urllib.request.Request(self.http + path, data=data, method=method)
+        request = urllib.request.Request(base + path, data=data, method=method)
         login = f"{user or self.user}:{password or self.password}".encode()
         request.add_header("Authorization", "Basic " + base64.b64encode(login).decode())
         if data is not None:
@@ -69,7 +71,7 @@ class Server:
         for name, value in (headers or {}).items():
             request.add_header(name, value)
         try:
-            context = self.tls_context() if self.http.startswith("https") else None
+            context = self.tls_context() if base.startswith("https") else None
             with urllib.request.urlopen(request, timeout=20, context=context) as answer:
                 return answer.status, answer.headers, answer.read()
         except urllib.error.HTTPError as error:
@@ -77,7 +79,7 @@ class Server:
 
     def api(self, method, path, body=None, **login):
         """The management API: gives status and the JSON that came, or None."""
-        status, _, data = self.request(method, "/api/" + path, body, **login)
+        status, _, data = self.request(method, "/api/" + path, body, base=self.management, **login)
         return status, json.loads(data) if data.strip().startswith((b"{", b"[")) else None
 
 
@@ -107,6 +109,7 @@ def options():
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=5672)
     parser.add_argument("--http", help="base address of the HTTP API, without a slash at the end")
+    parser.add_argument("--management", help="the same of the management API, where it is another one")
     parser.add_argument("--user", default="guest")
     parser.add_argument("--password", default="guest")
     parser.add_argument("--tls-port", type=int)

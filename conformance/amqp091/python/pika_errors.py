@@ -3,7 +3,7 @@ import contextlib
 
 import pika
 
-from harness import equal, fresh, scenario
+from harness import equal, eventually, fresh, scenario
 from with_pika import Consumer, channel_of, connected, put, refused
 
 
@@ -48,6 +48,10 @@ def deleting_and_unbinding_what_is_not_there_is_no_error(server):
         channel.exchange_delete(fresh("absent"))
         queue = channel.queue_declare("", exclusive=True).method.queue
         channel.queue_unbind(queue, "amq.direct", "never bound")
+        channel.queue_unbind(queue, fresh("absent"), "k")
+        channel.queue_unbind(fresh("absent"), "amq.direct", "k")
+        channel.exchange_unbind("amq.direct", fresh("absent"), "k")
+        channel.exchange_unbind(fresh("absent"), "amq.direct", "k")
 
 
 @scenario
@@ -200,6 +204,9 @@ def conditional_deletes_are_refused_while_the_condition_fails(server):
         refused(406, f"PRECONDITION_FAILED - queue '{queue}' in vhost '/' in use",
                 lambda: connection.channel().queue_delete(queue, if_unused=True))
         witness.basic_cancel(consumer.tag)
+        # What somebody holds does not stand in the way, though it has not been acknowledged.
+        put(witness, queue, "held")
+        eventually(lambda: witness.basic_get(queue)[0])
         witness.queue_delete(queue, if_unused=True, if_empty=True)
         witness.exchange_delete(exchange, if_unused=True)
 

@@ -76,12 +76,13 @@ class Peer:
         assert (kind, got) == (METHOD, (class_id, method_id)), (kind, got, payload[4:])
         return payload[4:]
 
-    def log_in(self, mechanism="PLAIN", response=None, channel_max=2047, frame_max=131072, heartbeat=0, vhost="/"):
+    def log_in(self, mechanism="PLAIN", response=None, channel_max=2047, frame_max=131072, heartbeat=0, vhost="/",
+               client_properties=table()):
         """The whole handshake; gives what connection.tune proposed."""
         self.method(10, 10)
         if response is None:
             response = f"\x00{self.server.user}\x00{self.server.password}"
-        self.send(method(0, 10, 11, table() + short_text(mechanism) + long_text(response) + short_text("en_US")))
+        self.send(method(0, 10, 11, client_properties + short_text(mechanism) + long_text(response) + short_text("en_US")))
         proposed = struct.unpack(">HIH", self.method(10, 30))
         self.send(method(0, 10, 31, struct.pack(">HIH", channel_max, frame_max, heartbeat)))
         self.send(method(0, 10, 40, short_text(vhost) + b"\x00\x00"))

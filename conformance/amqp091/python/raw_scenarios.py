@@ -269,3 +269,17 @@ def secrets_can_be_renewed_while_connected(server):
         peer.send(method(0, 10, 70, long_text(server.password) + short_text("renewed")))
         peer.method(10, 71)
         peer.open_channel()
+
+
+@scenario
+def a_consumer_that_deletes_its_own_queue_hears_the_answer_before_the_notice(server):
+    notify = table(("capabilities", b"F", table(("consumer_cancel_notify", b"t", b"\x01"))))
+    with Peer(server) as peer:
+        peer.log_in(client_properties=notify)
+        peer.open_channel()
+        queue = peer.declare()
+        peer.send(method(1, 60, 20, b"\x00\x00" + short_text(queue) + short_text("t") + b"\x00" + table()))
+        peer.method(60, 21)
+        peer.send(method(1, 50, 40, b"\x00\x00" + short_text(queue) + b"\x00"))
+        peer.method(50, 41)
+        equal(peer.method(60, 30)[:2], short_text("t"))

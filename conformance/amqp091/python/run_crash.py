@@ -39,7 +39,7 @@ class Server:
 
     async def start(self):
         command = [str(self.binary), "serve", "--data", str(self.data / "data"), "--http", "127.0.0.1:0",
-                   "--amqp", f"127.0.0.1:{self.port}"]
+                   "--amqp", f"127.0.0.1:{self.port}", "--amqp-management", "off"]
         with (self.data / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         end = time.monotonic() + 60
