@@ -144,9 +144,15 @@ pub fn matches(pattern: &str, name: &str) -> bool {
         }
         pattern[p..].iter().all(|word| *word == "#")
     }
-    let pattern: Vec<&str> = pattern.split('.').collect();
-    let name: Vec<&str> = name.split('.').collect();
+    let pattern: Vec<&str> = self::words(pattern).collect();
+    let name: Vec<&str> = self::words(name).collect();
     words(&pattern, &name)
+}
+
+/// The words between the dots of a key or pattern. An empty text has none, though `.` has two empty ones (as RabbitMQ
+/// counts them: `*` does not match the empty key).
+pub fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split('.').filter(|_| !text.is_empty())
 }
 
 /// Whether a text is a pattern for [`matches`] rather than a plain name.
@@ -188,7 +194,11 @@ mod tests {
             ("#.late", "orders.eu.late", true),
             ("#.late", "late", true),
             ("#.eu.#.late", "a.eu.b.eu.late", true),
-            ("*", "", true),
+            ("*", "", false),
+            ("#", "", true),
+            ("", "", true),
+            ("*.*", ".", true),
+            ("a.*.b", "a..b", true),
             ("a.#.#.b", "a.b", true),
             ("a.#.c.b", "a.b", false),
         ] {

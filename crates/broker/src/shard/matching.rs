@@ -5,6 +5,7 @@ use smol_str::SmolStr;
 use waystation_base::{
     Headers,
     message::header::{ESCAPED_PREFIX, is_escaped},
+    name,
     value::Value,
 };
 
@@ -43,7 +44,7 @@ impl Patterns {
             self.nodes.push(Node::default());
         }
         let mut at = 0;
-        for word in pattern.split('.') {
+        for word in name::words(pattern) {
             let next = self.nodes.len() as u32;
             let node = &mut self.nodes[at];
             let child = match word {
@@ -83,7 +84,7 @@ impl Patterns {
         if self.nodes.is_empty() {
             return;
         }
-        let words: Vec<&str> = key.split('.').collect();
+        let words: Vec<&str> = name::words(key).collect();
         // Where it has been it need not go again: many `#` would else cost exponential time.
         let mut seen = HashSet::default();
         let mut open = vec![(0_u32, 0_usize)];
@@ -189,7 +190,6 @@ fn same(value: &Value, json: &Json) -> bool {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use waystation_base::name;
 
     use super::*;
 

@@ -20,7 +20,7 @@ use crate::registry::{ChannelInfo, ConnectionInfo};
 type Answer = Result<Json<Value>, Failure>;
 
 /// What is told to a client that is closed from here without a reason.
-const REASON: &str = "CONNECTION_FORCED - Closed via management plugin";
+const REASON: &str = "Closed via management plugin";
 
 /// Monitors see all; others what they have open themselves.
 fn is_shown(who: &Who, user: &str) -> bool {
@@ -84,7 +84,7 @@ pub(super) async fn connection(
 
 fn reason(headers: &HeaderMap) -> String {
     let given = headers.get("x-reason").and_then(|value| value.to_str().ok());
-    given.map_or_else(|| REASON.to_owned(), |reason| format!("CONNECTION_FORCED - {reason}"))
+    given.unwrap_or(REASON).to_owned()
 }
 
 /// Others' connections are an administrator's to close.
