@@ -45,7 +45,7 @@ pub const RABBITMQ: Tool = Tool {
 };
 pub const NODE: Tool = Tool {
     name: "Node 18 or later",
-    probe: &["node", "-e", "process.exit(Number(process.versions.node.split('.')[0]) < 18)"],
+    probe: &["node", "-e", "process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)"],
     install: "apt-get install nodejs",
 };
 pub const NPM: Tool = Tool { name: "npm", probe: &["npm", "--version"], install: "apt-get install npm" };
