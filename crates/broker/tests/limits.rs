@@ -9,7 +9,7 @@ use waystation_base::limits::{
     WINDOW_MESSAGES_MAX,
 };
 use waystation_broker::{
-    Command, Refusal,
+    Command, Kind, Refusal,
     command::Extend,
     spec::{Order, QueueSpec, Spec, SubscriptionSpec},
 };
@@ -195,4 +195,29 @@ fn a_lease_may_be_extended_to_lease_ms_max() {
     };
     assert!(w.run(extend(LEASE_MS_MAX)).is_ok());
     assert!(matches!(w.run(extend(LEASE_MS_MAX + 1)), Err(Refusal::TooLarge { what: "lease_ms", .. })));
+}
+
+#[test]
+fn a_plan_made_in_parts_is_the_one_made_at_once() {
+    let mut world = World::new();
+    for n in 0..10 {
+        let queue = format!("q{n}");
+        world.queue(&queue, |_| ());
+        world.publish(&queue, &["a", "b"]);
+        if n % 3 == 0 {
+            world.delete(Kind::Queue, &queue).expect("deleted");
+        }
+    }
+    let leaving = waystation_broker::settle::Leaving::Journal(world.end());
+    let whole = world.shard.plan(&leaving, world.now);
+    assert_eq!(whole.logs.len(), 6);
+    for count in 1..4 {
+        let (mut logs, mut next, mut parts) = (Vec::new(), Some(waystation_base::EntityId(0)), 0);
+        while let Some(from) = next {
+            next = world.shard.plan_part(&leaving, world.now, from, count, &mut logs);
+            parts += 1;
+        }
+        assert!(parts >= 6 / count, "{parts} parts of {count}");
+        assert_eq!(format!("{logs:?}"), format!("{:?}", whole.logs));
+    }
 }

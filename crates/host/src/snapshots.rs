@@ -6,10 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use waystation_base::{Millis, Position};
+use waystation_base::{EntityId, Millis, Position};
 use waystation_broker::{
     FileUse, Shard,
-    settle::{Leaving, Outcome},
+    settle::{Leaving, LogPlan, Outcome, Plan},
 };
 use waystation_journal::snapshot::KEEP;
 
@@ -27,6 +27,17 @@ use crate::{
 const RETRY_MS: u64 = 5_000;
 /// Milliseconds from one look at the settled files to the next.
 const FILES_LOOK_MS: u64 = 2_000;
+
+/// Queues, topics and others that one look plans for: so a plan holds up nobody for long.
+const PLAN_ENTITIES: usize = 1_000;
+
+/// A plan for a part of the journal that is being made, some entities at each look.
+struct Planning {
+    from: Position,
+    to: Position,
+    next: EntityId,
+    logs: Vec<LogPlan>,
+}
 
 /// Where the journal begins and ends.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,6 +59,7 @@ pub(crate) struct Housekeeping {
     snapshot_wanted: bool,
     snapshot_running: bool,
     copying: bool,
+    planning: Option<Planning>,
     /// Everything alive before this position has been copied.
     settled_to: Position,
     /// Parts of the journal that go: up to where, and from which position on a snapshot does not need them.
@@ -84,6 +96,7 @@ impl Housekeeping {
             snapshot_wanted: false,
             snapshot_running: false,
             copying: false,
+            planning: None,
             settled_to: Position(0),
             trims: VecDeque::new(),
             files,
@@ -187,7 +200,7 @@ impl Housekeeping {
                 self.snapshot_wanted = true;
             }
             self.settle_journal(shard, extent, now);
-            if !self.copying && now >= self.look_at {
+            if !self.copying && self.planning.is_none() && now >= self.look_at {
                 self.look_at = now.plus(FILES_LOOK_MS);
                 self.trim_look = true;
                 self.look_at_files(shard, extent, now);
@@ -198,31 +211,43 @@ impl Housekeeping {
 
     /// When [`Housekeeping::look`] should be called again though nothing happens.
     pub(crate) fn next_look(&self, now: Millis) -> Option<Millis> {
-        (self.retry_at > now).then_some(self.retry_at)
+        if self.retry_at > now {
+            return Some(self.retry_at);
+        }
+        // Requests are taken in between.
+        self.planning.is_some().then(|| now.plus(1))
     }
 
     fn settle_journal(&mut self, shard: &Shard, extent: Extent, now: Millis) {
         let from = self.settled_to.max(extent.start);
         let hot = extent.end.0.saturating_sub(from.0);
         self.keeper.set_urgent(hot > 2 * self.hot_bytes);
-        if self.copying || hot <= self.hot_bytes {
+        if self.planning.is_none() {
+            if self.copying || hot <= self.hot_bytes {
+                return;
+            }
+            let excess = hot - self.hot_bytes / 2;
+            self.planning = Some(Planning::begin(from, self.job_bytes.min(excess), extent));
+        }
+        let Some(mut planning) = self.planning.take() else { return };
+        let leaving = Leaving::Journal(planning.to);
+        let next = shard.plan_part(&leaving, now, planning.next, PLAN_ENTITIES, &mut planning.logs);
+        if let Some(next) = next {
+            planning.next = next;
+            self.planning = Some(planning);
             return;
         }
-        let excess = hot - self.hot_bytes / 2;
-        let plan_for = |bytes: u64| {
-            let to = Position(from.0 + bytes.min(excess)).min(extent.durable);
-            (to, shard.plan(&Leaving::Journal(to), now))
-        };
-        let (mut to, mut plan) = plan_for(self.job_bytes);
-        if plan.logs.len() > JOB_LOGS_FEW && to.0 - from.0 > JOB_BYTES_CROWDED {
-            (to, plan) = plan_for(JOB_BYTES_CROWDED);
+        let Planning { from, to, logs, .. } = planning;
+        if logs.len() > JOB_LOGS_FEW && to.0 - from.0 > JOB_BYTES_CROWDED {
+            self.planning = Some(Planning::begin(from, JOB_BYTES_CROWDED, extent));
+            return;
         }
-        let batches = plan.logs.iter().map(|log| log.spans.len() as u64).sum::<u64>();
+        let batches = logs.iter().map(|log| log.spans.len() as u64).sum::<u64>();
         self.job_bytes = next_job_bytes(to.0 - from.0, batches);
-        if plan.logs.is_empty() {
-            self.settled(&plan.leaving, to);
+        if logs.is_empty() {
+            self.settled(&leaving, to);
         } else {
-            self.copy(plan);
+            self.copy(Plan { leaving, logs });
         }
     }
 
@@ -235,7 +260,7 @@ impl Housekeeping {
         if excess == 0 { 0 } else { (1 + LAG_WAIT_MS_MAX * excess / limit.max(1)).min(LAG_WAIT_MS_MAX) }
     }
 
-    fn copy(&mut self, plan: waystation_broker::settle::Plan) {
+    fn copy(&mut self, plan: Plan) {
         self.copying = true;
         self.keeper.ask(Chore::Settle(plan, self.next_file));
         self.next_file += 1;
@@ -289,6 +314,14 @@ impl Housekeeping {
     /// Settled files that are there.
     pub(crate) fn files(&self) -> usize {
         self.files.len()
+    }
+}
+
+impl Planning {
+    /// For `bytes` of the journal, as far as it is durable.
+    fn begin(from: Position, bytes: u64, extent: Extent) -> Planning {
+        let to = Position(from.0 + bytes).min(extent.durable);
+        Planning { from, to, next: EntityId(0), logs: Vec::new() }
     }
 }
 

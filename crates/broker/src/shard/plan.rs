@@ -30,36 +30,46 @@ pub struct FileUse {
     pub compactable: bool,
 }
 
+/// Ids of things that are gone which take as long to pass over as one that is there takes to plan for.
+const GONE_PER_ENTITY: usize = 64;
+
 impl Shard {
     /// What must be copied before `leaving` can be left behind.
     pub fn plan(&self, leaving: &Leaving, now: Millis) -> Plan {
         let mut logs = Vec::new();
-        for (id, queue) in &self.queues {
-            for (number, log) in queue.logs.iter() {
-                let done = queue.outlet.cursors.get(&number).map(|cursor| &cursor.done);
-                let live = |span: &Span| match done {
-                    Some(done) => done.live(span.first.0, span.last.0),
-                    None => vec![(span.first.0, span.last.0)],
-                };
-                logs.extend(log_plan(LogId { entity: *id, log: number }, log, leaving, live, None, false));
-            }
+        let mut next = Some(EntityId(0));
+        while let Some(from) = next {
+            next = self.plan_part(leaving, now, from, usize::MAX, &mut logs);
         }
-        for topic in self.topics.values() {
-            let compact = topic
-                .compacts(leaving)
-                .then(|| Millis(now.0.saturating_sub(topic.spec.tombstone_retention_ms)));
-            for (partition, log) in topic.logs.iter().enumerate() {
-                let live = |span: &Span| vec![(span.first.0.max(log.base), span.last.0)];
-                let log_id = LogId { entity: topic.id, log: partition as u16 };
-                // A deletion may go only where what it deletes goes too: with the oldest run.
-                let whole = log.leaving(leaving).first().map(|span| span.first)
-                    == log.runs().next().map(|run| run.first);
-                let compact = compact.map(|tombstones| if whole { tombstones } else { Millis(0) });
-                logs.extend(log_plan(log_id, log, leaving, live, compact, true));
-            }
-        }
-        logs.sort_unstable_by_key(|plan| plan.log);
         Plan { leaving: leaving.clone(), logs }
+    }
+
+    /// The part of a plan for `count` entities from `from` on, added to `logs` in order; returns where the next part begins, if
+    /// there is one. Between two parts the shard may go on: what is done meanwhile is copied for nothing, and nothing that is
+    /// published meanwhile lies in what is left behind.
+    pub fn plan_part(
+        &self,
+        leaving: &Leaving,
+        now: Millis,
+        from: EntityId,
+        count: usize,
+        logs: &mut Vec<LogPlan>,
+    ) -> Option<EntityId> {
+        // Ids of what is gone cost little.
+        let mut left = count.saturating_mul(GONE_PER_ENTITY);
+        for id in (from.0..=self.entities).map(EntityId) {
+            if left == 0 {
+                return Some(id);
+            }
+            let mut cost = GONE_PER_ENTITY;
+            match (self.queues.get(&id), self.topics.get(&id)) {
+                (Some(queue), _) => plan_queue(queue, leaving, logs),
+                (None, Some(topic)) => plan_topic(topic, leaving, now, logs),
+                (None, None) => cost = 1,
+            }
+            left = left.saturating_sub(cost);
+        }
+        None
     }
 
     /// Takes over that messages have moved, now or after a restart.
@@ -67,11 +77,15 @@ impl Shard {
         if let Leaving::Journal(to) = outcome.leaving {
             self.settled_to = self.settled_to.max(to);
         }
-        let mut runs: BTreeMap<LogId, Vec<SettledRun>> = BTreeMap::new();
-        for run in &outcome.runs {
-            runs.entry(run.log).or_default().push(*run);
-        }
-        let of = |entity: EntityId, log: u16| runs.get(&LogId { entity, log }).map_or(&[][..], Vec::as_slice);
+        let mut runs = outcome.runs.clone();
+        // Those of one log keep their order.
+        runs.sort_by_key(|run| run.log);
+        let of = |entity: EntityId, log: u16| {
+            let log = LogId { entity, log };
+            let from = runs.partition_point(|run| run.log < log);
+            let count = runs[from..].iter().take_while(|run| run.log == log).count();
+            &runs[from..from + count]
+        };
         for (id, queue) in &mut self.queues {
             for (number, log) in queue.logs.iter_mut() {
                 log.settle(&outcome.leaving, of(*id, number));
@@ -153,6 +167,31 @@ impl Topic {
     /// Whether files that are left behind are compacted by key on the way.
     fn compacts(&self, leaving: &Leaving) -> bool {
         self.spec.compact && matches!(leaving, Leaving::Files(_))
+    }
+}
+
+fn plan_queue(queue: &Queue, leaving: &Leaving, logs: &mut Vec<LogPlan>) {
+    for (number, log) in queue.logs.iter() {
+        let done = queue.outlet.cursors.get(&number).map(|cursor| &cursor.done);
+        let live = |span: &Span| match done {
+            Some(done) => done.live(span.first.0, span.last.0),
+            None => vec![(span.first.0, span.last.0)],
+        };
+        logs.extend(log_plan(queue.logs().id(number), log, leaving, live, None, false));
+    }
+}
+
+fn plan_topic(topic: &Topic, leaving: &Leaving, now: Millis, logs: &mut Vec<LogPlan>) {
+    let compact =
+        topic.compacts(leaving).then(|| Millis(now.0.saturating_sub(topic.spec.tombstone_retention_ms)));
+    for (partition, log) in topic.logs.iter().enumerate() {
+        let live = |span: &Span| vec![(span.first.0.max(log.base), span.last.0)];
+        let log_id = LogId { entity: topic.id, log: partition as u16 };
+        // A deletion may go only where what it deletes goes too: with the oldest run.
+        let whole =
+            log.leaving(leaving).first().map(|span| span.first) == log.runs().next().map(|run| run.first);
+        let compact = compact.map(|tombstones| if whole { tombstones } else { Millis(0) });
+        logs.extend(log_plan(log_id, log, leaving, live, compact, true));
     }
 }
 
