@@ -62,7 +62,7 @@ pub(super) async fn consume(
         }
         Found::Topic(topic) => {
             if no_ack {
-                let text = format!("automatic acknowledgement not supported by stream {queue}");
+                let text = format!("automatic acknowledgement not supported by stream queues {queue}");
                 return Err(Failure::not_implemented(text));
             }
             if prefetch_global > 0 {

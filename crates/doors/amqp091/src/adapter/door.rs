@@ -31,11 +31,17 @@ pub(super) struct Door {
 }
 
 impl Door {
-    /// Looks whether publishing is refused for want of disk space, and tells all connections when that changes.
+    /// Looks whether publishing is refused for want of disk space.
     pub async fn look_at_disk(&self) {
-        let Ok(overview) = self.broker.overview().await else { return };
-        if self.is_blocked.swap(overview.disk_low, Ordering::Relaxed) != overview.disk_low {
-            let reason = overview.disk_low.then(|| LOW_ON_DISK.to_owned());
+        if let Ok(overview) = self.broker.overview().await {
+            self.set_blocked(overview.disk_low);
+        }
+    }
+
+    /// Notes whether publishing is refused, and tells all connections when that changes.
+    pub fn set_blocked(&self, is_blocked: bool) {
+        if self.is_blocked.swap(is_blocked, Ordering::Relaxed) != is_blocked {
+            let reason = is_blocked.then(|| LOW_ON_DISK.to_owned());
             self.registry.order_all(&Order::Blocked(reason));
         }
     }

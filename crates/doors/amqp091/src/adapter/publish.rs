@@ -210,7 +210,8 @@ impl Connection {
 
     /// Hands over what was gathered as one command.
     pub async fn send_publishes(&mut self) {
-        if self.publishes.notes.is_empty() {
+        // While publishing is refused, what was read already waits here; nothing more is read.
+        if self.publishes.notes.is_empty() || self.door.is_blocked() {
             return;
         }
         let gathered = std::mem::take(&mut self.publishes.gathered);
@@ -268,6 +269,9 @@ impl Connection {
             return;
         }
         self.touch(ticket.channel.id);
+        if let Fate::Refused(Refusal::DiskLow) = &fate {
+            self.door.set_blocked(true);
+        }
         match fate {
             Fate::Taken => self.session.published(ticket, true),
             Fate::Unrouted => {

@@ -177,10 +177,6 @@ impl Session {
             (Phase::Running, Method::ConnectionUpdateSecret(_)) => {
                 out.push(Action::Send(ChannelId::CONNECTION, connection::UpdateSecretOk {}.into()));
             }
-            (_, method) if method.numbers().0 != connection::Start::CLASS => {
-                let text = format!("method {} on channel 0", method.name());
-                return Err(Failure::new(ReplyCode::CommandInvalid, text));
-            }
             (phase, _) => {
                 let text = format!("unexpected method in connection state {}", phase.name());
                 return Err(Failure::new(ReplyCode::ChannelError, text));
