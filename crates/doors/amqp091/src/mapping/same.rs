@@ -41,7 +41,10 @@ pub fn check_same_exchange(ask: &ExchangeAsk<'_>, current: &RouteSpec) -> Result
     check_flag(&resource, "durable", ask.durable, current.durable)?;
     check_flag(&resource, "auto_delete", ask.auto_delete, current.auto_delete)?;
     check_flag(&resource, "internal", ask.internal, current.internal)?;
-    let current_arguments = from_json(&alternate_of(current));
+    // What a policy laid over it is not part of the declaration.
+    let is_asked = ask.arguments.get("alternate-exchange").is_some();
+    let current_arguments =
+        if is_asked { from_json(&alternate_of(current)) } else { from_json(&current.arguments) };
     check_argument(&resource, "alternate-exchange", ask.arguments, &current_arguments)
 }
 
