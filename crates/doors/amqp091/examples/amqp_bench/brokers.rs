@@ -153,11 +153,9 @@ impl Drop for Broker {
     /// Ends it, and what it started beside it.
     fn drop(&mut self) {
         let Some(child) = &mut self.child else { return };
-        for pid in [self.pid, child.id()] {
-            if pid > 0 {
-                let _ = Command::new("kill").arg(pid.to_string()).stderr(Stdio::null()).status();
-            }
-        }
+        // RabbitMQ's is the child of a script. One of no known number has not come up.
+        let pid = if self.pid > 0 { self.pid } else { child.id() };
+        let _ = Command::new("kill").arg(pid.to_string()).stderr(Stdio::null()).status();
         let _ = child.wait();
         if let Some(port) = self.epmd_port {
             let mut command = Command::new("epmd");
