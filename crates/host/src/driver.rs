@@ -21,6 +21,7 @@ use waystation_journal::{
 
 use crate::{
     Options, Overview, Request, View,
+    audit::{self, Origin},
     browse::Browsing,
     cache::Memory,
     consumers::Consumers,
@@ -46,6 +47,8 @@ struct Work {
     request: Option<RequestId>,
     command: Command,
     bytes: usize,
+    /// On whose behalf, if the change is to be recorded.
+    origin: Option<Arc<Origin>>,
 }
 
 /// What waits for a position to be durable.
@@ -112,6 +115,8 @@ pub struct Driver {
     groups: u64,
     group_bytes: u64,
     disk_reads: u64,
+    /// The topic of the records is there, as configured.
+    audited: bool,
 }
 
 impl Driver {
@@ -140,6 +145,7 @@ impl Driver {
             groups: 0,
             group_bytes: 0,
             disk_reads: 0,
+            audited: false,
         };
         driver.carry_out(end);
         driver
@@ -235,10 +241,10 @@ impl Driver {
 
     fn take(&mut self, request: Request) {
         match request {
-            Request::Command(command, reply) => match self.admit(&command) {
+            Request::Command(command, origin, reply) => match self.admit(&command) {
                 Ok(bytes) => {
                     let request = Some(self.replies.open(reply, None));
-                    self.work.push_back(Work { request, command, bytes });
+                    self.work.push_back(Work { request, command, bytes, origin });
                 }
                 // A caller that gave up needs no answer.
                 Err(refusal) => _ = reply.send(Err(refusal)),
@@ -256,7 +262,12 @@ impl Driver {
                 let id = attach.consumer;
                 self.consumers.attach(id, attach.source.clone(), outbox);
                 let request = Some(self.replies.open(reply, Some(id)));
-                self.work.push_back(Work { request, command: Command::Attach(attach), bytes: 0 });
+                self.work.push_back(Work {
+                    request,
+                    command: Command::Attach(attach),
+                    bytes: 0,
+                    origin: None,
+                });
             }
             Request::Browse(target, browse, reply) => {
                 let browsing = Box::new(Browsing::new(target, browse, reply));
@@ -313,7 +324,8 @@ impl Driver {
         }
         // With little room each request is weighed for itself.
         let bytes_max = if self.space == Space::Enough { UNIT_BYTES_MAX } else { 0 };
-        let Driver { parts: Parts { shard, committer, house, .. }, work, effects, .. } = self;
+        let Driver { parts: Parts { options, shard, committer, house, .. }, work, effects, audited, .. } =
+            self;
         let mut settled = Vec::new();
         let taken = committer.with_group(|group| {
             if group.is_empty() && house.wants_snapshot() {
@@ -327,7 +339,19 @@ impl Driver {
                 }
                 bytes += next.bytes;
                 requests += 1;
+                let trail = options.audit.zip(next.origin.as_ref());
+                let draft = trail.and_then(|(audit, origin)| {
+                    Some((audit, audit::draft(shard, &next.command, origin, now)?))
+                });
+                let said = effects.len();
                 shard.handle(now, next.request, next.command, &mut log, effects);
+                if let Some((audit, draft)) = draft {
+                    let commands = draft.commands(&effects[said..], next.request, now, audit, !*audited);
+                    *audited |= !commands.is_empty();
+                    commands
+                        .into_iter()
+                        .for_each(|command| shard.handle(now, None, command, &mut log, effects));
+                }
                 let following = work.front().map_or(0, |work| work.bytes);
                 if requests == UNIT_REQUESTS_MAX || bytes + following > bytes_max {
                     break;
@@ -368,7 +392,12 @@ impl Driver {
             Done::Snapshot(result) => self.parts.house.snapshot_done(result, now),
             Done::Settled(result) => {
                 if let Some(outcome) = self.parts.house.copy_done(result, now) {
-                    self.work.push_back(Work { request: None, command: Command::Settled(outcome), bytes: 0 });
+                    self.work.push_back(Work {
+                        request: None,
+                        command: Command::Settled(outcome),
+                        bytes: 0,
+                        origin: None,
+                    });
                 }
             }
         }
@@ -511,7 +540,7 @@ impl Driver {
         self.consumers.clear();
         while let Ok(request) = self.parts.requests.try_recv() {
             match request {
-                Request::Command(_, reply) | Request::Attach(_, _, reply) => {
+                Request::Command(_, _, reply) | Request::Attach(_, _, reply) => {
                     _ = reply.send(Err(refusal.clone()))
                 }
                 Request::Browse(_, _, reply) => _ = reply.send(Err(refusal.clone())),

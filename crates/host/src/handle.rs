@@ -25,6 +25,7 @@ use waystation_broker::{
     view::{Binding, BindingFilter, QueueInfo, RouteInfo, SubscriptionInfo, TopicInfo},
 };
 
+use crate::audit::Origin;
 use crate::mailbox::{Attention, Inbox, Outbox, mailbox};
 
 /// The broker, for doors. Clones are cheap and talk to the same shard.
@@ -32,6 +33,8 @@ use crate::mailbox::{Attention, Inbox, Outbox, mailbox};
 pub struct Broker {
     requests: mpsc::Sender<Request>,
     shared: Arc<Shared>,
+    /// On whose behalf it acts; without one its changes leave no record.
+    origin: Option<Arc<Origin>>,
 }
 
 /// What all handles and the driver share.
@@ -168,7 +171,7 @@ pub struct Overview {
 /// What a handle sends to the driver.
 pub(crate) enum Request {
     /// A command whose reply goes back when durable.
-    Command(Command, oneshot::Sender<Result<Reply, Refusal>>),
+    Command(Command, Option<Arc<Origin>>, oneshot::Sender<Result<Reply, Refusal>>),
     /// A new consumer and where its events go.
     Attach(Attach, Outbox, oneshot::Sender<Result<Reply, Refusal>>),
     /// Messages to look at.
@@ -193,7 +196,12 @@ impl Broker {
     pub(crate) fn new(requests_max: usize) -> (Broker, Arc<Shared>, mpsc::Receiver<Request>) {
         let (requests, inbox) = mpsc::channel(requests_max);
         let shared = Arc::new(Shared::default());
-        (Broker { requests, shared: shared.clone() }, shared, inbox)
+        (Broker { requests, shared: shared.clone(), origin: None }, shared, inbox)
+    }
+
+    /// The same broker, acting on somebody's behalf: what is changed by it is recorded under that name.
+    pub fn with_origin(&self, origin: Origin) -> Broker {
+        Broker { origin: Some(Arc::new(origin)), ..self.clone() }
     }
 
     async fn send(&self, request: Request) -> Result<(), Refusal> {
@@ -213,7 +221,7 @@ impl Broker {
     /// carried out in that order. What becomes of it the [`Pending`] says, which may be dropped. Not for [`Command::Attach`].
     pub async fn begin(&self, command: Command) -> Result<Pending, Refusal> {
         let (reply, answer) = oneshot::channel();
-        self.send(Request::Command(command, reply)).await?;
+        self.send(Request::Command(command, self.origin.clone(), reply)).await?;
         Ok(Pending { answer, broker: self.clone() })
     }
 
@@ -487,6 +495,6 @@ impl Consumer {
     /// Sets how many messages it may hold at a time. Takes effect soon.
     pub async fn set_credit(&self, credit: u32) -> Result<(), Refusal> {
         let (reply, _) = oneshot::channel();
-        self.broker.send(Request::Command(Command::Credit(self.id, credit), reply)).await
+        self.broker.send(Request::Command(Command::Credit(self.id, credit), None, reply)).await
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! This crate refuses to know protocols and their sockets.
 
+pub mod audit;
 mod browse;
 mod cache;
 mod consumers;

@@ -59,6 +59,8 @@ pub struct Options {
     pub disk_reserve_bytes: u64,
     /// Requests that may wait for the driver; callers wait when there are more.
     pub requests_max: usize,
+    /// How long records of changes are kept; none: there are none.
+    pub audit: Option<crate::audit::Audit>,
 }
 
 impl Options {
@@ -73,6 +75,7 @@ impl Options {
             snapshot_bytes: 128 << 20,
             disk_reserve_bytes: 256 << 20,
             requests_max: 4096,
+            audit: None,
         }
     }
 }

@@ -9,6 +9,9 @@ use waystation_broker::{
 
 use crate::Overview;
 
+/// Names of Waystation's own at a time, which lists leave out.
+const RESERVED_MAX: usize = 8;
+
 /// The state as it is between two commands. It may be ahead of what is durable by what is being synced.
 pub struct View<'a> {
     pub(crate) shard: &'a Shard,
@@ -49,7 +52,8 @@ impl View<'_> {
 
     /// Names of a kind after `after`, in order, at most `max`.
     pub fn names(&self, kind: Kind, after: Option<&str>, max: usize) -> Vec<Name> {
-        self.shard.names(kind, after, max)
+        let names = self.shard.names(kind, after, max.saturating_add(RESERVED_MAX));
+        names.into_iter().filter(|name| !name.is_reserved()).take(max).collect()
     }
 
     /// The whole.

@@ -258,6 +258,10 @@ fn host_options(config: &Config) -> waystation_host::Options {
         snapshot_bytes: limits.snapshot_bytes,
         disk_reserve_bytes: limits.disk_reserve_bytes,
         requests_max: limits.requests_max,
+        audit: Some(waystation_host::audit::Audit {
+            retention_ms: config.audit.retention_ms,
+            retention_bytes: config.audit.retention_bytes,
+        }),
         ..waystation_host::Options::new(&config.data.dir)
     }
 }

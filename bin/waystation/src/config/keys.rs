@@ -35,6 +35,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("amqp", "The AMQP 0-9-1 door, for RabbitMQ's clients."),
     ("tls", "The certificate of the doors; without one they speak plainly. SIGHUP reads it anew."),
     ("auth", "Who may do what. Without tokens only this machine is let in, and may do everything."),
+    ("audit", "Records of who changed what: the topic $audit."),
     ("log", "What is logged, to standard error."),
 ];
 
@@ -146,6 +147,8 @@ pub const KEYS: &[Key] = &[
             "and the names it may publish to, consume from and configure: `*` is one word, `#` any number.",
         ],
     ),
+    key("audit", "retention_ms", &["Milliseconds for which records of changes are kept."]),
+    key("audit", "retention_bytes", &["Bytes of them past which the oldest go."]),
     key(
         "log",
         "filter",

@@ -23,6 +23,7 @@ pub struct Config {
     pub amqp: Amqp,
     pub tls: Tls,
     pub auth: Auth,
+    pub audit: Audit,
     pub log: Log,
 }
 
@@ -102,6 +103,20 @@ pub struct Auth {
     pub loopback_needs_token: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tokens: Vec<TokenEntry>,
+}
+
+/// How long the records of changes are kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Audit {
+    pub retention_ms: u64,
+    pub retention_bytes: u64,
+}
+
+impl Default for Audit {
+    fn default() -> Audit {
+        Audit { retention_ms: 90 * 24 * 60 * 60 * 1000, retention_bytes: 256 << 20 }
+    }
 }
 
 /// What is logged, to standard error.
@@ -239,6 +254,8 @@ impl Config {
         range(["limits", "snapshot_bytes"], self.limits.snapshot_bytes, 1 << 20, 1 << 50)?;
         range(["limits", "disk_reserve_bytes"], self.limits.disk_reserve_bytes, 0, 1 << 50)?;
         range(["limits", "requests_max"], self.limits.requests_max as u64, 1, 1 << 20)?;
+        range(["audit", "retention_ms"], self.audit.retention_ms, 1, 10 * 365 * 24 * 60 * 60 * 1000)?;
+        range(["audit", "retention_bytes"], self.audit.retention_bytes, 1 << 10, 1 << 50)?;
         self.http.check()?;
         self.amqp.check(self.tls.certificate.is_some())?;
         if self.data.dir.as_os_str().is_empty() {

@@ -92,7 +92,7 @@ pub async fn serve(listeners: Vec<Listener>, options: Options) -> Result<(), Err
     let mut accepting = JoinSet::new();
     for listener in listeners {
         let is_open = listener.is_loopback() && !loopback_needs_token;
-        let desk = Desk { door: door.clone(), router: router.clone(), is_open, is_loopback: false };
+        let desk = Desk { door: door.clone(), router: router.clone(), is_open, peer: None };
         accepting.spawn(accept(listener, desk));
     }
     while let Some(ended) = accepting.join_next().await {
@@ -110,8 +110,8 @@ struct Desk {
     router: Router,
     /// Callers need no token.
     is_open: bool,
-    /// The client is on this machine.
-    is_loopback: bool,
+    /// Where the client is.
+    peer: Option<SocketAddr>,
 }
 
 /// Accepts until the drain begins, then sees the connections out.
@@ -163,7 +163,7 @@ fn admit(
     };
     Counts::add(&desk.door.counts.connections, 1);
     let tls = listener.tls().cloned();
-    let desk = Desk { is_loopback: peer.ip().to_canonical().is_loopback(), ..desk.clone() };
+    let desk = Desk { peer: Some(peer), ..desk.clone() };
     connections.spawn(async move {
         let _permit = permit;
         let stream = match tls {
@@ -304,7 +304,7 @@ fn is_public(path: &str) -> bool {
 
 async fn identify(desk: &Desk, headers: &HeaderMap, path: &str) -> Result<Caller, Failure> {
     let access = &desk.door.access;
-    if let Some(caller) = auth::caller(access, headers, desk.is_loopback).await? {
+    if let Some(caller) = auth::caller(access, headers, desk.peer).await? {
         // Everybody knows the guest's password: a web page can send it too.
         if caller.0.name() == Some(GUEST) {
             auth::check_origin(headers)?;
@@ -313,10 +313,10 @@ async fn identify(desk: &Desk, headers: &HeaderMap, path: &str) -> Result<Caller
     }
     if desk.is_open {
         auth::check_origin(headers)?;
-        return Ok(Caller(access.local()));
+        return Ok(Caller(access.local(), desk.peer));
     }
     if is_public(path) {
-        return Ok(Caller(access.local()));
+        return Ok(Caller(access.local(), desk.peer));
     }
     let detail = "send 'Authorization: Bearer' with a token, or 'Basic' with user and password";
     Err(Failure::new(Kind::Unauthenticated, detail))

@@ -52,7 +52,7 @@ impl Driver {
 
     pub(super) fn detach(&mut self, id: ConsumerId) {
         if self.consumers.remove(id) {
-            self.work.push_back(Work { request: None, command: Command::Detach(id), bytes: 0 });
+            self.work.push_back(Work { request: None, command: Command::Detach(id), bytes: 0, origin: None });
         }
     }
 
@@ -93,7 +93,7 @@ impl Driver {
     pub(super) fn loaded(&mut self, loaded: Loaded) {
         let bodies = loaded.messages.iter().filter_map(|(_, message)| message.as_ref());
         let bytes = bodies.map(|message| message.size() + MESSAGE_OVERHEAD_BYTES).sum();
-        self.work.push_back(Work { request: None, command: Command::Loaded(loaded), bytes });
+        self.work.push_back(Work { request: None, command: Command::Loaded(loaded), bytes, origin: None });
     }
 
     /// Begins or goes on with a page. What was published just now is waited for.

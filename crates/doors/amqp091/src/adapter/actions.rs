@@ -3,6 +3,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use waystation_broker::Command;
+use waystation_host::audit::Origin;
 
 use super::{
     calls::{self, Done},
@@ -78,8 +79,11 @@ impl Connection {
 
     fn enter(&mut self, vhost: smol_str::SmolStr) {
         let Some(account) = self.account.clone() else { return };
+        let who = Some(account.name().to_owned());
+        let origin = Origin { door: "amqp", who, client: Some(self.peer) };
         let context = Arc::new(Context {
             door: self.door.clone(),
+            broker: self.door.broker.with_origin(origin),
             session: self.broker_session,
             account,
             vhost,

@@ -19,6 +19,7 @@ use tokio::{
 };
 use waystation_base::{MessageId, Millis, Name, os, value::Value};
 use waystation_broker::{Command, SessionId};
+use waystation_host::Broker;
 use waystation_net::{Stream, Timed, Times};
 
 use super::{
@@ -50,6 +51,8 @@ const ID_STEP: u128 = 1 << 48;
 /// What a call needs to know about its connection.
 pub(super) struct Context {
     pub door: Arc<Door>,
+    /// The broker, acting on the user's behalf.
+    pub broker: Broker,
     pub session: SessionId,
     pub account: Arc<dyn Account>,
     pub vhost: SmolStr,

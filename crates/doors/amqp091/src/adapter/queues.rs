@@ -134,7 +134,7 @@ pub(super) async fn declare(context: &Context, declare: queue::Declare) -> Resul
         Spec::Topic(spec) => Spec::Topic(directory.topic(&context.vhost, &name, spec)),
         other => other,
     };
-    match context.door.broker.declare(own.clone(), spec, false, context.session).await {
+    match context.broker.declare(own.clone(), spec, false, context.session).await {
         Ok(_) => Ok(Answer::Queue { name, messages: 0, consumers: 0 }),
         // Somebody was faster.
         Err(Refusal::Exists { .. } | Refusal::Exclusive { .. }) => {
@@ -213,7 +213,7 @@ pub(super) async fn purge(context: &Context, purge: &queue::Purge) -> Result<Ans
         }
         Found::Queue(info) => check_owner(context, &info, &queue)?,
     }
-    let removed = context.door.broker.purge(name).await;
+    let removed = context.broker.purge(name).await;
     let removed = removed.map_err(|refusal| failure(&refusal, &context.vhost))?;
     let message_count = removed.try_into().unwrap_or(u32::MAX);
     Ok(Answer::Done(Method::QueuePurgeOk(queue::PurgeOk { message_count })))
@@ -243,12 +243,12 @@ pub(super) async fn delete(context: &Context, delete: &queue::Delete) -> Result<
         if_empty: delete.if_empty,
         session: context.session,
     };
-    let mut result = context.door.broker.delete(asked.clone()).await;
+    let mut result = context.broker.delete(asked.clone()).await;
     if let Err(Refusal::InUse { state: NOT_EMPTY, .. }) = &result
         && find(context, &own).await?.counts().0 == 0
     {
         asked.if_empty = false;
-        result = context.door.broker.delete(asked).await;
+        result = context.broker.delete(asked).await;
     }
     match result {
         Ok(messages) => Ok(deleted(messages.min(ready.into()))),
@@ -265,5 +265,5 @@ fn deleted(messages: u64) -> Answer {
 /// Hands a command over and waits for its answer.
 pub(super) async fn command(context: &Context, command: Command) -> Result<Reply, Failure> {
     let told = |refusal: Refusal| failure(&refusal, &context.vhost);
-    context.door.broker.begin(command).await.map_err(told)?.await.map_err(told)
+    context.broker.begin(command).await.map_err(told)?.await.map_err(told)
 }

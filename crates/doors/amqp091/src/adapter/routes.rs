@@ -50,8 +50,7 @@ pub(super) async fn enter(context: &Context) -> Result<(), Failure> {
     }
     for (name, kind, internal) in STANDING {
         let spec = RouteSpec { internal: *internal, ..RouteSpec::new(*kind) };
-        let declared =
-            context.door.broker.declare(context.name(name)?, Spec::Route(spec), false, context.session);
+        let declared = context.broker.declare(context.name(name)?, Spec::Route(spec), false, context.session);
         match declared.await {
             Ok(_) | Err(Refusal::Exists { .. }) => {}
             Err(refusal) => return Err(failure(&refusal, vhost)),
@@ -112,7 +111,7 @@ pub(super) async fn declare(context: &Context, declare: &exchange::Declare) -> R
         context.require(Action::Write, &context.exchange(alternate))?;
     }
     let spec = context.door.directory.route(&context.vhost, &name, spec);
-    match context.door.broker.declare(context.name(&name)?, Spec::Route(spec), false, context.session).await {
+    match context.broker.declare(context.name(&name)?, Spec::Route(spec), false, context.session).await {
         Ok(_) => Ok(ok),
         // Somebody was faster.
         Err(Refusal::Exists { .. }) => {
@@ -140,7 +139,7 @@ pub(super) async fn delete(context: &Context, delete: &exchange::Delete) -> Resu
         if_empty: false,
         session: context.session,
     };
-    match context.door.broker.delete(asked).await {
+    match context.broker.delete(asked).await {
         Ok(_) | Err(Refusal::NotFound { .. }) => {
             Ok(Answer::Done(Method::ExchangeDeleteOk(exchange::DeleteOk {})))
         }

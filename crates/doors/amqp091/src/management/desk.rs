@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use tokio::time::timeout;
 use waystation_access::{Access, Action, Caller, GUEST, LoginError, Tags};
 use waystation_base::{Clock, Millis};
-use waystation_host::Broker;
+use waystation_host::{Broker, audit::Origin};
 use waystation_net::Permits;
 
 use super::failure::Failure;
@@ -144,7 +144,9 @@ impl FromRequestParts<Arc<Desk>> for Who {
         if !caller.tags().may_manage() {
             return Err(Failure::not_authorised("Not management user"));
         }
-        Ok(Who { caller, broker: desk.broker.clone() })
+        let client = peer.map(|Peer(peer)| peer);
+        let origin = Origin { door: "management", who: caller.name().map(str::to_owned), client };
+        Ok(Who { caller, broker: desk.broker.with_origin(origin) })
     }
 }
 

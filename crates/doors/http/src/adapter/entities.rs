@@ -197,11 +197,12 @@ async fn declare<E: Entity>(
     E::check(caller, &spec)?;
     let spec = E::spec(spec);
     spec.check().map_err(Refusal::from)?;
-    let (status, declared) = match door.broker.declare(name, spec, change, SessionId::default()).await? {
-        effect::Declared::Created => (StatusCode::CREATED, Declared::Created),
-        effect::Declared::Changed => (StatusCode::OK, Declared::Changed),
-        effect::Declared::Unchanged => (StatusCode::OK, Declared::Unchanged),
-    };
+    let (status, declared) =
+        match caller.broker(&door.broker).declare(name, spec, change, SessionId::default()).await? {
+            effect::Declared::Created => (StatusCode::CREATED, Declared::Created),
+            effect::Declared::Changed => (StatusCode::OK, Declared::Changed),
+            effect::Declared::Unchanged => (StatusCode::OK, Declared::Unchanged),
+        };
     json(status, &Declaration { declared })
 }
 
@@ -282,7 +283,7 @@ async fn delete<E: Entity>(
     let DeleteParams { if_unused, if_empty } = params;
     door.kinds.forget(&name);
     let delete = Delete { kind: E::THING, name, if_unused, if_empty, session: SessionId::default() };
-    ok(&Removed { removed: door.broker.delete(delete).await? })
+    ok(&Removed { removed: caller.broker(&door.broker).delete(delete).await? })
 }
 
 /// Drops every message of a queue that no consumer holds.
@@ -298,7 +299,7 @@ async fn purge(
     caller.require(Permission::Configure, &name)?;
     let _permit = door.begin_request()?;
     super::kinds::require(&door, &name, Thing::Queue).await?;
-    ok(&Removed { removed: door.broker.purge(name).await? })
+    ok(&Removed { removed: caller.broker(&door.broker).purge(name).await? })
 }
 
 /// The routes of one kind, with their descriptions.

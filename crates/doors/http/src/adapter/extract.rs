@@ -2,7 +2,7 @@
 
 use axum::{
     extract::{FromRequestParts, Path, Query},
-    http::{HeaderMap, header, request::Parts},
+    http::{HeaderMap, Method, header, request::Parts},
 };
 use serde::de::DeserializeOwned;
 use waystation_base::{Name, filter::Filter};
@@ -23,7 +23,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
         let Path(text) = Path::<String>::from_request_parts(parts, state)
             .await
             .map_err(|error| Failure::new(Kind::Malformed, error.body_text()))?;
-        name("name", &text).map(Named)
+        // Waystation's own topics can be looked at, and no more.
+        match Name::reserved(&text) {
+            Ok(name) if parts.method == Method::GET => Ok(Named(name)),
+            _ => name("name", &text).map(Named),
+        }
     }
 }
 

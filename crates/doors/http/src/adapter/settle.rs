@@ -196,7 +196,7 @@ pub(super) async fn seek(
         }
         _ => return Err(Failure::field("start", "exactly one of start and positions must be given")),
     };
-    door.broker.seek(name, to.clone()).await?;
+    caller.broker(&door.broker).seek(name, to.clone()).await?;
     let shown = |(topic, partition, offset): (Name, u32, Offset)| SeekPosition {
         topic: topic.to_string(),
         partition,

@@ -3,18 +3,21 @@
 mod basic;
 mod origin;
 
+use std::net::SocketAddr;
+
 use axum::http::{HeaderMap, header};
 use waystation_access::{Access, Action, LoginError, TOKEN_BYTES_MAX};
 use waystation_base::Name;
+use waystation_host::{Broker, audit::Origin};
 
 pub(crate) use origin::check as check_origin;
 pub(crate) use waystation_access::Action as Permission;
 
 use crate::failure::{Failure, Kind};
 
-/// Who sent a request.
+/// Who sent a request, and from where.
 #[derive(Clone, Debug)]
-pub(crate) struct Caller(pub waystation_access::Caller);
+pub(crate) struct Caller(pub waystation_access::Caller, pub Option<SocketAddr>);
 
 /// What an action is called towards HTTP's clients.
 fn name(action: Action) -> &'static str {
@@ -26,6 +29,12 @@ fn name(action: Action) -> &'static str {
 }
 
 impl Caller {
+    /// The broker, acting on the caller's behalf.
+    pub fn broker(&self, broker: &Broker) -> Broker {
+        let who = self.0.name().map(str::to_owned);
+        broker.with_origin(Origin { door: "http", who, client: self.1 })
+    }
+
     /// Refuses what is not allowed, naming what is missing.
     pub fn require(&self, permission: Permission, name: &Name) -> Result<(), Failure> {
         self.require_all(permission, name.as_str())
@@ -57,7 +66,7 @@ impl Caller {
 pub(crate) async fn caller(
     access: &Access,
     headers: &HeaderMap,
-    is_loopback: bool,
+    peer: Option<SocketAddr>,
 ) -> Result<Option<Caller>, Failure> {
     let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
     let wrong = || {
@@ -70,12 +79,13 @@ pub(crate) async fn caller(
         access.bearer(proof).await.map_err(|error| refused(error, "the token is not valid"))?
     } else if scheme.eq_ignore_ascii_case("basic") {
         let (user, password) = basic::decode(proof).ok_or_else(wrong)?;
+        let is_loopback = peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback());
         let login = access.login(&user, &password, is_loopback).await;
         login.map_err(|error| refused(error, "user and password do not fit together"))?
     } else {
         return Err(wrong());
     };
-    Ok(Some(Caller(caller)))
+    Ok(Some(Caller(caller, peer)))
 }
 
 fn refused(error: LoginError, unknown: &str) -> Failure {
@@ -93,6 +103,9 @@ mod tests {
 
     use super::*;
 
+    const HERE: Option<SocketAddr> =
+        Some(SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1));
+
     fn headers(text: &str) -> HeaderMap {
         HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_str(text).expect("a value"))])
     }
@@ -108,7 +121,7 @@ mod tests {
     }
 
     async fn status(access: &Access, text: &str) -> Result<bool, u16> {
-        let caller = caller(access, &headers(text), true).await;
+        let caller = caller(access, &headers(text), HERE).await;
         caller.map(|caller| caller.is_some()).map_err(|failure| failure.0.status)
     }
 
@@ -116,7 +129,7 @@ mod tests {
     async fn the_right_token_is_known_and_any_other_is_not() {
         let made = new_token("shop").expect("randomness");
         let access = Access::new(vec![entry(made.hash)]).expect("good");
-        assert!(caller(&access, &HeaderMap::new(), true).await.expect("no token").is_none());
+        assert!(caller(&access, &HeaderMap::new(), HERE).await.expect("no token").is_none());
         let right = format!("bearer {}", made.token);
         assert_eq!(status(&access, &right).await, Ok(true));
         // From memory now.
@@ -143,7 +156,7 @@ mod tests {
     async fn a_refusal_names_the_missing_permission() {
         let made = new_token("shop").expect("randomness");
         let access = Access::new(vec![entry(made.hash)]).expect("good");
-        let shop = caller(&access, &headers(&format!("Bearer {}", made.token)), true).await;
+        let shop = caller(&access, &headers(&format!("Bearer {}", made.token)), HERE).await;
         let shop = shop.expect("right").expect("somebody");
         let orders = Name::new("orders.eu").expect("a name");
         assert!(shop.require(Permission::Write, &orders).is_ok());
@@ -151,6 +164,6 @@ mod tests {
         assert_eq!((problem.status, problem.permission.as_deref()), (403, Some("consume:orders.eu")));
         assert!(shop.may_see(&orders));
         assert!(shop.require_sight(&Name::new("bills").expect("a name")).is_err());
-        assert!(Caller(access.local()).require(Permission::Configure, &orders).is_ok());
+        assert!(Caller(access.local(), HERE).require(Permission::Configure, &orders).is_ok());
     }
 }
