@@ -67,7 +67,7 @@ async fn bind(
 ) -> Result<Response, Failure> {
     let _permit = door.begin_request()?;
     let bind = binding(&door, &caller, name, &headers, body).await?;
-    match door.broker.bind(bind).await? {
+    match caller.broker(&door.broker).bind(bind).await? {
         true => json(StatusCode::CREATED, &Declaration { declared: Declared::Created }),
         false => ok(&Declaration { declared: Declared::Unchanged }),
     }
@@ -88,7 +88,7 @@ async fn unbind(
 ) -> Result<Response, Failure> {
     let _permit = door.begin_request()?;
     let bind = binding(&door, &caller, name, &headers, body).await?;
-    ok(&Removed { removed: door.broker.unbind(bind).await?.into() })
+    ok(&Removed { removed: caller.broker(&door.broker).unbind(bind).await?.into() })
 }
 
 /// Bindings by which a route hands on, in the order in which they were made.
