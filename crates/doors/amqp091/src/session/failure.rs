@@ -88,7 +88,8 @@ impl Failure {
 
 impl From<wire::Error> for Failure {
     fn from(error: wire::Error) -> Failure {
-        Failure::new(error.code(), error.to_string())
+        let method = if let wire::Error::Arguments { method, .. } = &error { *method } else { (0, 0) };
+        Failure { method, ..Failure::new(error.code(), error.to_string()) }
     }
 }
 

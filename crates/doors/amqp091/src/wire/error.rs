@@ -137,6 +137,14 @@ pub enum Error {
     /// Property flags that announce further flags, of which there are none.
     #[error("property flags {0:#06x} announce properties that do not exist")]
     PropertyFlags(u16),
+    /// The arguments of a method, which is to blame (RabbitMQ answers so with 501, not with 502).
+    #[error("{error}")]
+    Arguments {
+        /// Class and method.
+        method: (u16, u16),
+        /// What is wrong with them.
+        error: Box<Error>,
+    },
     /// No such class.
     #[error("class {0} is unknown")]
     UnknownClass(u16),
@@ -190,6 +198,7 @@ impl Error {
             | Error::FrameTooLarge { .. }
             | Error::Heartbeat { .. }
             | Error::BodyTooLong { .. }
+            | Error::Arguments { .. }
             | Error::Utf8 => ReplyCode::FrameError,
             Error::Truncated
             | Error::Trailing(_)
@@ -205,6 +214,18 @@ impl Error {
             | Error::HeaderClass { .. }
             | Error::ExpectedBody => ReplyCode::UnexpectedFrame,
             Error::MessageTooLarge { .. } => ReplyCode::PreconditionFailed,
+        }
+    }
+
+    /// Says whose arguments these were, if it is about arguments.
+    pub(super) fn of_method(self, payload: &[u8]) -> Error {
+        let &[c0, c1, m0, m1, ..] = payload else { return self };
+        match self.code() {
+            ReplyCode::SyntaxError | ReplyCode::FrameError => {
+                let method = (u16::from_be_bytes([c0, c1]), u16::from_be_bytes([m0, m1]));
+                Error::Arguments { method, error: Box::new(self) }
+            }
+            _ => self,
         }
     }
 

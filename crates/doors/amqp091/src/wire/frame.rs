@@ -77,7 +77,8 @@ impl Decoder {
         };
         let frame = match kind {
             METHOD => {
-                let method = Method::read(&input[HEAD_BYTES..HEAD_BYTES + payload])?;
+                let bytes = &input[HEAD_BYTES..HEAD_BYTES + payload];
+                let method = Method::read(bytes).map_err(|error| error.of_method(bytes))?;
                 input.advance(payload + FRAME_OVERHEAD_BYTES);
                 Frame::Method(channel, method)
             }
