@@ -227,7 +227,6 @@ def permissions_say_what_a_user_may_configure_write_and_read(server):
             denied("exchange", "theirs-x", lambda c: c.queue_bind("mine-q", "theirs-x"))
             denied("exchange", "theirs-x", lambda c: (
                 put(c, "k", "x", exchange="theirs-x"), c.queue_declare("mine-other", exclusive=True)))
-            connection.channel().queue_declare("theirs", passive=True)
         server.api("DELETE", f"users/{user}")
 
 
