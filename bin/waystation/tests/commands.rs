@@ -61,7 +61,9 @@ fn routes_are_made_bound_published_to_and_kept_in_a_file() {
     assert_eq!(bodies(&server.ok("consume eu --wait 0s")), ["x"]);
     let shown = server.ok("route show orders");
     assert!(shown.contains("-> eu by 'order.eu.#'") && shown.contains("-> route rest by"), "{shown}");
-    assert!(server.ok("route list").lines().count() == 3, "{}", server.ok("route list"));
+    let listed = server.ok("route list");
+    let has = |name: &str| listed.lines().any(|line| line.split_whitespace().next() == Some(name));
+    assert!(has("orders") && has("rest"), "{listed}");
 
     let file = setup.path("topology.toml");
     let file = file.to_str().expect("a path");

@@ -63,6 +63,8 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
     let listener = listen(config.http.address, tls.clone()).await?;
     let address = listener.address()?;
     let amqp = doors::listen(&config).await?;
+    // Whoever is told that the server is ready may send it signals.
+    let signals = Signals::new()?;
     tell_ready(address, tls.is_some(), &amqp, output)?;
     let drain = Drain::default();
     let registry = Arc::new(Registry::default());
@@ -87,7 +89,7 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
     let amqp = amqp.serve(config.amqp.clone(), broker, catalog, registry, clock, drain.clone());
     let door = async move { tokio::try_join!(http, amqp).map(|_| ()) };
     let reloader = Reloader { args_config: args.config.clone(), access, tls };
-    let exit = conduct(driver, door, drain, reloader).await?;
+    let exit = conduct(driver, door, drain, signals, reloader).await?;
     tracing::info!("ended");
     Ok(exit)
 }
@@ -97,9 +99,9 @@ async fn conduct(
     driver: Driver,
     door: impl Future<Output = Result<(), Failure>> + Send + 'static,
     drain: Drain,
+    mut signals: Signals,
     reloader: Reloader,
 ) -> Result<Exit, Failure> {
-    let mut signals = Signals::new()?;
     let (stop, stopped) = oneshot::channel::<()>();
     let mut driver = tokio::spawn(driver.run(async {
         // A sender that is gone says the same.
