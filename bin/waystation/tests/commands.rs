@@ -273,3 +273,24 @@ fn the_status_shows_everything_at_a_glance() {
     }
     assert_eq!(server.json("status")["queues"][0]["ready"], 1);
 }
+
+#[test]
+fn every_change_can_be_read_in_the_audit_trail_also_after_a_kill() {
+    let setup = Setup::new();
+    let server = setup.start();
+    server.ok("queue create orders");
+    server.ok("queue change orders --ttl 5s");
+    server.kill();
+    let server = setup.start();
+    server.ok("queue delete orders");
+    let told = server.ok("peek $audit --count 10 --json");
+    let records: Vec<serde_json::Value> =
+        told.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let of_orders = records.iter().map(|record| &record["body"]).filter(|body| body["name"] == "orders");
+    let (actions, results): (Vec<_>, Vec<_>) =
+        of_orders.map(|body| (body["action"].as_str(), body["result"].as_str())).unzip();
+    assert_eq!(actions, [Some("declare"), Some("declare"), Some("delete")], "{told}");
+    assert_eq!(results[..2], [Some("created"), Some("changed")], "{told}");
+    let refused = server.cli(&["publish", "$audit", "forged"]);
+    assert_ne!(refused.code, Some(0), "{refused:?}");
+}

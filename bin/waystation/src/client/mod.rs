@@ -229,7 +229,12 @@ impl Client {
 
     /// Which of the kinds has something of that name; asked in this order.
     pub async fn kind_of(&self, name: &str, said: Option<&str>, kinds: &[Kind]) -> Result<Kind, Failure> {
-        Name::new(name).map_err(|error| Failure::usage(format!("'{name}': {error}")))?;
+        let wrong = |error| Failure::usage(format!("'{name}': {error}"));
+        if name.starts_with('$') && kinds.contains(&Kind::Topic) {
+            // Waystation's own are topics.
+            return Name::reserved(name).map(|_| Kind::Topic).map_err(wrong);
+        }
+        Name::new(name).map_err(wrong)?;
         if let Some(kind) = kinds.iter().find(|kind| said == Some(&kind.to_string())) {
             return Ok(*kind);
         }
