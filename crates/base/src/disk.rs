@@ -9,12 +9,20 @@ use std::{
     sync::Arc,
 };
 
+/// What writes past the page cache are aligned to: no file system in use asks for more.
+pub const DIRECT_ALIGN_BYTES: usize = 4096;
+
 /// A folder tree of files.
 pub trait Disk: Send + Sync + 'static {
     /// Makes a folder and those above it; fine if it is there.
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
     /// Opens a file for reading and writing; with `create`, makes it if it is not there.
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn File>>;
+    /// Like [`Disk::open`] with `create`, for bytes that nobody reads soon: they may go past the page cache. Memory,
+    /// offset and length of each write are multiples of [`DIRECT_ALIGN_BYTES`].
+    fn create_uncached(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        self.open(path, true)
+    }
     /// Renames a file over whatever had the new name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.

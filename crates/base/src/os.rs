@@ -2,11 +2,13 @@
 
 use std::{
     fs, io,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
+
+use rustix::fs::OFlags;
 
 use crate::{
     disk::{Disk, File, LockError},
@@ -44,6 +46,18 @@ impl Disk for OsDisk {
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn File>> {
         let file = fs::File::options().read(true).write(true).create(create).truncate(false).open(path)?;
         Ok(Arc::new(OsFile(file)))
+    }
+
+    fn create_uncached(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let direct = OFlags::DIRECT.bits().cast_signed();
+        let file =
+            fs::File::options().write(true).create(true).truncate(false).custom_flags(direct).open(path);
+        match file {
+            Ok(file) => Ok(Arc::new(OsFile(file))),
+            // open(2): the file system has no direct writes.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.open(path, true),
+            Err(error) => Err(error),
+        }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -121,6 +135,25 @@ impl File for OsFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::DIRECT_ALIGN_BYTES;
+
+    /// Also where the folder is in memory, which has no direct writes.
+    #[test]
+    fn what_is_written_past_the_page_cache_is_read_by_another_handle() {
+        for place in [std::env::temp_dir(), PathBuf::from("/dev/shm")] {
+            let Ok(dir) = tempfile::tempdir_in(&place) else { continue };
+            let path = dir.path().join("file");
+            let memory = vec![7; 3 * DIRECT_ALIGN_BYTES];
+            let lead = memory.as_ptr().align_offset(DIRECT_ALIGN_BYTES);
+            let written = &memory[lead..lead + DIRECT_ALIGN_BYTES];
+            let file = OsDisk.create_uncached(&path).expect("a file");
+            file.write_all_at(written, DIRECT_ALIGN_BYTES as u64).expect("written");
+            file.sync_data().expect("synced");
+            let mut read = vec![1; 2 * DIRECT_ALIGN_BYTES];
+            OsDisk.open(&path, false).expect("there").read_exact_at(&mut read, 0).expect("whole");
+            assert_eq!((&read[..DIRECT_ALIGN_BYTES], &read[DIRECT_ALIGN_BYTES..]), (&[0; 4096][..], written));
+        }
+    }
 
     #[test]
     fn a_second_lock_names_the_first_owner() {

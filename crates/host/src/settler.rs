@@ -1,6 +1,6 @@
 //! How live messages are copied out of old journal files or thin settled files into one new settled file.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::RangeInclusive};
 
 use bytes::Bytes;
 use waystation_base::{
@@ -22,14 +22,17 @@ use crate::{
 
 /// Messages of queues are packed into batches of about this size.
 const PACKED_BYTES: usize = 64 << 10;
+/// Batches of queues of which all messages are alive stay as they are if they have so many bytes: more would be read again
+/// for each of their messages.
+const WHOLE_BYTES: RangeInclusive<usize> = (PACKED_BYTES / 4)..=(4 * PACKED_BYTES);
 /// Offsets of one packed batch lie within this, as its format demands.
 const PACKED_OFFSETS_MAX: u64 = i32::MAX as u64;
 /// Keys that one compaction remembers; records with further keys are all kept.
 const COMPACTION_KEYS_MAX: usize = 1 << 20;
 /// Batches from which on the part of the journal that holds them is read at one go.
 const CROWD_BATCHES_MIN: usize = 1_000;
-/// Bytes that are copied before the job looks around.
-const STEP_BYTES: u64 = 1 << 20;
+/// Bytes that are copied before the job looks around: so few that whoever publishes on the same core hardly waits.
+const STEP_BYTES: u64 = 128 << 10;
 
 /// Why nothing was settled. Nothing has changed; it is tried again.
 #[derive(Debug, thiserror::Error)]
@@ -156,9 +159,12 @@ impl Copier<'_> {
         run: &mut Option<SettledRun>,
     ) -> Result<Result<(), Error>, batch::Error> {
         let header = batch::Header::read(batch)?;
-        if choice.plan.verbatim && choice.latest.is_none() {
+        if choice.takes_whole(&header) {
             if !choice.overlaps(header.base_offset, header.last_offset()) {
                 return Ok(Ok(()));
+            }
+            if let Err(error) = self.write_packed(choice.plan.log, run) {
+                return Ok(Err(error));
             }
             let times = (header.base_timestamp, header.max_timestamp);
             let written = self.write(choice.plan.log, batch, header, times, u64::from(header.count), run);
@@ -225,9 +231,21 @@ struct Choice<'a> {
 }
 
 impl Choice<'_> {
+    /// Whether the batch is copied as it is, if at all: unpacking and packing it again would change nothing that matters.
+    fn takes_whole(&self, header: &batch::Header) -> bool {
+        let (first, last) = (header.base_offset, header.last_offset());
+        let lives = || self.stretch_at(last).is_some_and(|(start, _)| *start <= first);
+        self.latest.is_none() && (self.plan.verbatim || (WHOLE_BYTES.contains(&header.bytes) && lives()))
+    }
+
     fn overlaps(&self, first: Offset, last: Offset) -> bool {
+        self.stretch_at(first).is_some_and(|(start, _)| *start <= last)
+    }
+
+    /// The live stretch that holds `offset`, or the next one.
+    fn stretch_at(&self, offset: Offset) -> Option<&(Offset, Offset)> {
         let live = &self.plan.live;
-        live.get(live.partition_point(|(_, end)| *end < first)).is_some_and(|(start, _)| *start <= last)
+        live.get(live.partition_point(|(_, end)| *end < offset))
     }
 
     fn keeps(&self, record: &Record<'_>) -> Result<bool, batch::Error> {
@@ -317,7 +335,36 @@ impl Packed {
 
 #[cfg(test)]
 mod tests {
+    use waystation_base::EntityId;
+
     use super::*;
+
+    /// Whether a batch of a queue with offsets from 10 to 19 is copied as it is.
+    fn taken_whole(bytes: usize, live: &[(u64, u64)]) -> bool {
+        let (mut out, mut scratch) = (Vec::new(), Scratch::default());
+        let mut encoder = Encoder::new(&mut out, &mut scratch, Offset(10), Millis(1));
+        for offset in [10, 19] {
+            encoder.push(Offset(offset), &waystation_base::Message::default());
+        }
+        encoder.finish();
+        let header = batch::Header { bytes, ..batch::Header::read(&out).expect("a batch") };
+        let live = live.iter().map(|(first, last)| (Offset(*first), Offset(*last))).collect();
+        let log = LogId { entity: EntityId(1), log: 0 };
+        let plan = LogPlan { log, spans: Vec::new(), live, compact: None, verbatim: false };
+        Choice { plan: &plan, latest: None }.takes_whole(&header)
+    }
+
+    #[test]
+    fn a_batch_of_a_queue_stays_as_it_is_only_if_all_of_it_lives_and_its_size_is_right() {
+        let (least, most) = (*WHOLE_BYTES.start(), *WHOLE_BYTES.end());
+        for live in [&[(10, 19)][..], &[(0, 3), (9, 25)]] {
+            assert!(taken_whole(least, live) && taken_whole(most, live));
+            assert!(!taken_whole(least - 1, live) && !taken_whole(most + 1, live));
+        }
+        for live in [&[][..], &[(10, 18)], &[(11, 19)], &[(10, 14), (16, 19)], &[(20, 30)]] {
+            assert!(!taken_whole(least, live), "{live:?}");
+        }
+    }
 
     fn scanned(batch: &Bytes) -> Vec<u64> {
         batch::records(batch).expect("records").map(|record| record.expect("a record").offset.0).collect()

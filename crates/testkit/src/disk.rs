@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use waystation_base::disk::{Disk, File, LockError};
+use waystation_base::disk::{DIRECT_ALIGN_BYTES, Disk, File, LockError};
 
 use crate::random::Random;
 
@@ -137,6 +137,23 @@ impl SimDisk {
         lock(&self.0).used()
     }
 
+    fn open_aligned(&self, path: &Path, create: bool, align_bytes: usize) -> io::Result<Arc<dyn File>> {
+        let mut state = lock(&self.0);
+        let inode = match state.current.get(path) {
+            Some(inode) => inode.clone(),
+            None if create => {
+                let one_in = state.faults.name_error_one_in;
+                state.fails(one_in, "create a file")?;
+                let inode = Arc::<Mutex<Inode>>::default();
+                state.current.insert(path.to_owned(), inode.clone());
+                state.changes.push(Change::Put(path.to_owned(), inode.clone()));
+                inode
+            }
+            None => return Err(io::ErrorKind::NotFound.into()),
+        };
+        Ok(Arc::new(SimFile { disk: self.clone(), inode, align_bytes }))
+    }
+
     /// The process ends. Files that are still held open belong to the run that is over: they must not be used again.
     pub fn crash(&self, crash: Crash) {
         let mut state = lock(&self.0);
@@ -201,20 +218,11 @@ impl Disk for SimDisk {
     }
 
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn File>> {
-        let mut state = lock(&self.0);
-        let inode = match state.current.get(path) {
-            Some(inode) => inode.clone(),
-            None if create => {
-                let one_in = state.faults.name_error_one_in;
-                state.fails(one_in, "create a file")?;
-                let inode = Arc::<Mutex<Inode>>::default();
-                state.current.insert(path.to_owned(), inode.clone());
-                state.changes.push(Change::Put(path.to_owned(), inode.clone()));
-                inode
-            }
-            None => return Err(io::ErrorKind::NotFound.into()),
-        };
-        Ok(Arc::new(SimFile { disk: self.clone(), inode }))
+        self.open_aligned(path, create, 1)
+    }
+
+    fn create_uncached(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        self.open_aligned(path, true, DIRECT_ALIGN_BYTES)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -265,6 +273,8 @@ impl Disk for SimDisk {
 struct SimFile {
     disk: SimDisk,
     inode: Arc<Mutex<Inode>>,
+    /// Of what memory, offset and length of a write are multiples.
+    align_bytes: usize,
 }
 
 impl File for SimFile {
@@ -281,8 +291,16 @@ impl File for SimFile {
         let faults = state.faults;
         state.fails(faults.write_error_one_in, "write")?;
         let mut length = bytes.len();
-        if length > 1 && state.random.one_in(faults.short_write_one_in) {
+        let align_bytes = self.align_bytes;
+        let aligned =
+            [bytes.as_ptr() as u64, offset, length as u64].map(|n| n.is_multiple_of(align_bytes as u64));
+        assert_eq!(
+            aligned, [true; 3],
+            "memory, offset and length of a write past the page cache are aligned"
+        );
+        if length > align_bytes && state.random.one_in(faults.short_write_one_in) {
             length = state.random.range(1, length as u64 - 1) as usize;
+            length = (length / align_bytes * align_bytes).max(align_bytes);
         }
         let end = offset as usize + length;
         let growth = end.saturating_sub(lock(&self.inode).current.len()) as u64;

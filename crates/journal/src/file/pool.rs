@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use waystation_base::disk::{Disk, File};
+use waystation_base::disk::{DIRECT_ALIGN_BYTES, Disk, File};
 
 use crate::limits::PAGE_BYTES;
 
@@ -285,6 +285,7 @@ impl Inner {
     }
 
     fn prepare(&self, bytes: u64, number: u64) -> Result<Option<Spare>, String> {
+        let bytes = bytes.next_multiple_of(DIRECT_ALIGN_BYTES as u64);
         let free = self.disk.free_bytes(&self.dir).map_err(|error| error.to_string())?;
         if free < bytes.saturating_add(self.free_bytes_min) {
             return Err(format!("{free} bytes are free in {}", self.dir.display()));
@@ -314,7 +315,8 @@ impl Inner {
         bytes: u64,
         stopped: impl Fn() -> bool,
     ) -> io::Result<Option<Arc<dyn File>>> {
-        let file = self.disk.open(path, true)?;
+        // Nobody reads zeros: in the page cache they would cost a copy and push out what is read.
+        let file = self.disk.create_uncached(path)?;
         let zeros = vec![0; Self::STEP_BYTES + PAGE_BYTES];
         let lead = crate::buffer::lead(&zeros, 0);
         let mut at = 0;
@@ -329,7 +331,7 @@ impl Inner {
                 file.sync_data()?;
             }
         }
-        Ok(Some(file))
+        self.disk.open(path, false).map(Some)
     }
 }
 

@@ -24,7 +24,7 @@
 
 use waystation_base::Position;
 
-use super::{u16_at, u32_at, u64_at};
+use super::{checksum, u16_at, u32_at, u64_at};
 use crate::{
     contract::{Entry, Epoch},
     limits::{ENTRY_BYTES_MAX, FRAME_STEP_BYTES, GROUP_BYTES_MAX},
@@ -173,7 +173,8 @@ impl FrameHeader {
         frame[48..56].copy_from_slice(&self.salt.to_le_bytes());
         let header_crc = crc32c::crc32c(&frame[..56]);
         frame[56..60].copy_from_slice(&header_crc.to_le_bytes());
-        let crc = crc32c::crc32c_combine(crc32c::crc32c(&frame[..60]), body_crc, frame.len() - HEADER_BYTES);
+        let body_bytes = self.length - HEADER_BYTES as u32;
+        let crc = checksum::combine(crc32c::crc32c(&frame[..60]), body_crc, body_bytes);
         frame[60..64].copy_from_slice(&crc.to_le_bytes());
     }
 }

@@ -1,5 +1,6 @@
 //! What the bytes of a journal file mean: pure functions over slices, drawn above each codec.
 
+pub(crate) mod checksum;
 pub mod file_header;
 pub mod frame;
 

@@ -150,7 +150,8 @@ impl Store {
     /// Begins a new file. Its id must not be in use.
     pub fn create(self: &Arc<Store>, id: u32) -> Result<Writer, Error> {
         let path = self.path_of(id).with_extension("writing");
-        let file = self.disk.open(&path, true).map_err(io_error("creating", &path))?;
+        // What settles was left unread for long: it shall not push out of the page cache what is read.
+        let file = self.disk.create_uncached(&path).map_err(io_error("creating", &path))?;
         file.set_len(0).map_err(io_error("emptying", &path))?;
         Ok(Writer::new(self.clone(), id, path, file))
     }

@@ -2,7 +2,10 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use waystation_base::{EntityId, Millis, Offset, disk::File};
+use waystation_base::{
+    EntityId, Millis, Offset,
+    disk::{DIRECT_ALIGN_BYTES, File},
+};
 
 use super::{
     Error, FileInfo, Store, io_error,
@@ -37,7 +40,8 @@ impl Writer {
     const SYNC_BYTES: u64 = 4 << 20;
 
     pub(super) fn new(store: Arc<Store>, id: u32, path: PathBuf, file: Arc<dyn File>) -> Writer {
-        let mut buffer = Vec::with_capacity(Self::BUFFER_BYTES + Self::BUFFER_BYTES / 4);
+        // It never grows, so it stays as aligned as it is now.
+        let mut buffer = Vec::with_capacity(Self::BUFFER_BYTES + PAGE_BYTES);
         let lead = buffer::lead(&buffer, 0);
         buffer.resize(lead, 0);
         buffer.extend_from_slice(&encode_header(id));
@@ -106,28 +110,41 @@ impl Writer {
         run.max_timestamp = run.max_timestamp.max(max_timestamp);
         let owner = Owner { file: self.id, entity: run.entity, log: run.log };
         let header = BatchHeader::of(owner, first, last, max_timestamp, payload);
-        self.buffer.extend_from_slice(&header.encode());
-        self.buffer.extend_from_slice(payload);
-        if self.buffer.len() - self.lead >= Self::BUFFER_BYTES {
-            self.flush(false).map_err(|error| io_error("writing", &self.path)(error))?;
+        self.put(&header.encode()).and_then(|()| self.put(payload)).map_err(io_error("writing", &self.path))
+    }
+
+    /// Adds bytes, and writes the buffer whenever it is full.
+    fn put(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let room = self.lead + Self::BUFFER_BYTES - self.buffer.len();
+            let (fits, rest) = bytes.split_at(room.min(bytes.len()));
+            self.buffer.extend_from_slice(fits);
+            bytes = rest;
+            if fits.len() == room {
+                self.flush()?;
+            }
         }
         Ok(())
     }
 
-    /// Writes what is buffered: whole pages only, unless it is the end.
-    fn flush(&mut self, end: bool) -> io::Result<()> {
-        let length = self.buffer.len() - self.lead;
-        let whole = if end { length } else { length / PAGE_BYTES * PAGE_BYTES };
+    /// Writes the whole pages that are buffered.
+    fn flush(&mut self) -> io::Result<()> {
+        let whole = (self.buffer.len() - self.lead) / PAGE_BYTES * PAGE_BYTES;
         self.file.write_all_at(&self.buffer[self.lead..self.lead + whole], self.at)?;
         let before = self.at / Self::SYNC_BYTES;
         self.at += whole as u64;
-        let rest = self.buffer.split_off(self.lead + whole);
-        let lead = buffer::lead(&self.buffer, self.at);
-        self.buffer.clear();
-        self.buffer.resize(lead, 0);
-        self.buffer.extend_from_slice(&rest);
-        self.lead = lead;
+        self.buffer.drain(self.lead..self.lead + whole);
         if self.at / Self::SYNC_BYTES > before { self.file.sync_data() } else { Ok(()) }
+    }
+
+    /// Writes what is buffered, the end of the file; it does not fill a page, and so goes by the page cache.
+    fn flush_end(&mut self) -> io::Result<()> {
+        self.flush()?;
+        let end = self.store.disk().open(&self.path, false)?;
+        end.write_all_at(&self.buffer[self.lead..], self.at)?;
+        self.at = self.bytes();
+        self.buffer.truncate(self.lead);
+        end.sync_data()
     }
 
     /// Ends the file and makes it durable under its name.
@@ -143,10 +160,10 @@ impl Writer {
             footer_crc: crc32c::crc32c(&footer),
             file: self.id,
         };
-        self.buffer.extend_from_slice(&footer);
-        self.buffer.extend_from_slice(&trailer.encode());
-        self.flush(true).map_err(io_error("writing", &self.path))?;
-        self.file.sync_data().map_err(io_error("syncing", &self.path))?;
+        self.put(&footer)
+            .and_then(|()| self.put(&trailer.encode()))
+            .map_err(io_error("writing", &self.path))?;
+        self.flush_end().map_err(io_error("writing and syncing the end of", &self.path))?;
         self.store.publish(self.id, &self.path)?;
         self.finished = true;
         let runs = std::mem::take(&mut self.footer.runs);
@@ -163,3 +180,5 @@ impl Drop for Writer {
 }
 
 const _: () = assert!(HEADER_BYTES < PAGE_BYTES);
+const _: () =
+    assert!(Writer::BUFFER_BYTES.is_multiple_of(PAGE_BYTES) && PAGE_BYTES.is_multiple_of(DIRECT_ALIGN_BYTES));
