@@ -92,4 +92,11 @@ pub trait File: Send + Sync {
         }
         Ok(())
     }
+
+    /// Appends `length` bytes from `offset` on to `buffer`, or fails with `UnexpectedEof` and what was read till then.
+    fn append_exact_at(&self, buffer: &mut Vec<u8>, length: usize, offset: u64) -> io::Result<()> {
+        let before = buffer.len();
+        buffer.resize(before + length, 0);
+        self.read_exact_at(&mut buffer[before..], offset)
+    }
 }

@@ -8,7 +8,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use rustix::fs::OFlags;
+use rustix::{buffer::spare_capacity, fs::OFlags};
 
 use crate::{
     disk::{Disk, File, LockError},
@@ -130,6 +130,22 @@ impl File for OsFile {
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         self.0.set_len(bytes)
     }
+
+    /// Into memory that nobody has filled with zeros first. What is read beyond `length`, where the buffer has room, is cut off.
+    fn append_exact_at(&self, buffer: &mut Vec<u8>, length: usize, offset: u64) -> io::Result<()> {
+        let before = buffer.len();
+        buffer.reserve(length);
+        while buffer.len() < before + length {
+            let at = offset + (buffer.len() - before) as u64;
+            match rustix::io::pread(&self.0, spare_capacity(buffer), at) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        buffer.truncate(before + length);
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -153,6 +169,21 @@ mod tests {
             OsDisk.open(&path, false).expect("there").read_exact_at(&mut read, 0).expect("whole");
             assert_eq!((&read[..DIRECT_ALIGN_BYTES], &read[DIRECT_ALIGN_BYTES..]), (&[0; 4096][..], written));
         }
+    }
+
+    #[test]
+    fn what_is_read_comes_after_what_is_there_and_its_end_is_an_error() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = OsDisk.open(&dir.path().join("file"), true).expect("a file");
+        file.write_all_at(b"0123456789", 0).expect("written");
+        let mut buffer = Vec::with_capacity(100);
+        buffer.push(b'>');
+        file.append_exact_at(&mut buffer, 4, 3).expect("read");
+        assert_eq!(buffer, b">3456");
+        file.append_exact_at(&mut buffer, 3, 7).expect("read up to the end");
+        assert_eq!(buffer, b">3456789");
+        let error = file.append_exact_at(&mut buffer, 4, 7).expect_err("one past the end");
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[test]

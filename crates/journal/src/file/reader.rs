@@ -14,7 +14,7 @@ use super::walk::{JournalFile, Stop, WalkError, Walker};
 use crate::{
     buffer,
     contract::{ReadError, Visitor},
-    limits::{GROUP_BYTES_MAX, PAGE_BYTES},
+    limits::GROUP_BYTES_MAX,
 };
 
 /// The chain of files and what of it may be read.
@@ -83,12 +83,10 @@ impl Reader {
     pub fn read_at(&self, position: Position, length: usize) -> Result<Bytes, ReadError> {
         let file = self.locate(position, length)?;
         let offset = file.offset_of(position);
-        let mut bytes = vec![0; length + PAGE_BYTES];
-        let lead = buffer::lead(&bytes, offset);
-        bytes.truncate(lead + length);
-        file.file.read_exact_at(&mut bytes[lead..], offset).map_err(|error| io_error(&file, error))?;
+        let bytes =
+            buffer::read(file.file.as_ref(), offset, length).map_err(|error| io_error(&file, error))?;
         self.still_there(position)?;
-        Ok(Bytes::from(bytes).slice(lead..))
+        Ok(bytes)
     }
 
     fn locate(&self, position: Position, length: usize) -> Result<Arc<JournalFile>, ReadError> {

@@ -27,7 +27,7 @@ use self::layout::{
 pub use self::{layout::Run, writer::Writer};
 use crate::{
     buffer,
-    limits::{PAGE_BYTES, SETTLED_BATCH_BYTES_MAX, SETTLED_INDEX_STEP_BYTES},
+    limits::{SETTLED_BATCH_BYTES_MAX, SETTLED_INDEX_STEP_BYTES},
 };
 
 /// What is in a settled file.
@@ -343,16 +343,10 @@ impl OpenFile {
     }
 
     fn read(&self, offset: u64, length: usize) -> Result<Bytes, Error> {
-        let mut bytes = vec![0; length + PAGE_BYTES];
-        let lead = buffer::lead(&bytes, offset);
-        bytes.truncate(lead + length);
-        match self.file.read_exact_at(&mut bytes[lead..], offset) {
-            Ok(()) => Ok(Bytes::from(bytes).slice(lead..)),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Err(self.damaged(offset, LayoutError::TooShort))
-            }
-            Err(error) => Err(io_error("reading", &self.path)(error)),
-        }
+        buffer::read(self.file.as_ref(), offset, length).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => self.damaged(offset, LayoutError::TooShort),
+            _ => io_error("reading", &self.path)(error),
+        })
     }
 }
 
