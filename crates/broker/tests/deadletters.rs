@@ -146,6 +146,20 @@ fn a_route_that_is_not_there_or_leads_nowhere_drops_and_counts() {
 }
 
 #[test]
+fn what_came_by_the_queues_name_goes_on_under_it_without_its_virtual_host() {
+    let mut world = world(|_| ());
+    world.queue("shop::work q".replace(' ', "%20").as_str(), |spec| {
+        spec.dead_letter_route = Some("dead".into())
+    });
+    world.publish("shop::work%20q", &["m"]);
+    reject(&mut world, "shop::work%20q");
+    let message = world.drain_messages("all").remove(0);
+    assert_eq!(message.headers.text(ROUTING_KEY), Some("work q"));
+    // What befell it stays told in names of ours; a door translates them.
+    assert_eq!(deaths(&message), ["shop::work%20q rejected 1  shop::work%20q"]);
+}
+
+#[test]
 fn by_name_each_key_is_a_queue_and_what_is_not_there_drops() {
     let mut world = World::new();
     world.queue("late", |_| ());
