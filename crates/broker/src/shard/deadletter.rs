@@ -67,7 +67,7 @@ impl Shard {
     ) -> Result<bool, Refusal> {
         let mut keys = deaths::write(&mut message, death);
         if let DeadLetters::Route(_, None) = target {
-            deaths::name_plainly(&mut message, &mut keys, death.source);
+            deaths::name_plainly(&mut message, &mut keys);
         }
         let told = message.headers.clone();
         let mut routed = self.route_dead_letter(message, keys, target, ctx)?;

@@ -75,13 +75,13 @@ pub(super) fn readdress(message: &mut Message, route: &str, key: Option<&str>) {
 
 /// A message that came to its queue by the queue's name goes on to a route under that name as its clients say it: without the
 /// virtual host, and without what a name of ours escapes.
-pub(super) fn name_plainly(message: &mut Message, keys: &mut Keys, source: &Name) {
-    let (_, plain) = vhost::split(source.as_str());
-    if message.headers.get(ROUTING_KEY).is_none() && plain != source.as_str() {
+pub(super) fn name_plainly(message: &mut Message, keys: &mut Keys) {
+    let by_name = message.headers.text(ROUTE).unwrap_or_default().is_empty();
+    let Some(own) = keys.first_mut().filter(|_| by_name) else { return };
+    let (_, plain) = vhost::split(own);
+    if plain != *own {
         message.headers.set(ROUTING_KEY, plain.as_str());
-        if let Some(own) = keys.first_mut() {
-            *own = plain.into();
-        }
+        *own = plain.into();
     }
 }
 
