@@ -52,7 +52,7 @@ pub struct QueueInfo {
     pub spec: QueueSpec,
     /// What policies make of it, where they do: a door that tells the two apart fills it in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub effective: Option<QueueSpec>,
+    pub effective: Option<Box<QueueSpec>>,
     /// Messages that wait for a consumer.
     pub ready: u64,
     /// Messages that consumers hold.
@@ -87,7 +87,7 @@ pub struct RouteInfo {
     pub spec: RouteSpec,
     /// What policies make of it, where they do: a door that tells the two apart fills it in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub effective: Option<RouteSpec>,
+    pub effective: Option<Box<RouteSpec>>,
     /// Bindings by which it hands on.
     pub bindings: u64,
     /// Messages published to it since the server started.
@@ -131,7 +131,7 @@ pub struct TopicInfo {
     pub spec: TopicSpec,
     /// What policies make of it, where they do: a door that tells the two apart fills it in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub effective: Option<TopicSpec>,
+    pub effective: Option<Box<TopicSpec>>,
     /// Its partitions, from 0.
     pub partitions: Vec<PartitionInfo>,
     /// Names of subscriptions that read it.

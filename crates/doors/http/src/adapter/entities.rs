@@ -42,7 +42,7 @@ macro_rules! tell_apart {
         if declared != $info.spec {
             let mut effective = std::mem::replace(&mut $info.spec, declared);
             effective.arguments.remove(BEFORE);
-            $info.effective = Some(effective);
+            $info.effective = Some(Box::new(effective));
         }
     };
 }
