@@ -12,6 +12,7 @@ use crate::{python, tool};
 pub const ALL: &[(&str, Kind)] = &[
     ("raw bytes", Kind::Python("run_raw.py")),
     ("pika", Kind::Python("run_pika.py")),
+    ("amqpstorm and rabbitmqadmin", Kind::Python("run_management.py")),
     ("aio-pika", Kind::Python("run_aio_pika.py")),
     ("Celery on kombu", Kind::Python("run_celery.py")),
     ("amqplib", Kind::Node),

@@ -15,6 +15,7 @@ use waystation_host::Broker;
 use crate::{
     caller::Caller,
     check::{Busy, Checker, TOKEN_BYTES_MAX, WAITING_MAX},
+    operate::Ears,
     password::PASSWORD_BYTES_MAX,
     state::{PREFIX, State},
     token::{Token, TokenEntry, TokenError, name_of},
@@ -35,6 +36,7 @@ struct Inner {
     loaded: tokio::sync::OnceCell<()>,
     /// One change at a time.
     changing: tokio::sync::Mutex<()>,
+    ears: Ears,
 }
 
 /// Why somebody is not let in.
@@ -75,6 +77,7 @@ impl Access {
             checker: Checker::new()?,
             loaded: tokio::sync::OnceCell::new(),
             changing: tokio::sync::Mutex::default(),
+            ears: Ears::default(),
         })))
     }
 
@@ -115,15 +118,22 @@ impl Access {
         if name_of(password) == Some(name) && self.tokens().contains_key(name) {
             return self.bearer(password).await;
         }
-        let state = self.state();
-        if name == GUEST && state.has_user(name) && !is_loopback {
+        if name == GUEST && self.state().has_user(name) && !is_loopback {
             return Err(LoginError::LoopbackOnly);
         }
-        let is_right = match state.users.get(name) {
-            Some(known) => self.0.checker.check(&known.secret, password).await?,
-            None => name == GUEST && state.has_implicit_guest() && password == GUEST,
-        };
-        if is_right { Ok(Caller::user(self.clone(), name)) } else { Err(LoginError::Refused) }
+        match self.is_password(name, password).await? {
+            true => Ok(Caller::user(self.clone(), name)),
+            false => Err(LoginError::Refused),
+        }
+    }
+
+    /// Whether that is a user's password.
+    pub(crate) async fn is_password(&self, name: &str, password: &str) -> Result<bool, Busy> {
+        let state = self.state();
+        match state.users.get(name) {
+            Some(known) => self.0.checker.check(&known.secret, password).await,
+            None => Ok(name == GUEST && state.has_implicit_guest() && password == GUEST),
+        }
     }
 
     /// Lets in whose certificate was accepted and names this user.
@@ -180,6 +190,10 @@ impl Access {
 
     pub(crate) fn checker(&self) -> &Checker {
         &self.0.checker
+    }
+
+    pub(crate) fn ears(&self) -> &Ears {
+        &self.0.ears
     }
 
     pub(crate) fn changing(&self) -> &tokio::sync::Mutex<()> {

@@ -45,6 +45,9 @@ pub enum Error {
     /// Nobody is called so.
     #[error("user '{0}' is not known")]
     Unknown(String),
+    /// Nobody could manage users any more.
+    #[error("the last administrator cannot be deleted")]
+    LastAdministrator,
     /// Names that are too long together.
     #[error("the names are too long to be kept: {0}")]
     Document(name::Error),
@@ -130,7 +133,7 @@ async fn write(broker: &Broker, document: &str, body: Option<Bytes>) -> Result<(
 }
 
 /// Runs a change to its end even if who asked for it goes away, so that picture and documents stay the same.
-async fn whole<T: Send + 'static>(
+pub(crate) async fn whole<T: Send + 'static>(
     change: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {
     tokio::spawn(change).await.map_err(|_| Error::Refused(Refusal::Draining))?
@@ -223,7 +226,7 @@ impl Access {
         .await
     }
 
-    async fn declare_guest(&self, broker: &Broker) -> Result<(), Error> {
+    pub(crate) async fn declare_guest(&self, broker: &Broker) -> Result<(), Error> {
         let state = self.state();
         let Some(grant) = state.grant(GUEST, "/").filter(|_| state.has_implicit_guest()).cloned() else {
             return Ok(());
@@ -236,27 +239,22 @@ impl Access {
         self.store_user(broker, user).await
     }
 
-    /// Removes a user with its permissions.
-    pub async fn delete_user(&self, broker: &Broker, name: &str) -> Result<(), Error> {
-        let (access, broker, name) = (self.clone(), broker.clone(), name.to_owned());
-        whole(async move {
-            let _one = access.changing().lock().await;
-            let state = access.state();
-            if !state.users.contains_key(&name) {
-                return Err(Error::Unknown(name));
-            }
-            for document in documents_of(&state, |_, user| user == name) {
-                write(&broker, &document, None).await?;
-            }
-            write(&broker, &user_document(&name), None).await?;
-            access.modify(|state| {
-                state.users.remove(&name);
-                state.grants.remove(&name);
-                state.topics.remove(&name);
-            });
-            Ok(())
-        })
-        .await
+    /// Removes a user with its permissions. One change at a time: the caller sees to it.
+    pub(crate) async fn remove_user(&self, broker: &Broker, name: &str) -> Result<(), Error> {
+        let state = self.state();
+        if !state.users.contains_key(name) {
+            return Err(Error::Unknown(name.to_owned()));
+        }
+        for document in documents_of(&state, |_, user| user == name) {
+            write(broker, &document, None).await?;
+        }
+        write(broker, &user_document(name), None).await?;
+        self.modify(|state| {
+            state.users.remove(name);
+            state.grants.remove(name);
+            state.topics.remove(name);
+        });
+        Ok(())
     }
 
     /// Says what a user may do in a virtual host; says whether that is new.

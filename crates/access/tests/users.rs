@@ -66,7 +66,7 @@ async fn a_user_may_do_what_its_permissions_say_and_still_after_a_restart() {
         assert_eq!(access.delete_permission(&broker, "v", "shop").await, Ok(false));
         assert!(access.generation() > before);
         assert!(!shop.may_enter("v"), "it takes effect at once");
-        access.delete_user(&broker, "shop").await.expect("deleted");
+        access.delete_users(&broker, &["shop"]).await.expect("deleted");
         assert!(!shop.is_known());
     })
     .await;
@@ -102,7 +102,7 @@ async fn a_guest_that_is_kept_is_an_ordinary_user_with_the_default_host() {
         let guest = access.login(GUEST, GUEST, true).await.expect("let in");
         assert!(guest.tags().is_administrator() && guest.may_enter("/") && !guest.may_enter("v"));
         assert_eq!(access.users().len(), 2);
-        access.delete_user(&broker, GUEST).await.expect("deleted");
+        access.delete_users(&broker, &[GUEST]).await.expect("deleted");
         assert!(!guest.is_known());
     })
     .await;

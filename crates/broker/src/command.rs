@@ -48,6 +48,9 @@ pub enum Command {
     Credit(ConsumerId, u32),
     /// Ends consuming; what it held comes back.
     Detach(ConsumerId),
+    /// The same for a consumer that met a message which cannot be read: what would go with its last consumer stays until
+    /// another consumer has come and left, because the messages are still there.
+    Strand(ConsumerId),
     /// Ends consuming; what it holds stays held until it is settled or its session closes.
     Cancel(ConsumerId),
     /// Ends all that belongs to a session.

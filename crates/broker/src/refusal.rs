@@ -62,6 +62,12 @@ pub enum Refusal {
         /// The attempt that the caller named.
         attempt: waystation_base::Attempt,
     },
+    /// A topic's messages are there for its readers as soon as they are stored, in that order.
+    #[error("topic '{name}' cannot hold a message back until its time: a queue can")]
+    Undelayable {
+        /// The topic.
+        name: Name,
+    },
     /// A route that takes messages from other routes only.
     #[error("route '{name}' is internal: only other routes may bring messages to it")]
     Internal {

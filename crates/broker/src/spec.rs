@@ -1,5 +1,6 @@
 //! What a queue, topic, subscription or route is declared to be. These are the words of the topology file and of the HTTP API.
 
+mod laid;
 mod route;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,7 @@ use waystation_base::{
     name,
 };
 
+pub use laid::BEFORE;
 pub use route::{Arguments, RouteKind, RouteSpec, check_arguments};
 
 /// A declaration of any kind.

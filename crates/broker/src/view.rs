@@ -50,6 +50,9 @@ pub struct QueueInfo {
     pub name: Name,
     /// How it is declared.
     pub spec: QueueSpec,
+    /// What policies make of it, where they do: a door that tells the two apart fills it in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective: Option<Box<QueueSpec>>,
     /// Messages that wait for a consumer.
     pub ready: u64,
     /// Messages that consumers hold.
@@ -82,6 +85,9 @@ pub struct RouteInfo {
     pub name: Name,
     /// How it is declared.
     pub spec: RouteSpec,
+    /// What policies make of it, where they do: a door that tells the two apart fills it in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective: Option<Box<RouteSpec>>,
     /// Bindings by which it hands on.
     pub bindings: u64,
     /// Messages published to it since the server started.
@@ -123,6 +129,9 @@ pub struct TopicInfo {
     pub name: Name,
     /// How it is declared.
     pub spec: TopicSpec,
+    /// What policies make of it, where they do: a door that tells the two apart fills it in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective: Option<Box<TopicSpec>>,
     /// Its partitions, from 0.
     pub partitions: Vec<PartitionInfo>,
     /// Names of subscriptions that read it.

@@ -146,6 +146,34 @@ fn a_route_that_is_not_there_or_leads_nowhere_drops_and_counts() {
 }
 
 #[test]
+fn what_came_by_the_queues_name_goes_on_under_it_without_its_virtual_host() {
+    let mut world = world(|_| ());
+    let full = "shop::work%20q";
+    world.queue(full, |spec| spec.dead_letter_route = Some("dead".into()));
+    let check = |world: &mut World, change: &dyn Fn(&mut Message), expected: &str| {
+        world.publish_with(full, "m", change).expect("published");
+        reject(world, full);
+        let message = world.drain_messages("all").remove(0);
+        assert_eq!(message.headers.text(ROUTING_KEY), Some(expected));
+        deaths(&message)
+    };
+    let by_name = |m: &mut Message| {
+        m.headers.set(ROUTE, "");
+        m.headers.set(ROUTING_KEY, full);
+    };
+    // What befell it stays told in names of ours; a door translates them.
+    let told = ["shop::work%20q rejected 1  shop::work%20q"];
+    assert_eq!(check(&mut world, &|_| (), "work q"), told);
+    assert_eq!(check(&mut world, &by_name, "work q"), told);
+    // Under a route it is a key of its client's, whatever it looks like.
+    let by_route = |m: &mut Message| {
+        m.headers.set(ROUTE, "orders");
+        m.headers.set(ROUTING_KEY, full);
+    };
+    check(&mut world, &by_route, full);
+}
+
+#[test]
 fn by_name_each_key_is_a_queue_and_what_is_not_there_drops() {
     let mut world = World::new();
     world.queue("late", |_| ());

@@ -3,13 +3,15 @@
 mod common;
 
 use common::{World, name, subscription};
-use waystation_base::{Attempt, Offset, filter::Filter, limits::PARTITIONS_MAX, partitioner::partition};
+use waystation_base::{
+    Attempt, Message, Millis, Offset, filter::Filter, limits::PARTITIONS_MAX, partitioner::partition,
+};
 use waystation_broker::{
     Command, Kind, Refusal,
-    command::{Declare, Outcome, Seek},
+    command::{Declare, Outcome, Payload, Publish, Seek, Target},
     effect::Notice,
     settle::Leaving,
-    spec::{Mode, Spec, Start, TopicSpec},
+    spec::{Mode, RouteKind, Spec, Start, TopicSpec},
 };
 
 #[test]
@@ -285,4 +287,31 @@ fn a_deletion_is_kept_by_a_compaction_that_leaves_older_messages_out() {
     };
     assert_eq!(moment(&w, &[1, 2]), w.now);
     assert_eq!(moment(&w, &[2]), waystation_base::Millis(0));
+}
+
+#[test]
+fn a_topic_refuses_what_is_to_wait_for_its_time() {
+    let mut w = World::new();
+    w.topic("t", |_| ());
+    w.queue("q", |_| ());
+    let later = |m: &mut Message| m.deliver_at = Some(Millis::NEVER);
+    let refused = Err(Refusal::Undelayable { name: name("t") });
+    assert_eq!(w.publish_with("t", "1", later).map(drop), refused.clone());
+    // A time that has come delays nothing.
+    w.publish_with("t", "2", |m| m.deliver_at = Some(Millis(0))).expect("published");
+    let mut one = |body: &str, change: fn(&mut Message)| {
+        let mut message = w.message(body);
+        change(&mut message);
+        let (to, payload) = (Target::Address(name("t")), Payload::One(message));
+        Publish { to, partition: None, payload }
+    };
+    let publishes = vec![one("3", |_| ()), one("4", later), one("5", |_| ())];
+    let results: Vec<bool> = w.each(publishes).into_iter().map(|result| result.is_ok()).collect();
+    assert_eq!(results, [true, false, true]);
+    // By a route that delays, what is stored elsewhere is stored all the same.
+    w.route("r", RouteKind::Fanout, |spec| spec.delay_header = Some("x-delay".into()));
+    ["t", "q"].iter().for_each(|to| drop(w.bind("r", to, "", "").expect("bound")));
+    let delay = |m: &mut Message| m.headers.set("x-delay", 500);
+    assert_eq!(w.send("r", "", "6", delay).map(drop), refused);
+    assert_eq!((w.queue_info("q").delayed, w.offsets("t").1), (1, Offset(3)));
 }

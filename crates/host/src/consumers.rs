@@ -64,6 +64,8 @@ pub(crate) struct Consumers {
     pub(crate) reads: Vec<Read>,
     /// Those that are to be detached.
     pub(crate) detach: Vec<ConsumerId>,
+    /// Those among whose messages is one that cannot be read.
+    pub(crate) strand: Vec<ConsumerId>,
     /// Messages put into mailboxes.
     pub(crate) delivered: u64,
 }
@@ -201,7 +203,7 @@ impl Consumers {
                     tracing::error!(%source, why, "a message cannot be read; its consumer is detached");
                     slot.outbox.put(Event::Unreadable(why), 0);
                 }
-                self.detach.push(id);
+                self.strand.push(id);
             }
         }
     }

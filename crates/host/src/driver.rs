@@ -324,8 +324,13 @@ impl Driver {
         }
         // With little room each request is weighed for itself.
         let bytes_max = if self.space == Space::Enough { UNIT_BYTES_MAX } else { 0 };
-        let Driver { parts: Parts { options, shard, committer, house, .. }, work, effects, audited, .. } =
-            self;
+        let Driver {
+            parts: Parts { options, shard, committer, house, shared, .. },
+            work,
+            effects,
+            audited,
+            ..
+        } = self;
         let mut settled = Vec::new();
         let taken = committer.with_group(|group| {
             if group.is_empty() && house.wants_snapshot() {
@@ -333,7 +338,8 @@ impl Driver {
             }
             let mut log = Log(group);
             let (mut requests, mut bytes) = (0, 0);
-            while let Some(next) = work.pop_front() {
+            while let Some(mut next) = work.pop_front() {
+                shared.overlay.lay(&mut next.command);
                 if let Command::Settled(outcome) = &next.command {
                     settled.push(outcome.leaving.clone());
                 }

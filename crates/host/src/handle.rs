@@ -27,6 +27,7 @@ use waystation_broker::{
 
 use crate::audit::Origin;
 use crate::mailbox::{Attention, Inbox, Outbox, mailbox};
+use crate::overlay::{self, Overlay};
 
 /// The broker, for doors. Clones are cheap and talk to the same shard.
 #[derive(Clone, Debug)]
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) attention: Arc<Attention>,
     /// Why writing ended, if so.
     pub(crate) failure: OnceLock<String>,
+    /// Whoever knows the policies.
+    pub(crate) overlay: overlay::Place,
 }
 
 /// A message in a consumer's hands.
@@ -202,6 +205,11 @@ impl Broker {
     /// The same broker, acting on somebody's behalf: what is changed by it is recorded under that name.
     pub fn with_origin(&self, origin: Origin) -> Broker {
         Broker { origin: Some(Arc::new(origin)), ..self.clone() }
+    }
+
+    /// From now on policies are laid over all that is declared. The first who knows them stays.
+    pub fn set_overlay(&self, overlay: Arc<dyn Overlay>) {
+        self.shared.overlay.set(overlay);
     }
 
     async fn send(&self, request: Request) -> Result<(), Refusal> {

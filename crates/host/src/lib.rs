@@ -16,6 +16,7 @@ mod keeper;
 mod loader;
 mod mailbox;
 mod options;
+mod overlay;
 mod recovery;
 mod replies;
 mod scan;
@@ -28,6 +29,7 @@ pub use handle::{Broker, Browse, Consumer, Delivery, Event, Overview, Page, Pend
 
 pub use driver::Driver;
 pub use options::{OpenError, Options, REQUEST_BYTES_MAX};
+pub use overlay::Overlay;
 pub use recovery::{Recovery, open};
 pub use view::View;
 pub use waystation_journal::{Failure, Mode};

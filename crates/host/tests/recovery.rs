@@ -9,7 +9,11 @@ use std::{
 
 use common::*;
 use waystation_base::{Clock, os::OsClock};
-use waystation_broker::{Refusal, SessionId, command::Hold};
+use waystation_broker::{
+    Refusal, SessionId,
+    command::Hold,
+    spec::{QueueSpec, Spec},
+};
 use waystation_host::{Event, Mode, OpenError, Options, open};
 
 #[tokio::test]
@@ -183,5 +187,38 @@ async fn a_body_that_cannot_be_read_ends_its_consumer_with_the_reason_and_is_kep
     disk.bad_reads.store(false, Ordering::Relaxed);
     accept(broker, queue("q"), &first).await;
     assert_eq!(drain(broker, queue("q")).await.len(), 2);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_queue_that_goes_with_its_last_consumer_outlives_one_that_met_an_unreadable_message() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (running, disk) =
+        on_a_disk_to_be_spoilt(&dir, ["a", "b", "c"].map(|n| n.repeat(10_000)).into()).await;
+    let broker = &running.broker;
+    let first = receive(broker, queue("q"), 1).await;
+    let passing = QueueSpec { auto_delete: true, ..QueueSpec::default() };
+    broker.declare(name("q"), Spec::Queue(passing), true, SessionId::default()).await.expect("changed");
+    for _ in 0..100 {
+        publish(broker, "other", ["x".repeat(100_000)]).await;
+    }
+    assert_eq!(drain(broker, queue("other")).await.len(), 100);
+    disk.bad_reads.store(true, Ordering::Relaxed);
+    let session = broker.session();
+    let mut consumer = broker.consume(queue("q"), 100, Hold::Attached, session).await.expect("attached");
+    let Some(Event::Unreadable(_)) = consumer.next().await else { panic!("it was read") };
+    broker.close_session(session).await.expect("closed");
+    assert_eq!(broker.queue(name("q")).await.expect("kept").ready, 2);
+    disk.bad_reads.store(false, Ordering::Relaxed);
+    accept(broker, queue("q"), &first).await;
+    // A pull leaves no consumer behind, and so takes nothing with it.
+    let second = receive(broker, queue("q"), 1).await;
+    accept(broker, queue("q"), &second).await;
+    let mut consumer =
+        broker.consume(queue("q"), 100, Hold::Attached, SessionId::default()).await.expect("attached");
+    let Some(Event::Messages(read)) = consumer.next().await else { panic!("it cannot be read") };
+    assert_eq!(read.len(), 1);
+    drop(consumer);
+    until("it goes with the next one that leaves", || async { broker.queue(name("q")).await.is_err() }).await;
     running.stop().await;
 }

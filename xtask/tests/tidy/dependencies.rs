@@ -13,6 +13,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("waystation-host", &["waystation-base", "waystation-journal", "waystation-broker"]),
     ("waystation-admin", &["waystation-base", "waystation-broker", "waystation-host"]),
     ("waystation-access", &["waystation-base", "waystation-broker", "waystation-host", "waystation-net"]),
+    ("waystation-catalog", &["waystation-base", "waystation-broker", "waystation-host", "waystation-access"]),
     (
         "waystation-http",
         &[
@@ -22,11 +23,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "waystation-net",
             "waystation-admin",
             "waystation-access",
+            "waystation-catalog",
         ],
     ),
     (
         "waystation-amqp091",
-        &["waystation-base", "waystation-broker", "waystation-host", "waystation-net", "waystation-access"],
+        &[
+            "waystation-base",
+            "waystation-broker",
+            "waystation-host",
+            "waystation-net",
+            "waystation-access",
+            "waystation-catalog",
+        ],
     ),
     (
         "waystation",
@@ -38,6 +47,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "waystation-net",
             "waystation-admin",
             "waystation-access",
+            "waystation-catalog",
             "waystation-http",
             "waystation-amqp091",
         ],

@@ -1,5 +1,6 @@
 //! What can be said on the command line?
 
+pub mod access;
 pub mod entities;
 pub mod messages;
 pub mod routes;
@@ -67,6 +68,21 @@ pub enum Command {
     /// Make, list, show, bind, unbind and delete routes
     #[command(subcommand)]
     Route(routes::RouteCommand),
+    /// Add, list, show, change and delete users
+    #[command(subcommand)]
+    User(access::UserCommand),
+    /// Grant, list and revoke permissions of users
+    #[command(subcommand)]
+    Permission(access::PermissionCommand),
+    /// Create, list, change and delete virtual hosts
+    #[command(subcommand)]
+    Vhost(access::VhostCommand),
+    /// Set, list and delete policies
+    #[command(subcommand)]
+    Policy(access::PolicyCommand),
+    /// Import and export the definitions of a RabbitMQ
+    #[command(subcommand)]
+    Amqp(access::AmqpCommand),
     /// Publish messages to a queue or topic, or by a route
     Publish(messages::Publish),
     /// Take messages from a queue or subscription; each is acknowledged once it has been written

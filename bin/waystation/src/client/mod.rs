@@ -277,13 +277,21 @@ impl Info {
     }
 }
 
-/// `/v1/<kind>s/<name>`, the name in percent-encoding (RFC 3986 §2.1).
+/// `/v1/<kind>s/<name>`.
 pub fn path(kind: Kind, name: &str) -> String {
-    let mut path = format!("/v1/{}/", collection(kind));
-    for byte in name.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'_' | b'-' => path.push(byte.into()),
-            _ => path += &format!("%{byte:02X}"),
+    segments(&["v1", collection(kind), name])
+}
+
+/// A path of these segments, each in percent-encoding (RFC 3986 §2.1).
+pub fn segments(all: &[&str]) -> String {
+    let mut path = String::new();
+    for segment in all {
+        path.push('/');
+        for byte in segment.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'_' | b'-' => path.push(byte.into()),
+                _ => path += &format!("%{byte:02X}"),
+            }
         }
     }
     path

@@ -2,13 +2,17 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use serde_json::{Map, Value};
+use waystation_access::Caller;
 use waystation_amqp091::{
     Options, Registry,
-    catalog::Catalog,
-    management::{self, Endpoint},
+    directory::close_gone,
+    management::{self, Endpoint, Office},
 };
 use waystation_base::Clock;
+use waystation_catalog::Catalog;
 use waystation_host::Broker;
+use waystation_http::{Definitions, Saying, Unsaid};
 use waystation_net::{Drain, Listener, Tls, tls};
 
 use crate::{
@@ -87,26 +91,31 @@ impl Listening {
         }
     }
 
-    /// Serves until the drain is over.
-    pub async fn serve(
-        self,
-        config: Amqp,
-        broker: Broker,
-        catalog: Catalog,
-        registry: Arc<Registry>,
-        clock: Arc<dyn Clock>,
-        drain: Drain,
-    ) -> Result<(), Failure> {
-        catalog.load(&broker).await.map_err(|refusal| Failure::new(Exit::Failure, refusal))?;
-        let managed = management::Options {
+    /// What RabbitMQ's management interface, and whoever speaks for it, is built from.
+    pub fn managed(
+        &self,
+        broker: &Broker,
+        catalog: &Catalog,
+        registry: &Arc<Registry>,
+        clock: &Arc<dyn Clock>,
+        drain: &Drain,
+    ) -> management::Options {
+        management::Options {
             broker: broker.clone(),
             catalog: catalog.clone(),
             registry: registry.clone(),
             clock: clock.clone(),
             drain: drain.clone(),
             version: env!("CARGO_PKG_VERSION"),
-            endpoints: self.endpoints,
-        };
+            endpoints: self.endpoints.clone(),
+        }
+    }
+
+    /// Serves until the drain is over.
+    pub async fn serve(self, config: Amqp, managed: management::Options) -> Result<(), Failure> {
+        let management::Options { broker, catalog, registry, clock, drain, .. } = managed.clone();
+        catalog.load(&broker).await.map_err(|refusal| Failure::new(Exit::Failure, refusal))?;
+        close_gone(&catalog, registry.clone());
         let management = async {
             if let Some(listener) = self.management {
                 management::serve(listener, managed).await;
@@ -118,6 +127,39 @@ impl Listening {
         let door = waystation_amqp091::serve(self.listeners, options);
         let served = tokio::try_join!(door, management);
         served.map(|_| ()).map_err(|error| Failure::new(Exit::Failure, error))
+    }
+}
+
+/// Speaks RabbitMQ's definitions for the HTTP door.
+pub struct Speaker(Office);
+
+impl Speaker {
+    pub fn new(managed: management::Options) -> Speaker {
+        Speaker(Office::new(managed))
+    }
+}
+
+fn unsaid(refused: management::Unsaid) -> Unsaid {
+    Unsaid { status: refused.status, reason: refused.reason }
+}
+
+impl Definitions for Speaker {
+    fn export(&self, caller: Caller, broker: Broker, vhost: Option<String>) -> Saying<'_> {
+        Box::pin(async move { self.0.export(caller, broker, vhost.as_deref()).await.map_err(unsaid) })
+    }
+
+    fn import(
+        &self,
+        caller: Caller,
+        broker: Broker,
+        definitions: Map<String, Value>,
+        vhost: Option<String>,
+        dry_run: bool,
+    ) -> Saying<'_> {
+        Box::pin(async move {
+            let imported = self.0.import(caller, broker, definitions, vhost.as_deref(), dry_run);
+            imported.await.map_err(unsaid)
+        })
     }
 }
 

@@ -1,5 +1,7 @@
 //! Which code carries out which command?
 
+mod access;
+mod amqp;
 mod apply;
 mod configuration;
 mod consume;
@@ -10,6 +12,7 @@ mod journal;
 mod peek;
 mod publish;
 mod routes;
+mod secret;
 mod serve;
 mod show;
 mod status;
@@ -35,6 +38,11 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Topic(command) => client::run(entities::topic(client()?, command, output)),
         Command::Subscription(command) => client::run(entities::subscription(client()?, command, output)),
         Command::Route(command) => client::run(routes::route(client()?, command, output)),
+        Command::User(command) => client::run(access::user(client()?, command, output)),
+        Command::Permission(command) => client::run(access::permission(client()?, command, output)),
+        Command::Vhost(command) => client::run(access::vhost(client()?, command, output)),
+        Command::Policy(command) => client::run(access::policy(client()?, command, output)),
+        Command::Amqp(command) => client::run(amqp::run(client()?, command, output)),
         Command::Publish(args) => client::run(publish::run(client()?, args, output)),
         Command::Consume(args) => client::run(consume::run(client()?, args, output)),
         Command::Peek(args) => client::run(peek::run(client()?, args, output)),

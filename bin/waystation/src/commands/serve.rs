@@ -8,11 +8,12 @@ use tokio::{
     sync::oneshot,
 };
 use waystation_access::Access;
-use waystation_amqp091::{Registry, catalog::Catalog};
+use waystation_amqp091::Registry;
 use waystation_base::{
     Clock,
     os::{OsClock, OsDisk},
 };
+use waystation_catalog::Catalog;
 use waystation_host::{Driver, Mode as HostMode, OpenError, Recovery};
 use waystation_net::{Drain, Listener, Tls, tls};
 
@@ -72,11 +73,14 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
         let registry = registry.clone();
         Arc::new(move || registry.figures())
     };
+    let catalog = Catalog::new(access.clone());
+    let managed = amqp.managed(&broker, &catalog, &registry, &clock, &drain);
     let http = waystation_http::serve(
         vec![listener],
         waystation_http::Options {
             broker: broker.clone(),
-            access: access.clone(),
+            catalog: catalog.clone(),
+            definitions: Some(Arc::new(doors::Speaker::new(managed.clone()))),
             loopback_needs_token: config.auth.loopback_needs_token,
             limits: config.http.limits(),
             clock: clock.clone(),
@@ -85,8 +89,7 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
         },
     );
     let http = async move { http.await.map_err(|error| Failure::new(Exit::Failure, error)) };
-    let catalog = Catalog::new(access.clone());
-    let amqp = amqp.serve(config.amqp.clone(), broker, catalog, registry, clock, drain.clone());
+    let amqp = amqp.serve(config.amqp.clone(), managed);
     let door = async move { tokio::try_join!(http, amqp).map(|_| ()) };
     let reloader = Reloader { args_config: args.config.clone(), access, tls };
     let exit = conduct(driver, door, drain, signals, reloader).await?;

@@ -156,6 +156,7 @@ mod tests {
         let info = Info::Queue(QueueInfo {
             name: Name::new("orders").expect("a name"),
             spec,
+            effective: None,
             ready: 12_345,
             in_flight: 0,
             delayed: 0,

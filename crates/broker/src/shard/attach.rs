@@ -46,6 +46,7 @@ impl Shard {
         outlet.consumers.add(consumer, credit, hold, priority, exclusive);
         outlet.last_used = ctx.now;
         outlet.warned = false;
+        outlet.stranded &= matches!(hold, Hold::Pull { .. } | Hold::Once);
         if let Hold::Pull { until, .. } = hold {
             ctx.timers.push((until, Timer::Pull(id, consumer)));
         }
@@ -86,6 +87,15 @@ impl Shard {
         }
         ctx.dirty.push((kind, id));
         Ok(())
+    }
+
+    /// Ends a consumer that met a message which cannot be read. That takes nothing with it: see [`crate::Command::Strand`].
+    pub(super) fn strand(&mut self, consumer: ConsumerId, ctx: &mut Ctx<'_>) -> Result<(), Refusal> {
+        let (_, id, _) = *self.consumers.get(&consumer).ok_or(Refusal::NotAttached)?;
+        if let Some(outlet) = self.outlet_mut(id) {
+            outlet.stranded = true;
+        }
+        self.detach(consumer, ctx)
     }
 
     /// Lets a consumer get nothing more; what it holds it holds on.
@@ -154,7 +164,8 @@ impl Shard {
             Kind::Queue => self.queues.get(&id).is_some_and(|queue| queue.spec.auto_delete),
             _ => self.subscriptions.get(&id).is_some_and(|subscription| subscription.spec.temporary),
         };
-        let used = self.outlet_mut(id).is_some_and(|outlet| outlet.consumers.attached() > 0);
+        let is_used = |outlet: &mut Outlet| outlet.stranded || outlet.consumers.attached() > 0;
+        let used = self.outlet_mut(id).is_some_and(is_used);
         if goes && !used {
             self.remove(kind, id, ctx);
         }

@@ -65,7 +65,10 @@ impl Shard {
         target: &DeadLetters,
         ctx: &mut Ctx<'_>,
     ) -> Result<bool, Refusal> {
-        let keys = deaths::write(&mut message, death);
+        let mut keys = deaths::write(&mut message, death);
+        if let DeadLetters::Route(_, None) = target {
+            deaths::name_plainly(&mut message, &mut keys);
+        }
         let told = message.headers.clone();
         let mut routed = self.route_dead_letter(message, keys, target, ctx)?;
         if !matches!(target, DeadLetters::Address(_)) {

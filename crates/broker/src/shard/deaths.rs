@@ -10,6 +10,7 @@ use waystation_base::{
         DEATH_FIRST_SOURCE, DEATH_REASON, DEATH_SOURCE, DEATH_TIME, DEATHS, EXPIRATION, ROUTE, ROUTING_KEY,
     },
     value::Value,
+    vhost,
 };
 
 use super::cursor::{Dying, Reason};
@@ -69,6 +70,18 @@ pub(super) fn readdress(message: &mut Message, route: &str, key: Option<&str>) {
     if let Some(key) = key {
         headers.set(ROUTING_KEY, key);
         headers.remove(CC);
+    }
+}
+
+/// A message that came to its queue by the queue's name goes on to a route under that name as its clients say it: without the
+/// virtual host, and without what a name of ours escapes.
+pub(super) fn name_plainly(message: &mut Message, keys: &mut Keys) {
+    let by_name = message.headers.text(ROUTE).unwrap_or_default().is_empty();
+    let Some(own) = keys.first_mut().filter(|_| by_name) else { return };
+    let (_, plain) = vhost::split(own);
+    if plain != *own {
+        message.headers.set(ROUTING_KEY, plain.as_str());
+        *own = plain.into();
     }
 }
 

@@ -70,10 +70,10 @@ impl Shard {
         ctx: &mut Ctx<'_>,
     ) -> Result<Declared, Refusal> {
         let have = self.spec(id).expect("found");
-        let differs = |field: &str| {
-            Err(Refusal::Exists { kind: have.kind(), name: name.clone(), field: field.to_owned() })
-        };
-        if have.kind() != spec.kind() {
+        let kind = have.kind();
+        let differs =
+            |field: &str| Err(Refusal::Exists { kind, name: name.clone(), field: field.to_owned() });
+        if kind != spec.kind() {
             return differs("kind");
         }
         if let Some(queue) = self.queues.get_mut(&id) {
@@ -82,13 +82,16 @@ impl Shard {
             }
             queue.outlet.last_used = ctx.now;
         }
-        let Some(field) = first_difference(&have, spec) else { return Ok(Declared::Unchanged) };
-        if !change && field == "arguments" {
-            // They are only kept.
-            return Ok(Declared::Unchanged);
-        }
         if !change {
-            return differs(&field);
+            // What policies laid over it is not part of what somebody declares.
+            return match first_difference(&have.declared(), &spec.clone().declared()) {
+                // They are only kept.
+                Some(field) if field != "arguments" => differs(&field),
+                _ => Ok(Declared::Unchanged),
+            };
+        }
+        if have == *spec {
+            return Ok(Declared::Unchanged);
         }
         match (&have, spec) {
             (Spec::Topic(have), Spec::Topic(want)) if want.partitions < have.partitions => {

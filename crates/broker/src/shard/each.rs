@@ -84,7 +84,9 @@ impl Shard {
             if let Some(route) = current.route {
                 self.delay(route, &mut message, ctx.now);
             }
-            if !current.joins {
+            // What a topic among the places refuses is stored in the others all the same.
+            let waits = message.deliver_at.is_some_and(|at| at > ctx.now);
+            if !current.joins || waits && current.towards.all().len() > 1 {
                 self.store_run(way.as_ref(), &mut run, &mut results, ctx);
                 let Some(current) = &way else { continue };
                 let to = current.target.clone();
@@ -160,8 +162,13 @@ impl Shard {
         }
         let count = run.messages.len() + 1;
         for place in way.towards.all() {
-            let Address::Queue(id) = place else { continue };
-            let queue = &self.queues[id];
+            let queue = match place {
+                Address::Queue(id) => &self.queues[id],
+                Address::Topic(id) => {
+                    self.check_undelayed(*id, std::slice::from_ref(message), now)?;
+                    continue;
+                }
+            };
             queue.check_room(count as u64, (run.bytes + size) as u64)?;
             if delayed && queue.outlet.delayed.len() + count > DELAYED_MESSAGES_MAX {
                 let limit = DELAYED_MESSAGES_MAX as u64;

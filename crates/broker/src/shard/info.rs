@@ -21,6 +21,7 @@ impl Shard {
         Some(QueueInfo {
             name: name.clone(),
             spec: queue.spec.clone(),
+            effective: None,
             ready: queue.alive().saturating_sub(in_flight + delayed),
             in_flight,
             delayed,
@@ -51,6 +52,7 @@ impl Shard {
         Some(TopicInfo {
             name: name.clone(),
             spec: topic.spec.clone(),
+            effective: None,
             partitions: partitions.collect(),
             subscriptions,
             counters: topic.counters,

@@ -155,6 +155,7 @@ impl Shard {
             Command::Attach(attach) => self.attach(attach, ctx).map(|()| Reply::Done),
             Command::Credit(consumer, credit) => self.credit(consumer, credit, ctx).map(|()| Reply::Done),
             Command::Detach(consumer) => self.detach(consumer, ctx).map(|()| Reply::Done),
+            Command::Strand(consumer) => self.strand(consumer, ctx).map(|()| Reply::Done),
             Command::CloseSession(session) => {
                 self.close_session(session, ctx);
                 Ok(Reply::Done)

@@ -88,6 +88,8 @@ pub struct Outlet {
     pub dirty: bool,
     /// Its idle expiry has been announced.
     pub warned: bool,
+    /// A consumer met a message that cannot be read, and none has come since.
+    pub stranded: bool,
     /// Bytes of records that are not done (queues).
     pub bytes: u64,
     /// What became of messages.
@@ -169,6 +171,7 @@ impl Outlet {
             dirty: false,
             last_used: Millis(0),
             warned: false,
+            stranded: false,
             turn: 0,
         }
     }

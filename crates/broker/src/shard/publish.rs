@@ -169,7 +169,10 @@ impl Shard {
         now: Millis,
     ) -> Result<(), Refusal> {
         match address {
-            Address::Topic(id) => self.check_partition(id, partition),
+            Address::Topic(id) => {
+                self.check_undelayed(id, of_payload(&part.payload), now)?;
+                self.check_partition(id, partition)
+            }
             Address::Queue(id) => {
                 let queue = &self.queues[&id];
                 let before = planned.iter().filter(|(queue, ..)| *queue == id);
@@ -181,6 +184,17 @@ impl Shard {
                 Ok(())
             }
         }
+    }
+
+    /// A topic is read in the order in which it was written, so that nothing in it can wait for its time.
+    pub(super) fn check_undelayed(
+        &self,
+        topic: EntityId,
+        messages: &[Message],
+        now: Millis,
+    ) -> Result<(), Refusal> {
+        let is_delayed = messages.iter().any(|message| message.deliver_at.is_some_and(|at| at > now));
+        if is_delayed { Err(Refusal::Undelayable { name: self.topics[&topic].name.clone() }) } else { Ok(()) }
     }
 
     fn check_partition(&self, topic: EntityId, partition: Option<u32>) -> Result<(), Refusal> {
@@ -351,12 +365,17 @@ fn check_payload(payload: &Payload) -> Result<(u64, u64), Refusal> {
     Ok((count as u64, bytes as u64))
 }
 
-fn check_delayed(queue: &Queue, payload: &Payload, now: Millis) -> Result<(), Refusal> {
-    let messages = match payload {
+/// The messages of a payload. A batch comes as its client made it, and holds nothing that waits.
+fn of_payload(payload: &Payload) -> &[Message] {
+    match payload {
         Payload::One(message) => std::slice::from_ref(message),
         Payload::Messages(messages) => messages,
-        Payload::Batch(_) => return Ok(()),
-    };
+        Payload::Batch(_) => &[],
+    }
+}
+
+fn check_delayed(queue: &Queue, payload: &Payload, now: Millis) -> Result<(), Refusal> {
+    let messages = of_payload(payload);
     let more = messages.iter().filter(|message| message.deliver_at.is_some_and(|at| at > now)).count();
     if more > 0 && queue.outlet.delayed.len() + more > DELAYED_MESSAGES_MAX {
         return Err(Refusal::Limit {

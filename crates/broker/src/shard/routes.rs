@@ -300,6 +300,7 @@ impl Shard {
         Some(RouteInfo {
             name: name.clone(),
             spec: route.spec.clone(),
+            effective: None,
             bindings: route.bindings as u64,
             published: route.published,
             unrouted: route.unrouted,

@@ -3,7 +3,6 @@
 //! This crate refuses to know the journal, other doors and the terminal.
 
 mod adapter;
-pub mod catalog;
 pub mod directory;
 pub mod limits;
 pub mod management;

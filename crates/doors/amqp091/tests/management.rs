@@ -10,11 +10,9 @@ use tokio::{
     sync::oneshot,
 };
 use waystation_access::Access;
-use waystation_amqp091::{
-    catalog::Catalog,
-    management::{BODY_BYTES_MAX, Endpoint, GET_COUNT_MAX, OBJECTS_MAX, Options, serve},
-};
+use waystation_amqp091::management::{BODY_BYTES_MAX, Endpoint, GET_COUNT_MAX, OBJECTS_MAX, Options, serve};
 use waystation_base::os::{OsClock, OsDisk};
+use waystation_catalog::Catalog;
 use waystation_net::{Drain, Listener};
 
 struct Server {

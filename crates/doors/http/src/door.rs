@@ -10,10 +10,12 @@ use std::{
 
 use waystation_access::Access;
 use waystation_base::{Clock, Millis};
+use waystation_catalog::Catalog;
 use waystation_host::Broker;
 use waystation_net::{Drain, Permit, Permits};
 
 use crate::{
+    Definitions,
     adapter::{kinds::Kinds, tails::Tails},
     failure::{Failure, Kind},
     limits::Limits,
@@ -27,7 +29,8 @@ pub(crate) const BUFFER_UNIT: usize = 1024;
 /// The door's state. Handlers have it behind an [`Arc`].
 pub(crate) struct Door {
     pub broker: Broker,
-    pub access: Access,
+    pub catalog: Catalog,
+    pub definitions: Option<Arc<dyn Definitions>>,
     pub limits: Limits,
     pub drain: Drain,
     pub clock: Arc<dyn Clock>,
@@ -70,7 +73,8 @@ impl Counts {
 impl Door {
     pub fn new(
         broker: Broker,
-        access: Access,
+        catalog: Catalog,
+        definitions: Option<Arc<dyn Definitions>>,
         limits: Limits,
         drain: Drain,
         clock: Arc<dyn Clock>,
@@ -86,12 +90,18 @@ impl Door {
             kinds: Kinds::default(),
             tails: Arc::default(),
             broker,
-            access,
+            catalog,
+            definitions,
             limits,
             drain,
             clock,
             figures,
         }
+    }
+
+    /// Tokens and users.
+    pub fn access(&self) -> &Access {
+        self.catalog.access()
     }
 
     /// Stamps the messages of one request.

@@ -132,7 +132,7 @@ impl From<Refusal> for Failure {
         let kind = match &refusal {
             Refusal::NotFound { .. } => Kind::NotFound,
             Refusal::Exists { .. } => Kind::Exists,
-            Refusal::Spec(_) | Refusal::Batch(_) => Kind::Invalid,
+            Refusal::Spec(_) | Refusal::Batch(_) | Refusal::Undelayable { .. } => Kind::Invalid,
             Refusal::Message { error, .. } => kind_of_message(error),
             Refusal::Full { .. } => Kind::Full,
             Refusal::Limit { .. } => Kind::Limit,
@@ -150,6 +150,7 @@ impl From<Refusal> for Failure {
         Failure::new(kind, &refusal).with(|problem| match &refusal {
             Refusal::Exists { field, .. } => problem.field = Some(field.clone()),
             Refusal::Spec(error) => problem.field = Some(error.field.to_owned()),
+            Refusal::Undelayable { .. } => problem.field = Some("deliver_at".to_owned()),
             Refusal::Message { index, .. } => problem.index = Some(*index as u64),
             Refusal::Limit { limit, .. } | Refusal::TooLarge { limit, .. } => problem.limit = Some(*limit),
             _ => {}
@@ -242,6 +243,7 @@ mod tests {
         check(Refusal::Full { name: name.clone(), limit: "1 message".into() }, 429, true);
         check(Refusal::Limit { what: "queues", limit: 5 }, 409, false);
         check(Refusal::NotHeld { tag: Tag(1), attempt: Attempt(1) }, 409, false);
+        check(Refusal::Undelayable { name: name.clone() }, 422, false);
         check(Refusal::NotAttached, 410, false);
         check(Refusal::Exclusive { kind, name: name.clone() }, 409, false);
         check(Refusal::InUse { kind, name, state: "in use" }, 409, false);

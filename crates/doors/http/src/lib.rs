@@ -5,6 +5,7 @@
 mod adapter;
 pub mod api;
 mod auth;
+mod definitions;
 mod door;
 mod failure;
 mod incoming;
@@ -13,5 +14,6 @@ mod serve;
 pub mod wire;
 
 pub use adapter::description;
+pub use definitions::{Definitions, Saying, Unsaid};
 pub use limits::Limits;
 pub use serve::{Error, Figures, Options, serve};

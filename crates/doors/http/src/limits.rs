@@ -8,6 +8,8 @@ use waystation_net::Times;
 
 /// Bytes of a request that declares or settles something.
 pub const CONTROL_BYTES_MAX: usize = 4 << 20;
+/// Bytes of definitions.
+pub const DEFINITIONS_BYTES_MAX: usize = 32 << 20;
 /// Bytes of a request that is one transaction: a transaction, a batch of events, an atomic stream.
 pub const TRANSACTION_BYTES_MAX: usize = BATCH_BYTES_MAX;
 /// Bytes of a request's head; a longer one is answered with 431.

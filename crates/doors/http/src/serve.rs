@@ -19,14 +19,15 @@ use tokio::{
     time::timeout,
 };
 use tower::Service as _;
-use waystation_access::{Access, GUEST};
+use waystation_access::GUEST;
 use waystation_base::Clock;
 use waystation_broker::Refusal;
+use waystation_catalog::Catalog;
 use waystation_host::Broker;
 use waystation_net::{Drain, Listener, Pace, Stream, Timed};
 
 use crate::{
-    adapter,
+    Definitions, adapter,
     api::media,
     auth::{self, Caller},
     door::{Counts, Door},
@@ -45,8 +46,10 @@ const TLS_WATCH: Duration = Duration::from_secs(30);
 pub struct Options {
     /// The broker behind it.
     pub broker: Broker,
-    /// Tokens and users. Keep a clone to replace the tokens.
-    pub access: Access,
+    /// Tokens, users, virtual hosts and policies. Keep a clone of its users to replace the tokens.
+    pub catalog: Catalog,
+    /// Whoever speaks RabbitMQ's definitions, if anybody does.
+    pub definitions: Option<Arc<dyn Definitions>>,
     /// Whether callers by loopback need a token like everybody else.
     pub loopback_needs_token: bool,
     /// The bounds.
@@ -80,14 +83,16 @@ pub enum Error {
 
 /// Serves until the drain has begun and every connection has ended, or its time is over.
 pub async fn serve(listeners: Vec<Listener>, options: Options) -> Result<(), Error> {
-    let Options { broker, access, loopback_needs_token, limits, clock, drain, figures } = options;
-    access.load(&broker).await?;
+    let Options { broker, catalog, definitions, loopback_needs_token, limits, clock, drain, figures } =
+        options;
+    catalog.load(&broker).await?;
+    let access = catalog.access();
     for listener in &listeners {
         if !listener.is_loopback() && access.is_empty() {
             return Err(Error::Open(listener.address()?));
         }
     }
-    let door = Arc::new(Door::new(broker, access, limits, drain, clock, figures));
+    let door = Arc::new(Door::new(broker, catalog, definitions, limits, drain, clock, figures));
     let router = adapter::router(door.clone());
     let mut accepting = JoinSet::new();
     for listener in listeners {
@@ -303,7 +308,7 @@ fn is_public(path: &str) -> bool {
 }
 
 async fn identify(desk: &Desk, headers: &HeaderMap, path: &str) -> Result<Caller, Failure> {
-    let access = &desk.door.access;
+    let access = desk.door.access();
     if let Some(caller) = auth::caller(access, headers, desk.peer).await? {
         // Everybody knows the guest's password: a web page can send it too.
         if caller.0.name() == Some(GUEST) {

@@ -113,7 +113,8 @@ async fn health_figures_and_description_are_served() {
     server.get("/readyz").await.expect(200);
     server.get("/").await.expect(200);
     let status = server.get("/v1/status").await.expect(200).json();
-    assert_eq!((&status["entities"], &status["draining"]), (&json!(1), &json!(false)));
+    // The queue, and the six routes that every virtual host has.
+    assert_eq!((&status["entities"], &status["draining"]), (&json!(7), &json!(false)));
     let metrics = server.get("/metrics").await.expect(200).text();
     assert!(metrics.contains("waystation_queue_messages_ready{queue=\"q\"} 2"), "{metrics}");
     assert!(metrics.contains("waystation_queue_published_total{queue=\"q\"} 2"), "{metrics}");

@@ -32,7 +32,8 @@ async fn a_route_is_declared_bound_seen_and_unbound() {
     let shown = server.get("/v1/routes/r").await.expect(200).json();
     assert_eq!((&shown["bindings"], &shown["spec"]["alternate"]), (&json!(2), &json!(null)));
     let list = server.get("/v1/routes").await.expect(200).json();
-    assert_eq!(list["items"].as_array().map(Vec::len), Some(2));
+    let own = |item: &&Value| item["name"].as_str().is_some_and(|name| !name.starts_with("amq."));
+    assert_eq!(list["items"].as_array().map(|items| items.iter().filter(own).count()), Some(2));
     server.call("DELETE", "/v1/routes/r?if_unused=true", "", "").await.expect(409);
     for removed in [1, 0] {
         let answer = server.post("/v1/routes/r/unbind", bind).await.expect(200);

@@ -72,7 +72,9 @@ async fn an_address_for_everybody_without_tokens_is_refused() {
     let access = Access::new(vec![]).expect("none");
     let (limits, drain) = (Limits::default(), Drain::default());
     let figures = Vec::new();
-    let options = Options { broker, access, loopback_needs_token: false, limits, clock, drain, figures };
+    let (catalog, definitions) = (waystation_catalog::Catalog::new(access), None);
+    let options =
+        Options { broker, catalog, definitions, loopback_needs_token: false, limits, clock, drain, figures };
     assert!(matches!(serve(vec![listener], options).await, Err(Error::Open(_))));
     driver.abort();
 }

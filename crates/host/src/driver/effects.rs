@@ -45,14 +45,21 @@ impl Driver {
             self.disk_reads += 1;
             self.parts.loader.ask(read);
         }
+        for id in std::mem::take(&mut self.consumers.strand) {
+            self.end(id, Command::Strand(id));
+        }
         for id in std::mem::take(&mut self.consumers.detach) {
             self.detach(id);
         }
     }
 
     pub(super) fn detach(&mut self, id: ConsumerId) {
+        self.end(id, Command::Detach(id));
+    }
+
+    fn end(&mut self, id: ConsumerId, command: Command) {
         if self.consumers.remove(id) {
-            self.work.push_back(Work { request: None, command: Command::Detach(id), bytes: 0, origin: None });
+            self.work.push_back(Work { request: None, command, bytes: 0, origin: None });
         }
     }
 

@@ -99,7 +99,7 @@ impl Ledger {
         match command {
             Command::Transact(transaction) => self.expected_of(transaction, now),
             Command::Attach(attach) => self.may_attach(attach),
-            Command::Detach(consumer) | Command::Credit(consumer, _) => {
+            Command::Detach(consumer) | Command::Strand(consumer) | Command::Credit(consumer, _) => {
                 Answer::of(self.consumers.contains_key(consumer))
             }
             Command::Purge(queue) => Answer::of(self.source(&Source::Queue(queue.clone())).is_some()),
@@ -148,22 +148,29 @@ impl Ledger {
     }
 
     /// Whether a publish is taken everywhere.
-    pub(super) fn has_room(&self, publish: &Publish, coming: &mut Coming, _: Millis) -> Answer {
+    pub(super) fn has_room(&self, publish: &Publish, coming: &mut Coming, now: Millis) -> Answer {
         let mut each: BTreeMap<EntityId, Vec<Message>> = BTreeMap::new();
         for message in payload_messages(&publish.payload) {
             let Some(places) = self.destinations(&publish.to, &message) else { return Answer::No };
             places.into_iter().for_each(|place| each.entry(place).or_default().push(message.clone()));
         }
         each.into_iter().fold(Answer::Yes, |answer, (place, messages)| {
-            answer.and(self.has_room_in(place, &messages, publish, coming.entry(place).or_default()))
+            answer.and(self.has_room_in(place, &messages, publish, coming.entry(place).or_default(), now))
         })
     }
 
-    fn has_room_in(&self, id: EntityId, messages: &[Message], publish: &Publish, sum: &mut Come) -> Answer {
+    fn has_room_in(
+        &self,
+        id: EntityId,
+        messages: &[Message],
+        publish: &Publish,
+        sum: &mut Come,
+        now: Millis,
+    ) -> Answer {
         if let Some(topic) = self.topics.get(&id) {
-            return Answer::of(
-                publish.partition.is_none_or(|partition| (partition as usize) < topic.logs.len()),
-            );
+            let waits = messages.iter().any(|message| message.deliver_at.is_some_and(|at| at > now));
+            let exists = publish.partition.is_none_or(|partition| (partition as usize) < topic.logs.len());
+            return Answer::of(exists && !waits);
         }
         let outlet = &self.outlets[&id];
         let spec = outlet.queue().expect("an address is a queue or a topic");
@@ -236,7 +243,7 @@ impl Ledger {
         }
         match command {
             Command::Attach(attach) => self.attached(attach),
-            Command::Detach(consumer) => {
+            Command::Detach(consumer) | Command::Strand(consumer) => {
                 self.consumers.remove(consumer);
             }
             Command::Cancel(consumer) => assert!(!self.consumers.contains_key(consumer), "it has ended"),

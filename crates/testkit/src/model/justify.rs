@@ -205,7 +205,7 @@ impl Ledger {
                     Some(Outcome::Requeued { delay_ms }) => line.due == now.plus(*delay_ms),
                     _ => false,
                 },
-                Cause::Command(Command::Detach(gone)) => *consumer == Some(*gone),
+                Cause::Command(Command::Detach(gone) | Command::Strand(gone)) => *consumer == Some(*gone),
                 Cause::Command(Command::CloseSession(session)) => of(consumer, &|c| c.session == *session),
                 Cause::Tick => *until <= now,
                 Cause::Recovery => *until == Millis::NEVER,

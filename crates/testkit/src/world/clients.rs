@@ -62,7 +62,8 @@ impl Clients {
             87..=90 => with_consumer(random, ledger, |random, consumer| {
                 Command::Credit(consumer, random.below(12) as u32)
             }),
-            91..=93 => with_consumer(random, ledger, |_, consumer| Command::Detach(consumer)),
+            91 | 92 => with_consumer(random, ledger, |_, consumer| Command::Detach(consumer)),
+            93 => with_consumer(random, ledger, |_, consumer| Command::Strand(consumer)),
             94 => Command::CloseSession(SessionId(random.range(1, 3))),
             95..=97 => self.extend(random),
             98 | 99 => seek(random, ledger),
@@ -194,7 +195,9 @@ fn publish(random: &mut Random, ledger: &Ledger, book: &mut Book, now: Millis) -
     let address = name(address.expect("some"));
     let count = if random.percent(60) { 1 } else { random.range(2, 12) };
     let batch = random.one_in(8);
-    let messages: Vec<_> = (0..count).map(|_| message(random, book, now, !to_topic)).collect();
+    // Topics refuse them; a batch is taken as it comes.
+    let delays = !to_topic || !batch && random.one_in(10);
+    let messages: Vec<_> = (0..count).map(|_| message(random, book, now, delays)).collect();
     let partitions =
         ledger.addresses.get(&address).and_then(|id| ledger.topics.get(id)).map(|t| t.logs.len());
     let partition = partitions.filter(|_| random.one_in(4)).map(|most| random.below(most as u64 + 1) as u32);

@@ -128,12 +128,7 @@ pub(super) async fn declare(context: &Context, declare: queue::Declare) -> Resul
         found => return redeclared(context, &ask, &queue, found),
     }
     check_dead_letters(context, &ask, &queue)?;
-    let directory = &context.door.directory;
-    let spec = match queue_spec(&ask)? {
-        Spec::Queue(spec) => Spec::Queue(directory.queue(&context.vhost, &name, spec)),
-        Spec::Topic(spec) => Spec::Topic(directory.topic(&context.vhost, &name, spec)),
-        other => other,
-    };
+    let spec = queue_spec(&ask)?;
     match context.broker.declare(own.clone(), spec, false, context.session).await {
         Ok(_) => Ok(Answer::Queue { name, messages: 0, consumers: 0 }),
         // Somebody was faster.

@@ -110,7 +110,6 @@ pub(super) async fn declare(context: &Context, declare: &exchange::Declare) -> R
         context.require(Action::Read, &exchange)?;
         context.require(Action::Write, &context.exchange(alternate))?;
     }
-    let spec = context.door.directory.route(&context.vhost, &name, spec);
     match context.broker.declare(context.name(&name)?, Spec::Route(spec), false, context.session).await {
         Ok(_) => Ok(ok),
         // Somebody was faster.

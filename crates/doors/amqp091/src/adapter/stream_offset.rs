@@ -62,6 +62,7 @@ mod tests {
         let topic = TopicInfo {
             name: Name::new("s").expect("a name"),
             spec: TopicSpec::default(),
+            effective: None,
             partitions: vec![PartitionInfo { start_offset: 3, end_offset: 9, bytes: 1 }],
             subscriptions: Vec::new(),
             counters: Default::default(),

@@ -2,8 +2,6 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use waystation_broker::spec::{QueueSpec, RouteSpec, TopicSpec};
-
 use super::{Account, Action, Directory, Login, Proof, Refused};
 
 /// The only user.
@@ -61,18 +59,6 @@ impl Directory for Loopback {
 
     fn generation(&self) -> u64 {
         0
-    }
-
-    fn queue(&self, _: &str, _: &str, declared: QueueSpec) -> QueueSpec {
-        declared
-    }
-
-    fn route(&self, _: &str, _: &str, declared: RouteSpec) -> RouteSpec {
-        declared
-    }
-
-    fn topic(&self, _: &str, _: &str, declared: TopicSpec) -> TopicSpec {
-        declared
     }
 }
 

@@ -1,13 +1,13 @@
-//! Who may come in, what may he touch, and what do policies make of his declarations?
+//! Who may come in, and what may he touch?
 //!
 //! The door asks; whoever knows the users answers. All but the login is answered from memory.
 
+mod known;
 mod loopback;
 
 use std::{fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc};
 
-use waystation_broker::spec::{QueueSpec, RouteSpec, TopicSpec};
-
+pub use known::close_gone;
 pub use loopback::Loopback;
 
 /// What a client proves itself with.
@@ -73,7 +73,7 @@ pub struct Refused(pub String);
 /// A login under way.
 pub type Login<'a> = Pin<Box<dyn Future<Output = Result<Arc<dyn Account>, Refused>> + Send + 'a>>;
 
-/// Users, virtual hosts, permissions and policies.
+/// Users, virtual hosts and permissions.
 pub trait Directory: Send + Sync {
     /// Lets somebody in, or not. May take the time that a slow hash takes.
     fn login<'a>(&'a self, proof: &'a Proof, peer: SocketAddr) -> Login<'a>;
@@ -81,10 +81,4 @@ pub trait Directory: Send + Sync {
     fn has_vhost(&self, vhost: &str) -> bool;
     /// Changes whenever an answer about an account or a virtual host may have changed.
     fn generation(&self) -> u64;
-    /// What a queue becomes under the policies.
-    fn queue(&self, vhost: &str, name: &str, declared: QueueSpec) -> QueueSpec;
-    /// What an exchange becomes under the policies.
-    fn route(&self, vhost: &str, name: &str, declared: RouteSpec) -> RouteSpec;
-    /// What a stream becomes under the policies.
-    fn topic(&self, vhost: &str, name: &str, declared: TopicSpec) -> TopicSpec;
 }

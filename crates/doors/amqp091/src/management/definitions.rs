@@ -10,6 +10,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 use waystation_broker::view::{Binding, BindingFilter};
+use waystation_catalog::{Rank, Vhost};
 
 use super::{
     desk::{Desk, Object, Who},
@@ -20,7 +21,6 @@ use super::{
     overview::COMPATIBLE,
     policies, show, users,
 };
-use crate::catalog::{Rank, Vhost};
 
 type Answer = Result<Json<Value>, Failure>;
 
@@ -105,11 +105,22 @@ fn records(desk: &Desk, host: Option<&str>) -> (Vec<Value>, Vec<Value>) {
     (set, parameters.collect())
 }
 
-pub(super) async fn export(State(desk): State<Arc<Desk>>, who: Who) -> Answer {
+/// Everything that is defined, or what is in one virtual host.
+pub(super) async fn document(desk: &Desk, who: &Who, host: Option<&str>) -> Result<Value, Failure> {
     who.require_administrator()?;
+    match host {
+        None => everything(desk, who).await,
+        Some(host) => {
+            who.see(desk, host)?;
+            within(desk, who, host).await
+        }
+    }
+}
+
+async fn everything(desk: &Desk, who: &Who) -> Result<Value, Failure> {
     let access = desk.access();
-    let (policies, parameters) = records(&desk, None);
-    Ok(Json(json!({
+    let (policies, parameters) = records(desk, None);
+    Ok(json!({
         "rabbit_version": COMPATIBLE,
         "rabbitmq_version": COMPATIBLE,
         "product_name": "Waystation",
@@ -121,40 +132,59 @@ pub(super) async fn export(State(desk): State<Arc<Desk>>, who: Who) -> Answer {
         "parameters": parameters,
         "global_parameters": desk.catalog.global_parameters().iter().map(policies::show_global).collect::<Vec<_>>(),
         "policies": policies,
-        "queues": queues(&who, None).await?,
-        "exchanges": exchanges(&who, None).await?,
-        "bindings": bindings(&who, None).await?,
-    })))
+        "queues": queues(who, None).await?,
+        "exchanges": exchanges(who, None).await?,
+        "bindings": bindings(who, None).await?,
+    }))
 }
 
-pub(super) async fn export_of(State(desk): State<Arc<Desk>>, who: Who, Path(host): Path<String>) -> Answer {
-    who.require_administrator()?;
-    who.see(&desk, &host)?;
-    let (policies, parameters) = records(&desk, Some(&host));
-    Ok(Json(json!({
+async fn within(desk: &Desk, who: &Who, host: &str) -> Result<Value, Failure> {
+    let (policies, parameters) = records(desk, Some(host));
+    Ok(json!({
         "rabbit_version": COMPATIBLE,
         "parameters": parameters,
         "policies": policies,
-        "queues": queues(&who, Some(&host)).await?,
-        "exchanges": exchanges(&who, Some(&host)).await?,
-        "bindings": bindings(&who, Some(&host)).await?,
-    })))
+        "queues": queues(who, Some(host)).await?,
+        "exchanges": exchanges(who, Some(host)).await?,
+        "bindings": bindings(who, Some(host)).await?,
+    }))
 }
 
-async fn import(
+pub(super) async fn export(State(desk): State<Arc<Desk>>, who: Who) -> Answer {
+    document(&desk, &who, None).await.map(Json)
+}
+
+pub(super) async fn export_of(State(desk): State<Arc<Desk>>, who: Who, Path(host): Path<String>) -> Answer {
+    document(&desk, &who, Some(&host)).await.map(Json)
+}
+
+/// Makes what definitions describe, unless it is only asked what that would do; says what was to be done.
+pub(super) async fn import(
+    desk: &Desk,
+    who: &Who,
+    body: &Object,
+    host: Option<&str>,
+    dry_run: bool,
+) -> Result<Value, Failure> {
+    who.require_administrator()?;
+    let plan = import::plan(desk, who, body, host).await?;
+    let shown = plan.show();
+    if !dry_run {
+        plan.carry_out(desk, who).await?;
+    }
+    Ok(shown)
+}
+
+async fn answer(
     desk: &Desk,
     who: &Who,
     ask: &Ask,
     body: &Object,
     host: Option<&str>,
 ) -> Result<Response, Failure> {
-    who.require_administrator()?;
-    let plan = import::plan(desk, who, body, host).await?;
-    if ask.is_true("dry_run") {
-        return Ok(Json(plan.show()).into_response());
-    }
-    plan.carry_out(desk, who).await?;
-    Ok(StatusCode::NO_CONTENT.into_response())
+    let dry_run = ask.is_true("dry_run");
+    let plan = import(desk, who, body, host, dry_run).await?;
+    Ok(if dry_run { Json(plan).into_response() } else { StatusCode::NO_CONTENT.into_response() })
 }
 
 pub(super) async fn import_all(
@@ -163,7 +193,7 @@ pub(super) async fn import_all(
     ask: Ask,
     body: Object,
 ) -> Result<Response, Failure> {
-    import(&desk, &who, &ask, &body, None).await
+    answer(&desk, &who, &ask, &body, None).await
 }
 
 pub(super) async fn import_into(
@@ -174,5 +204,5 @@ pub(super) async fn import_into(
     body: Object,
 ) -> Result<Response, Failure> {
     who.see(&desk, &host)?;
-    import(&desk, &who, &ask, &body, Some(&host)).await
+    answer(&desk, &who, &ask, &body, Some(&host)).await
 }

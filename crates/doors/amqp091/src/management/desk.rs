@@ -14,11 +14,13 @@ use serde_json::{Map, Value};
 use tokio::time::timeout;
 use waystation_access::{Access, Action, Caller, GUEST, LoginError, Tags};
 use waystation_base::{Clock, Millis};
+use waystation_catalog::Catalog;
 use waystation_host::{Broker, audit::Origin};
 use waystation_net::Permits;
 
 use super::failure::Failure;
-use crate::{Registry, catalog::Catalog};
+
+use crate::Registry;
 
 /// Bytes of a request's body.
 pub const BODY_BYTES_MAX: usize = 32 << 20;
@@ -67,6 +69,8 @@ pub(super) struct Peer(pub SocketAddr);
 pub(super) struct Who {
     pub caller: Caller,
     pub broker: Broker,
+    /// Something is to be made: what is missing for that is then named.
+    pub makes: bool,
 }
 
 impl Who {
@@ -112,7 +116,8 @@ impl Who {
 
     fn visit(&self, desk: &Desk, host: &str, allowed: bool) -> Result<(), Failure> {
         if desk.catalog.vhost(host).is_none() {
-            return Err(Failure::missing("vhost_not_found"));
+            let missing = || Failure::missing("vhost_not_found");
+            return Err(if self.makes { missing() } else { Failure::not_found() });
         }
         require(allowed, "User not authorised to access virtual host")
     }
@@ -146,7 +151,8 @@ impl FromRequestParts<Arc<Desk>> for Who {
         }
         let client = peer.map(|Peer(peer)| peer);
         let origin = Origin { door: "management", who: caller.name().map(str::to_owned), client };
-        Ok(Who { caller, broker: desk.broker.with_origin(origin) })
+        let makes = matches!(parts.method, Method::PUT | Method::POST);
+        Ok(Who { caller, broker: desk.broker.with_origin(origin), makes })
     }
 }
 

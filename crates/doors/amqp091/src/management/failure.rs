@@ -6,8 +6,9 @@ use axum::{
 };
 use serde_json::{Value, json};
 use waystation_broker::Refusal;
+use waystation_catalog as catalog;
 
-use crate::{catalog, mapping::Invalid, wire::ReplyCode};
+use crate::{mapping::Invalid, wire::ReplyCode};
 
 /// A request that is refused.
 #[derive(Clone, Debug, PartialEq)]

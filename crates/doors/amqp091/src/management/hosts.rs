@@ -8,6 +8,7 @@ use axum::{
     http::StatusCode,
 };
 use serde_json::{Value, json};
+use waystation_catalog::Vhost;
 
 use super::{
     desk::{Desk, NODE, Object, Who},
@@ -15,7 +16,7 @@ use super::{
     gather::{self, Found},
     list::Ask,
 };
-use crate::{catalog::Vhost, mapping::QueueType};
+use crate::mapping::QueueType;
 
 type Answer = Result<Json<Value>, Failure>;
 
@@ -117,7 +118,6 @@ pub(super) async fn delete(
         return Err(Failure::not_found());
     }
     desk.catalog.delete_vhost(&who.broker, &name).await?;
-    desk.registry.close_where(|it| it.vhost == name, &format!("vhost '{name}' is deleted"));
     Ok(StatusCode::NO_CONTENT)
 }
 

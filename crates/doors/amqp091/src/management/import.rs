@@ -12,6 +12,7 @@ use waystation_broker::{
     spec::Spec,
     view::{Binding, BindingFilter},
 };
+use waystation_catalog::{GlobalParameter, Parameter, Policy, Rank, Vhost};
 
 use super::{
     bindings,
@@ -22,7 +23,6 @@ use super::{
     policies::{OPERATOR_COMPONENT, policy_of},
     users,
 };
-use crate::catalog::{GlobalParameter, Parameter, Policy, Rank, Vhost};
 
 /// Objects of one import.
 pub const OBJECTS_MAX: usize = 200_000;
@@ -286,14 +286,10 @@ async fn act_of(desk: &Desk, who: &Who, thing: &Thing) -> Result<Act, Failure> {
     let (catalog, access) = (&desk.catalog, desk.access());
     Ok(match thing {
         Thing::Vhost(it) => compare(catalog.vhost(&it.name), it),
-        Thing::User(it) => match access.user(&it.name) {
-            None => Act::Create,
-            Some(there) => {
-                let same = Some(&there.tags) == it.tags.as_ref()
-                    && it.credential
-                        == waystation_access::Credential::Hash(there.hashing_algorithm, there.password_hash);
-                if same { Act::Keep } else { Act::Change }
-            }
+        Thing::User(it) if access.user(&it.name).is_none() => Act::Create,
+        Thing::User(it) => match access.difference(it).await? {
+            None => Act::Keep,
+            Some(_) => Act::Change,
         },
         Thing::Permission(it) => {
             let there =
@@ -419,7 +415,7 @@ async fn import(desk: &Desk, who: &Who, thing: Thing) -> Result<(), Failure> {
             catalog.put_vhost(broker, it, Some(who.name())).await?;
         }
         Thing::User(it) => {
-            users::store(desk, who, *it).await?;
+            access.put_user_as(broker, &who.caller, *it).await?;
         }
         Thing::Permission(it) => {
             access.put_permission(broker, it).await?;
@@ -437,10 +433,10 @@ async fn import(desk: &Desk, who: &Who, thing: Thing) -> Result<(), Failure> {
             catalog.put_policy(broker, rank, it).await?;
         }
         Thing::Exchange(host, name, body) => {
-            objects::declare_exchange(desk, who, &host, &name, &body).await?;
+            objects::declare_exchange(who, &host, &name, &body).await?;
         }
         Thing::Queue(host, name, body) => {
-            objects::declare_queue(desk, who, &host, &name, &body).await?;
+            objects::declare_queue(who, &host, &name, &body).await?;
         }
         Thing::Binding(Edge { host, source, sort, name, key, arguments }) => {
             bindings::bind(who, &host, &source, (sort, &name), &key, arguments).await?;

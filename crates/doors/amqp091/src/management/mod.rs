@@ -11,6 +11,7 @@ mod list;
 mod live;
 mod messages;
 mod objects;
+mod office;
 mod overview;
 mod policies;
 mod server;
@@ -28,6 +29,7 @@ pub use desk::{BODY_BYTES_MAX, BUFFERED_BYTES_MAX, Endpoint};
 pub use import::OBJECTS_MAX;
 pub use list::PAGE_SIZE_MAX;
 pub use messages::GET_COUNT_MAX;
+pub use office::{Office, Unsaid};
 pub use server::{Options, serve};
 
 use desk::Desk;
@@ -82,7 +84,6 @@ fn people() -> Router<Arc<Desk>> {
         .route("/vhosts/{name}/connections", get(live::connections_in))
         .route("/vhosts/{name}/channels", get(live::channels_in))
         .route("/users", get(users::users))
-        .route("/users/", get(users::users))
         .route("/users/without-permissions", get(users::without_permissions))
         .route("/users/bulk-delete", post(users::bulk_delete))
         .route("/users/{name}", get(users::user).put(users::put).delete(users::delete))

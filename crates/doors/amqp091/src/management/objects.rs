@@ -152,13 +152,7 @@ pub(super) fn check_exchange(
 }
 
 /// Declares a queue, or finds it there just so; says whether it is new.
-pub(super) async fn declare_queue(
-    desk: &Desk,
-    who: &Who,
-    host: &str,
-    name: &str,
-    body: &Object,
-) -> Result<bool, Failure> {
+pub(super) async fn declare_queue(who: &Who, host: &str, name: &str, body: &Object) -> Result<bool, Failure> {
     let address = gather::address(host, name)?;
     let spec = queue_of(host, name, body)?;
     match gather::queue(&who.broker, host, name).await {
@@ -171,7 +165,6 @@ pub(super) async fn declare_queue(
             Ok(false)
         }
         Err(_) => {
-            let spec = desk.catalog.apply(host, name, spec);
             who.broker.declare(address, spec, false, SessionId::default()).await?;
             Ok(true)
         }
@@ -195,7 +188,7 @@ pub(super) async fn put_queue(
         return Err(Failure::access_refused());
     }
     use_default_type(&desk, &host, &mut body);
-    declare_queue(&desk, &who, &host, &name, &body).await.map(created)
+    declare_queue(&who, &host, &name, &body).await.map(created)
 }
 
 /// A queue without a type gets the one that its virtual host says.
@@ -341,7 +334,6 @@ fn with_exchange<T>(
 
 /// Declares an exchange, or finds it there just so; says whether it is new.
 pub(super) async fn declare_exchange(
-    desk: &Desk,
     who: &Who,
     host: &str,
     name: &str,
@@ -353,8 +345,7 @@ pub(super) async fn declare_exchange(
         check_exchange(host, name, body, &info.spec)?;
         return Ok(false);
     }
-    let spec = desk.catalog.apply(host, name, Spec::Route(spec));
-    who.broker.declare(address, spec, false, SessionId::default()).await?;
+    who.broker.declare(address, Spec::Route(spec), false, SessionId::default()).await?;
     Ok(true)
 }
 
@@ -370,7 +361,7 @@ pub(super) async fn put_exchange(
     if is_reserved(name) && (name.is_empty() || gather::exchange(&who.broker, &host, name).await.is_err()) {
         return Err(Failure::access_refused());
     }
-    declare_exchange(&desk, &who, &host, name, &body).await.map(created)
+    declare_exchange(&who, &host, name, &body).await.map(created)
 }
 
 pub(super) async fn delete_exchange(

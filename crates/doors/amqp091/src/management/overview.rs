@@ -15,6 +15,7 @@ use waystation_broker::{
     command::{Delete, Settlement},
     spec::{QueueSpec, Spec},
 };
+use waystation_catalog::GlobalParameter;
 
 use super::{
     desk::{Desk, NODE, Object, Who},
@@ -23,7 +24,6 @@ use super::{
     list::Ask,
     objects::exchange_types,
 };
-use crate::catalog::GlobalParameter;
 
 type Answer = Result<Json<Value>, Failure>;
 

@@ -8,13 +8,13 @@ use axum::{
     http::StatusCode,
 };
 use serde_json::{Value, json};
+use waystation_catalog::{ApplyTo, GlobalParameter, Parameter, Policy, Rank, check_policy};
 
 use super::{
     desk::{Desk, Object, Who},
     failure::Failure,
     list::Ask,
 };
-use crate::catalog::{ApplyTo, GlobalParameter, Parameter, Policy, Rank, check_policy};
 
 type Answer = Result<Json<Value>, Failure>;
 type Done = Result<StatusCode, Failure>;

@@ -2,12 +2,18 @@
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body, http::Request, response::IntoResponse};
+use axum::{
+    Router,
+    body::Body,
+    http::{Request, Uri},
+    response::IntoResponse,
+};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 use tower::Service as _;
 use waystation_base::Clock;
+use waystation_catalog::Catalog;
 use waystation_host::Broker;
 use waystation_net::{Drain, Listener, Permits, Stream, Timed, Times};
 
@@ -15,7 +21,8 @@ use super::{
     desk::{BUFFERED_BYTES_MAX, Desk, Endpoint, Peer},
     failure::Failure,
 };
-use crate::{Registry, catalog::Catalog};
+
+use crate::Registry;
 
 /// Connections at a time.
 const CONNECTIONS_MAX: usize = 256;
@@ -32,6 +39,7 @@ const TIMES: Times =
     Times { idle: Duration::from_secs(120), head: Duration::from_secs(15), write: Duration::from_secs(60) };
 
 /// What the interface is built from.
+#[derive(Clone)]
 pub struct Options {
     /// The broker behind it.
     pub broker: Broker,
@@ -57,12 +65,18 @@ struct Office {
     drain: Drain,
 }
 
-/// Serves until the drain has begun and what is open has ended.
-pub async fn serve(listener: Listener, options: Options) {
-    let Options { broker, catalog, registry, clock, drain, version, endpoints } = options;
+/// What all requests share.
+pub(super) fn desk(options: Options) -> Arc<Desk> {
+    let Options { broker, catalog, registry, clock, drain: _, version, endpoints } = options;
     let started = clock.now();
     let buffered = Permits::new(BUFFERED_BYTES_MAX / 1024);
-    let desk = Arc::new(Desk { broker, catalog, registry, clock, started, version, endpoints, buffered });
+    Arc::new(Desk { broker, catalog, registry, clock, started, version, endpoints, buffered })
+}
+
+/// Serves until the drain has begun and what is open has ended.
+pub async fn serve(listener: Listener, options: Options) {
+    let drain = options.drain.clone();
+    let desk = desk(options);
     let office =
         Office { router: super::router(desk), requests: Permits::new(REQUESTS_MAX), drain: drain.clone() };
     let permits = Permits::new(CONNECTIONS_MAX);
@@ -145,10 +159,38 @@ async fn answer(office: Office, request: Request<Incoming>, peer: SocketAddr) ->
         return Failure::busy(format!("{REQUESTS_MAX} requests are being worked on")).into_response();
     };
     let mut request = request.map(Body::new);
+    if let Some(uri) = without_slash(request.uri()) {
+        *request.uri_mut() = uri;
+    }
     request.extensions_mut().insert(Peer(peer));
     let mut router = office.router;
     match router.call(request).await {
         Ok(response) => response,
         Err(never) => match never {},
+    }
+}
+
+/// The same address without the slash at the end of its path: RabbitMQ's tools write either.
+fn without_slash(uri: &Uri) -> Option<Uri> {
+    let path = uri.path().strip_suffix('/').filter(|path| !path.is_empty())?;
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    format!("{path}{query}").parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slash_at_the_end_is_not_part_of_an_address() {
+        let check = |from: &str, to: Option<&str>| {
+            let uri = without_slash(&from.parse().expect("an address"));
+            assert_eq!(uri.map(|uri| uri.to_string()).as_deref(), to, "{from}");
+        };
+        check("/api/users/", Some("/api/users"));
+        check("/api/queues/%2F/?page=1", Some("/api/queues/%2F?page=1"));
+        check("/api/queues/a%2F", None);
+        check("/api/users", None);
+        check("/", None);
     }
 }

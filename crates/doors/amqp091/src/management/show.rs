@@ -7,13 +7,13 @@ use serde_json::{Map, Value, json};
 use waystation_base::vhost;
 use waystation_broker::{
     command::Destination,
-    spec::{Arguments, RouteSpec, Spec},
+    spec::{Arguments, BEFORE, RouteSpec, Spec},
     view::{Binding, QueueInfo, RouteInfo, TopicInfo},
 };
+use waystation_catalog::{Catalog, Effective};
 
 use super::desk::NODE;
 use crate::{
-    catalog::{BEFORE, Catalog, Effective},
     mapping::{QueueType, exchange_type, queue_type},
     registry::{ChannelInfo, ConnectionInfo, ConsumerInfo},
 };

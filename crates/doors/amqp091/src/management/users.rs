@@ -8,7 +8,7 @@ use axum::{
     http::StatusCode,
 };
 use serde_json::{Value, json};
-use waystation_access::{Algorithm, Credential, GUEST, Permission, Tags, TopicPermission, User, UserChange};
+use waystation_access::{Algorithm, Credential, Permission, Tags, TopicPermission, User, UserChange};
 
 use super::{
     desk::{Desk, Object, Who},
@@ -69,15 +69,6 @@ fn algorithm(body: &Object) -> Result<Algorithm, Failure> {
         .ok_or_else(|| Failure::bad_request(format!("hashing_algorithm '{name}' is not supported")))
 }
 
-/// Makes or changes a user. If that would make the guest go who acts here, it stays, as a declared one.
-pub(super) async fn store(desk: &Desk, who: &Who, change: UserChange) -> Result<bool, Failure> {
-    let access = desk.access();
-    if who.caller.name() == Some(GUEST) && change.name != GUEST {
-        access.keep_guest(&who.broker).await?;
-    }
-    Ok(access.put_user(&who.broker, change).await?)
-}
-
 pub(super) async fn users(State(desk): State<Arc<Desk>>, who: Who, ask: Ask) -> Answer {
     who.require_administrator()?;
     ask.apply(desk.access().users().iter().map(show).collect()).map(Json)
@@ -106,33 +97,15 @@ pub(super) async fn put(
     body: Object,
 ) -> Done {
     who.require_administrator()?;
-    store(&desk, &who, change_of(&name, &body)?).await.map(created)
-}
-
-async fn remove(desk: &Desk, who: &Who, name: &str) -> Result<(), Failure> {
-    if name == GUEST {
-        desk.access().keep_guest(&who.broker).await?;
-    }
-    desk.access().delete_user(&who.broker, name).await?;
-    desk.registry.close_where(|it| it.user == name, "user is deleted");
-    Ok(())
+    let change = change_of(&name, &body)?;
+    Ok(created(desk.access().put_user_as(&who.broker, &who.caller, change).await?))
 }
 
 pub(super) async fn delete(State(desk): State<Arc<Desk>>, who: Who, Path(name): Path<String>) -> Done {
     who.require_administrator()?;
     desk.access().user(&name).ok_or_else(Failure::not_found)?;
-    refuse_last(&desk, &[&name])?;
-    remove(&desk, &who, &name).await.map(|()| StatusCode::NO_CONTENT)
-}
-
-/// Without any administrator the guest would be back, with everything: whoever wants that deletes the users by hand.
-fn refuse_last(desk: &Desk, names: &[&str]) -> Result<(), Failure> {
-    let users = desk.access().users();
-    let mut left = users.iter().filter(|user| !names.contains(&user.name.as_str()));
-    match left.any(|user| user.tags.is_administrator()) {
-        true => Ok(()),
-        false => Err(Failure::bad_request("the last administrator cannot be deleted")),
-    }
+    desk.access().delete_users(&who.broker, &[&name]).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn bulk_delete(State(desk): State<Arc<Desk>>, who: Who, body: Object) -> Done {
@@ -145,10 +118,7 @@ pub(super) async fn bulk_delete(State(desk): State<Arc<Desk>>, who: Who, body: O
     if let Some(unknown) = names.iter().find(|name| desk.access().user(name).is_none()) {
         return Err(Failure::bad_request(json!(["no_such_user", unknown])));
     }
-    refuse_last(&desk, &names)?;
-    for name in names {
-        remove(&desk, &who, name).await?;
-    }
+    desk.access().delete_users(&who.broker, &names).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -18,10 +18,10 @@ pub use exchange::{ExchangeAsk, exchange_type, route_spec};
 pub use header::is_shown;
 pub use message::{Incoming, read_message};
 pub(crate) use queue::whole;
-pub use queue::{QueueAsk, QueueType, queue_spec, queue_type};
-pub(crate) use queue::{age_ms, set_dead_letter, set_overflow};
+pub use queue::{QueueAsk, queue_spec};
 pub use same::{check_same_exchange, check_same_queue};
 pub use types::{from_json, json, to_json};
+pub use waystation_catalog::terms::{QueueType, queue_type};
 
 /// A request that cannot be carried out as it was put.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,7 +1,8 @@
 //! What does `queue.declare` ask for? Flags and `x-` arguments as a queue or topic, refused in RabbitMQ's words where wrong.
 
-use waystation_base::{limits::DELAY_MS_MAX, value::Value, vhost};
-use waystation_broker::spec::{Overflow, QueueSpec, Spec, TopicSpec};
+use waystation_base::{limits::DELAY_MS_MAX, value::Value};
+use waystation_broker::spec::{QueueSpec, Spec, TopicSpec};
+use waystation_catalog::terms::{QueueType, age_ms, set_dead_letter, set_overflow};
 
 use super::{
     Invalid,
@@ -24,18 +25,6 @@ pub struct QueueAsk<'a> {
     pub auto_delete: bool,
     /// The `x-` arguments and any others.
     pub arguments: &'a Table,
-}
-
-/// What kind of queue RabbitMQ would make.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum QueueType {
-    /// A queue.
-    #[default]
-    Classic,
-    /// A queue that counts deliveries; always durable.
-    Quorum,
-    /// A topic.
-    Stream,
 }
 
 const CLASSIC_ARGUMENTS: &[&str] = &[
@@ -81,40 +70,12 @@ const STREAM_ARGUMENTS: &[&str] = &[
     "x-queue-leader-locator",
 ];
 
-impl QueueType {
-    /// As `x-queue-type` says it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            QueueType::Classic => "classic",
-            QueueType::Quorum => "quorum",
-            QueueType::Stream => "stream",
-        }
-    }
-
-    /// The arguments that have a meaning for it.
-    pub(crate) fn arguments(self) -> &'static [&'static str] {
-        match self {
-            QueueType::Classic => CLASSIC_ARGUMENTS,
-            QueueType::Quorum => QUORUM_ARGUMENTS,
-            QueueType::Stream => STREAM_ARGUMENTS,
-        }
-    }
-
-    pub(crate) fn read(text: &str) -> Option<QueueType> {
-        [QueueType::Classic, QueueType::Quorum, QueueType::Stream]
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
-    }
-}
-
-/// The type of a queue or topic that is there; for others, whatever they are, classic.
-pub fn queue_type(spec: &Spec) -> QueueType {
-    match spec {
-        Spec::Topic(_) => QueueType::Stream,
-        Spec::Queue(spec) if spec.arguments.get("x-queue-type").is_some_and(|kind| kind == "quorum") => {
-            QueueType::Quorum
-        }
-        _ => QueueType::Classic,
+/// The arguments that have a meaning for a type of queue.
+pub(crate) fn arguments_of(kind: QueueType) -> &'static [&'static str] {
+    match kind {
+        QueueType::Classic => CLASSIC_ARGUMENTS,
+        QueueType::Quorum => QUORUM_ARGUMENTS,
+        QueueType::Stream => STREAM_ARGUMENTS,
     }
 }
 
@@ -158,42 +119,6 @@ pub fn queue_spec(ask: &QueueAsk<'_>) -> Result<Spec, Invalid> {
     Ok(Spec::Queue(spec))
 }
 
-/// Sends dead letters to an exchange. The default exchange is the route without a name, under which keys are names of ours: a
-/// message's own key is one only if it came by the default exchange too, or in the virtual host whose names stand alone.
-pub(crate) fn set_dead_letter(
-    spec: &mut QueueSpec,
-    vhost: &str,
-    name: &str,
-    exchange: Option<&str>,
-    key: Option<&str>,
-) {
-    match (exchange, key) {
-        (None, _) => {}
-        (Some(""), None) if vhost != vhost::DEFAULT => spec.dead_letter = Some(vhost::join(vhost, name)),
-        (Some(""), key) => {
-            spec.dead_letter_route = Some(String::new());
-            spec.dead_letter_key = key.map(|key| vhost::join(vhost, key));
-        }
-        (Some(exchange), key) => {
-            spec.dead_letter_route = Some(vhost::join(vhost, exchange));
-            spec.dead_letter_key = key.map(str::to_owned);
-        }
-    }
-}
-
-/// What happens at the length limit; without a limit, nothing can. RabbitMQ drops the oldest unless told otherwise.
-pub(crate) fn set_overflow(spec: &mut QueueSpec, overflow: Option<&str>) {
-    if spec.max_messages.is_none() && spec.max_bytes.is_none() {
-        return;
-    }
-    spec.overflow = match (overflow, spec.has_dead_letters()) {
-        (Some("reject-publish"), _) | (Some("reject-publish-dlx"), false) => Overflow::RejectPublish,
-        (Some("reject-publish-dlx"), true) => Overflow::DeadLetterPublish,
-        (_, true) => Overflow::DeadLetterHead,
-        (_, false) => Overflow::DropHead,
-    };
-}
-
 impl QueueAsk<'_> {
     fn get(&self, key: &str) -> Option<&Value> {
         self.arguments.get(key)
@@ -229,7 +154,7 @@ fn check(ask: &QueueAsk<'_>) -> Result<QueueType, Invalid> {
         None => QueueType::Classic,
         Some(value) => check_kind(value).map_err(|why| refused("x-queue-type", why))?,
     };
-    for key in kind.arguments() {
+    for key in arguments_of(kind) {
         if let Some(value) = ask.get(key) {
             check_value(key, value, ask).map_err(|why| refused(key, why))?;
         }
@@ -243,7 +168,7 @@ fn check(ask: &QueueAsk<'_>) -> Result<QueueType, Invalid> {
 fn check_known(ask: &QueueAsk<'_>, kind: QueueType) -> Result<(), Invalid> {
     let of_others = |key: &str| {
         let all = [CLASSIC_ARGUMENTS, QUORUM_ARGUMENTS, STREAM_ARGUMENTS];
-        !kind.arguments().contains(&key) && all.iter().any(|known| known.contains(&key))
+        !arguments_of(kind).contains(&key) && all.iter().any(|known| known.contains(&key))
     };
     match ask.arguments.0.iter().find(|(key, _)| of_others(key)) {
         None => Ok(()),
@@ -343,21 +268,4 @@ pub(crate) fn whole(value: &Value) -> Result<i64, String> {
 fn not_negative(value: &Value) -> Result<u64, String> {
     let number = whole(value)?;
     u64::try_from(number).map_err(|_| format!("{{value_negative,{number}}}"))
-}
-
-/// `7D`, `12h` and so on in milliseconds; years have 365 days and months 30.
-pub(crate) fn age_ms(text: &str) -> Option<u64> {
-    let digits = text.find(|c: char| !c.is_ascii_digit())?;
-    let unit_ms: u64 = match &text[digits..] {
-        "Y" => 365 * 86_400_000,
-        "M" => 30 * 86_400_000,
-        "D" => 86_400_000,
-        "h" => 3_600_000,
-        "m" => 60_000,
-        "s" => 1_000,
-        _ => return None,
-    };
-    let count: u64 = text[..digits].parse().ok().filter(|count| *count > 0)?;
-    // Past what a topic may say, nothing gets old.
-    Some(count.checked_mul(unit_ms)?.min(DELAY_MS_MAX))
 }

@@ -2,11 +2,12 @@
 
 use waystation_base::{value::Value, vhost};
 use waystation_broker::spec::{Arguments, RouteSpec, Spec};
+use waystation_catalog::terms::queue_type;
 
 use super::{
     ExchangeAsk, Invalid, QueueAsk,
     exchange::exchange_type,
-    queue::queue_type,
+    queue::arguments_of,
     types::{from_json, printed, type_name},
 };
 use crate::wire::Table;
@@ -27,7 +28,7 @@ pub fn check_same_queue(ask: &QueueAsk<'_>, current: &Spec) -> Result<(), Invali
         // A topic that another door made.
         current_arguments.0.push(("x-queue-type".into(), Value::from("stream")));
     }
-    let keys = queue_type(current).arguments();
+    let keys = arguments_of(queue_type(current));
     keys.iter().try_for_each(|key| check_argument(&resource, key, ask.arguments, &current_arguments))
 }
 

@@ -16,7 +16,7 @@ use waystation_broker::{
     Kind as Thing, Refusal, SessionId,
     command::Delete,
     effect,
-    spec::{QueueSpec, RouteSpec, Spec, SubscriptionSpec, TopicSpec},
+    spec::{BEFORE, QueueSpec, RouteSpec, Spec, SubscriptionSpec, TopicSpec},
     view::{QueueInfo, RouteInfo, SubscriptionInfo, TopicInfo},
 };
 use waystation_host::View;
@@ -34,6 +34,18 @@ use crate::{
     limits::{CONTROL_BYTES_MAX, PAGE_ENTITIES_MAX},
     wire,
 };
+
+/// Tells what was declared from what policies made of it, which callers see beside.
+macro_rules! tell_apart {
+    ($info:ident) => {
+        let declared = $info.spec.clone().declared();
+        if declared != $info.spec {
+            let mut effective = std::mem::replace(&mut $info.spec, declared);
+            effective.arguments.remove(BEFORE);
+            $info.effective = Some(Box::new(effective));
+        }
+    };
+}
 
 /// What the kinds have in common.
 trait Entity {
@@ -61,7 +73,8 @@ impl Entity for Queue {
     type Info = QueueInfo;
     const THING: Thing = Thing::Queue;
 
-    fn spec(spec: QueueSpec) -> Spec {
+    fn spec(mut spec: QueueSpec) -> Spec {
+        spec.arguments.remove(BEFORE);
         Spec::Queue(spec)
     }
 
@@ -70,7 +83,9 @@ impl Entity for Queue {
     }
 
     fn info(view: &View<'_>, name: &Name) -> Option<QueueInfo> {
-        view.queue(name)
+        let mut info = view.queue(name)?;
+        tell_apart!(info);
+        Some(info)
     }
 
     fn check(caller: &Caller, spec: &QueueSpec) -> Result<(), Failure> {
@@ -87,7 +102,8 @@ impl Entity for Route {
     type Info = RouteInfo;
     const THING: Thing = Thing::Route;
 
-    fn spec(spec: RouteSpec) -> Spec {
+    fn spec(mut spec: RouteSpec) -> Spec {
+        spec.arguments.remove(BEFORE);
         Spec::Route(spec)
     }
 
@@ -96,7 +112,9 @@ impl Entity for Route {
     }
 
     fn info(view: &View<'_>, name: &Name) -> Option<RouteInfo> {
-        view.route(name)
+        let mut info = view.route(name)?;
+        tell_apart!(info);
+        Some(info)
     }
 
     fn check(caller: &Caller, spec: &RouteSpec) -> Result<(), Failure> {
@@ -109,7 +127,8 @@ impl Entity for Topic {
     type Info = TopicInfo;
     const THING: Thing = Thing::Topic;
 
-    fn spec(spec: TopicSpec) -> Spec {
+    fn spec(mut spec: TopicSpec) -> Spec {
+        spec.arguments.remove(BEFORE);
         Spec::Topic(spec)
     }
 
@@ -118,7 +137,9 @@ impl Entity for Topic {
     }
 
     fn info(view: &View<'_>, name: &Name) -> Option<TopicInfo> {
-        view.topic(name)
+        let mut info = view.topic(name)?;
+        tell_apart!(info);
+        Some(info)
     }
 
     fn check(_: &Caller, _: &TopicSpec) -> Result<(), Failure> {

@@ -1,5 +1,6 @@
 //! Requests to commands, results to responses: one file for each thing that can be asked.
 
+mod access;
 mod bindings;
 mod browse;
 mod entities;
@@ -49,6 +50,7 @@ use crate::{
         (name = "subscriptions", description = "Named positions on topics"),
         (name = "routes", description = "Published to, store nothing, hand on by their bindings"),
         (name = "transactions", description = "Several publishes and settlements as one"),
+        (name = "access", description = "Users, permissions, virtual hosts, policies"),
         (name = "server", description = "Health, figures and this description"),
     )
 )]
@@ -62,6 +64,9 @@ Waystation: the place where messages between services stop over.
   /v1/topics      topics
   /v1/subscriptions
   /v1/routes      routes and their bindings
+  /v1/users       users; /v1/permissions, /v1/topic-permissions: what they may do
+  /v1/vhosts      virtual hosts
+  /v1/policies    policies; /v1/operator-policies
   /v1/status      the server as it is now
   /metrics        figures for Prometheus
   /livez /readyz  health
@@ -71,6 +76,7 @@ fn described() -> OpenApiRouter<Arc<Door>> {
     OpenApiRouter::with_openapi(Description::openapi())
         .merge(entities::routes())
         .merge(bindings::routes())
+        .merge(access::routes())
         .routes(routes!(publish::to_queue))
         .routes(routes!(publish::to_topic))
         .routes(routes!(publish::to_route))

@@ -1,11 +1,16 @@
 //! What is said over the HTTP interface, as plain data: the same types for the server, the command line and the description.
 
+mod access;
 mod entity;
 mod message;
 mod problem;
 mod settle;
 mod tag;
 
+pub use access::{
+    APPLY_TO, ImportStep, Imported, Permission, PermissionSpec, Policy, PolicySpec, TopicPermission,
+    TopicPermissionSpec, User, UserChange, UserSpec, Vhost, VhostSpec,
+};
 pub use entity::{
     Binding, Bindings, Declaration, Declared, List, Removed, SeekPosition, SeekRequest, SeekStart, Status,
 };

@@ -51,6 +51,24 @@ impl Caller {
         Err(Failure::new(Kind::Forbidden, detail).with(|problem| problem.permission = Some(missing)))
     }
 
+    /// Refuses whoever may not do everything.
+    pub fn require_administrator(&self) -> Result<(), Failure> {
+        self.require_tag(self.0.tags().is_administrator(), "administrator")
+    }
+
+    /// Refuses whoever may not set policies.
+    pub fn require_policymaker(&self) -> Result<(), Failure> {
+        self.require_tag(self.0.tags().may_make_policy(), "policymaker")
+    }
+
+    fn require_tag(&self, has: bool, tag: &str) -> Result<(), Failure> {
+        if has {
+            return Ok(());
+        }
+        let detail = format!("{} lacks the tag {tag}", self.0.describe());
+        Err(Failure::new(Kind::Forbidden, detail).with(|problem| problem.permission = Some(tag.to_owned())))
+    }
+
     /// Whether anything at all is allowed on a name, so that it may be seen.
     pub fn may_see(&self, name: &Name) -> bool {
         self.0.may_see(name.as_str())

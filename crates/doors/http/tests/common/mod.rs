@@ -13,6 +13,7 @@ use tokio::{
 };
 use waystation_access::{Access, TokenEntry};
 use waystation_base::os::{OsClock, OsDisk};
+use waystation_catalog::Catalog;
 use waystation_http::{Limits, Options, serve};
 use waystation_net::{Drain, Listener, Tls};
 
@@ -96,7 +97,8 @@ impl Server {
         let access = Access::new(tokens).expect("good tokens");
         let options = Options {
             broker,
-            access: access.clone(),
+            catalog: Catalog::new(access.clone()),
+            definitions: None,
             loopback_needs_token,
             limits,
             clock,

@@ -12,14 +12,14 @@ use std::{
 
 use bytes::Bytes;
 use serde::Serialize;
-use waystation_access::{Access, Permission};
+use waystation_access::{Access, Gone, Permission};
 use waystation_base::{Name, name, vhost};
 use waystation_broker::{
     Kind, Refusal, SessionId,
     command::Delete,
     spec::{RouteKind, RouteSpec, Spec},
 };
-use waystation_host::Broker;
+use waystation_host::{Broker, Overlay};
 
 use super::{
     book::{About, Book, Effective, Rule},
@@ -141,6 +141,7 @@ impl Catalog {
             self.0.access.load(broker).await?;
             let documents = broker.documents(PREFIX.to_owned()).await?;
             self.modify(|book| *book = Book::read(documents));
+            broker.set_overlay(Arc::new(self.clone()));
             for host in self.vhosts() {
                 declare_exchanges(broker, &host.name).await?;
             }
@@ -154,7 +155,7 @@ impl Catalog {
         &self.0.access
     }
 
-    pub(super) fn book(&self) -> Arc<Book> {
+    fn book(&self) -> Arc<Book> {
         self.0.book.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -167,7 +168,7 @@ impl Catalog {
     }
 
     /// Changes whenever an answer about users, permissions or virtual hosts may have changed.
-    pub(super) fn changes(&self) -> u64 {
+    pub fn generation(&self) -> u64 {
         self.0.generation.load(Ordering::Acquire).wrapping_add(self.0.access.generation())
     }
 
@@ -179,6 +180,11 @@ impl Catalog {
     /// One virtual host.
     pub fn vhost(&self, name: &str) -> Option<Vhost> {
         self.book().vhosts.get(name).cloned()
+    }
+
+    /// Whether there is a virtual host of that name.
+    pub fn has_vhost(&self, name: &str) -> bool {
+        self.book().vhosts.contains_key(name)
     }
 
     /// All policies of a rank, by virtual host and name.
@@ -204,11 +210,6 @@ impl Catalog {
     /// Which policies count for a queue or exchange.
     pub fn effective(&self, host: &str, name: &str, spec: &Spec) -> Effective {
         self.book().effective(host, About::spec(spec), name)
-    }
-
-    /// What a queue, stream or exchange becomes under the policies.
-    pub fn apply(&self, host: &str, name: &str, spec: Spec) -> Spec {
-        self.book().apply(host, name, spec)
     }
 
     /// Makes a virtual host with its exchanges, or changes it; who makes it may do everything in it. Says whether it is new.
@@ -266,7 +267,9 @@ impl Catalog {
                 write(&broker, &parameter_document(host, component, parameter), None).await?;
             }
             catalog.access().forget_host(&broker, &name).await?;
-            empty_host(&broker, &name).await
+            let emptied = empty_host(&broker, &name).await;
+            catalog.access().tell_gone(Gone::Vhost(&name));
+            emptied
         })
         .await
     }
@@ -400,6 +403,16 @@ impl Catalog {
             }
         }
         Ok(())
+    }
+}
+
+impl Overlay for Catalog {
+    fn lay(&self, name: &Name, declared: Spec) -> Spec {
+        if name.is_reserved() {
+            return declared;
+        }
+        let (host, plain) = vhost::split(name.as_str());
+        self.book().apply(&host, &plain, declared)
     }
 }
 

@@ -5,9 +5,6 @@ use std::{future::Future, path::Path, sync::Arc};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use waystation_access::Access;
-use waystation_amqp091::catalog::{
-    ApplyTo, Catalog, Error, Policy, RECORD_NAME_BYTES_MAX, Rank, VHOSTS_MAX, Vhost,
-};
 use waystation_base::{
     Name,
     os::{OsClock, OsDisk},
@@ -16,6 +13,7 @@ use waystation_broker::{
     Refusal, SessionId,
     spec::{Overflow, QueueSpec, Spec},
 };
+use waystation_catalog::{ApplyTo, Catalog, Error, Policy, RECORD_NAME_BYTES_MAX, Rank, VHOSTS_MAX, Vhost};
 use waystation_host::{Broker, Options};
 
 /// Runs `test` against a broker on `dir`, and ends it in good order.
@@ -125,6 +123,30 @@ async fn names_hold_at_their_bound_and_are_refused_past_it() {
         let past = RECORD_NAME_BYTES_MAX + 1;
         assert_eq!(put(past).await, Err(Error::Name(past)));
         assert_eq!(put(0).await, Err(Error::Name(0)));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_policy_reaches_what_is_declared_after_it_whichever_door_declares_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    with(dir.path(), |broker, catalog| async move {
+        let set = policy("/", "p", json!({"max-length": 5, "overflow": "reject-publish"}));
+        assert_eq!(catalog.put_policy(&broker, Rank::User, set).await, Ok(true));
+        declare(&broker, "q", QueueSpec::default()).await;
+        assert_eq!(broker.queue(name("q")).await.expect("there").spec.max_messages, Some(5));
+        declare(&broker, "q", QueueSpec::default()).await;
+        let other = QueueSpec { ttl_ms: Some(9), ..QueueSpec::default() };
+        let refused =
+            broker.declare(name("q"), Spec::Queue(other.clone()), false, SessionId::default()).await;
+        assert!(matches!(refused, Err(Refusal::Exists { field, .. }) if field == "ttl_ms"));
+        let changed = broker.declare(name("q"), Spec::Queue(other), true, SessionId::default()).await;
+        assert!(changed.is_ok());
+        let spec = broker.queue(name("q")).await.expect("there").spec;
+        assert_eq!((spec.max_messages, spec.ttl_ms), (Some(5), Some(9)));
+        assert_eq!(catalog.delete_policy(&broker, Rank::User, "/", "p").await, Ok(true));
+        let spec = broker.queue(name("q")).await.expect("there").spec;
+        assert_eq!((spec.max_messages, spec.ttl_ms, spec.arguments.len()), (None, Some(9), 0));
     })
     .await;
 }

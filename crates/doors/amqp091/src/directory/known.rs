@@ -1,13 +1,13 @@
-//! Who is let in by the door, and what the door asks about: users and tokens of [`waystation_access`], virtual hosts and
-//! policies of the catalog.
+//! Who is let in by the door, and what the door asks about: users and tokens of [`waystation_access`], virtual hosts of the
+//! catalog.
 
 use std::{net::SocketAddr, sync::Arc};
 
-use waystation_access::{Action as Access, Caller, LoginError};
-use waystation_broker::spec::{QueueSpec, RouteSpec, TopicSpec};
+use waystation_access::{Action as Access, Caller, Gone, LoginError};
+use waystation_catalog::Catalog;
 
-use super::Catalog;
-use crate::directory::{Account, Action, Directory, Login, Proof, Refused};
+use super::{Account, Action, Directory, Login, Proof, Refused};
+use crate::Registry;
 
 /// A user or token that was let in.
 #[derive(Debug)]
@@ -68,22 +68,22 @@ impl Directory for Catalog {
     }
 
     fn has_vhost(&self, vhost: &str) -> bool {
-        self.book().vhosts.contains_key(vhost)
+        Catalog::has_vhost(self, vhost)
     }
 
     fn generation(&self) -> u64 {
-        self.changes()
+        Catalog::generation(self)
     }
+}
 
-    fn queue(&self, vhost: &str, name: &str, declared: QueueSpec) -> QueueSpec {
-        self.book().queue(vhost, name, declared)
-    }
-
-    fn route(&self, vhost: &str, name: &str, declared: RouteSpec) -> RouteSpec {
-        self.book().route(vhost, name, declared)
-    }
-
-    fn topic(&self, vhost: &str, name: &str, declared: TopicSpec) -> TopicSpec {
-        self.book().topic(vhost, name, declared)
-    }
+/// From now on connections end when their user or virtual host is gone, whichever door deletes it.
+pub fn close_gone(catalog: &Catalog, registry: Arc<Registry>) {
+    catalog.access().on_gone(move |gone| {
+        match gone {
+            Gone::User(user) => registry.close_where(|it| it.user == user, "user is deleted"),
+            Gone::Vhost(vhost) => {
+                registry.close_where(|it| it.vhost == vhost, &format!("vhost '{vhost}' is deleted"))
+            }
+        };
+    });
 }

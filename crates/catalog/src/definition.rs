@@ -86,7 +86,7 @@ pub(super) fn check(definition: &Map<String, Value>, rank: Rank) -> Result<(), S
         }
     }
     if definition.contains_key("max-age")
-        && definition["max-age"].as_str().and_then(crate::mapping::age_ms).is_none()
+        && definition["max-age"].as_str().and_then(crate::terms::age_ms).is_none()
     {
         return Err(format!("{} is not a valid max age", definition["max-age"]));
     }

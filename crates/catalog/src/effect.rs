@@ -1,17 +1,11 @@
-//! What does a queue or exchange become under a policy, and what was it before? Pure.
-//!
-//! What the policy changed is kept among the arguments as it was before, so that another policy, or none, starts from what
-//! was declared, whichever door declared it.
+//! What does a queue or exchange become under a policy? Pure.
 
 use serde_json::{Map, Value, json};
 use waystation_base::vhost;
-use waystation_broker::spec::{Arguments, Overflow, QueueSpec, RouteSpec, TopicSpec};
+use waystation_broker::spec::{Overflow, QueueSpec, RouteSpec, TopicSpec};
 
 use super::definition::NARROWING;
-use crate::mapping::{age_ms, set_dead_letter, set_overflow};
-
-/// The argument that holds what was there before; never shown to clients.
-pub(crate) const BEFORE: &str = "ws-before-policy";
+use crate::terms::{age_ms, set_dead_letter, set_overflow};
 
 /// A policy and an operator's policy together: of what both set, the narrower counts.
 pub(super) fn merge(
@@ -46,38 +40,9 @@ fn text<'a>(definition: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     definition.get(name).and_then(Value::as_str)
 }
 
-/// Takes what was there before out of the arguments.
-fn take_before(arguments: &mut Arguments) -> Option<Map<String, Value>> {
-    match arguments.remove(BEFORE) {
-        Some(Value::Object(before)) => Some(before),
-        _ => None,
-    }
-}
-
-fn restore<T: serde::de::DeserializeOwned>(before: &Map<String, Value>, name: &str, place: &mut T) {
-    if let Some(value) = before.get(name).and_then(|value| serde_json::from_value(value.clone()).ok()) {
-        *place = value;
-    }
-}
-
-/// The queue as it was declared.
-pub(super) fn declared_queue(mut spec: QueueSpec) -> QueueSpec {
-    let Some(before) = take_before(&mut spec.arguments) else { return spec };
-    restore(&before, "ttl_ms", &mut spec.ttl_ms);
-    restore(&before, "idle_expiry_ms", &mut spec.idle_expiry_ms);
-    restore(&before, "max_messages", &mut spec.max_messages);
-    restore(&before, "max_bytes", &mut spec.max_bytes);
-    restore(&before, "max_attempts", &mut spec.max_attempts);
-    restore(&before, "dead_letter", &mut spec.dead_letter);
-    restore(&before, "dead_letter_route", &mut spec.dead_letter_route);
-    restore(&before, "dead_letter_key", &mut spec.dead_letter_key);
-    restore(&before, "overflow", &mut spec.overflow);
-    spec
-}
-
 /// The queue under a definition; one that says nothing gives what was declared.
 pub(super) fn queue(host: &str, name: &str, spec: QueueSpec, definition: &Map<String, Value>) -> QueueSpec {
-    let declared = declared_queue(spec);
+    let declared = spec.declared();
     let mut spec = declared.clone();
     spec.ttl_ms = least(declared.ttl_ms, number(definition, "message-ttl").map(|ms| ms.max(1)));
     spec.idle_expiry_ms = least(declared.idle_expiry_ms, number(definition, "expires"));
@@ -95,10 +60,7 @@ pub(super) fn queue(host: &str, name: &str, spec: QueueSpec, definition: &Map<St
         spec.dead_letter_key = text(definition, "dead-letter-routing-key").map(str::to_owned);
     }
     settle_overflow(&declared, &mut spec, text(definition, "overflow"));
-    if spec != declared {
-        spec.arguments.insert(BEFORE.to_owned(), before(&declared));
-    }
-    spec
+    spec.over(&declared)
 }
 
 /// An argument goes before the policy. A queue whose limit comes from another door keeps what that door said of it.
@@ -114,50 +76,23 @@ fn settle_overflow(declared: &QueueSpec, spec: &mut QueueSpec, policy: Option<&s
     set_overflow(spec, argument.as_deref().or(policy));
 }
 
-fn before(declared: &QueueSpec) -> Value {
-    json!({
-        "ttl_ms": declared.ttl_ms,
-        "idle_expiry_ms": declared.idle_expiry_ms,
-        "max_messages": declared.max_messages,
-        "max_bytes": declared.max_bytes,
-        "max_attempts": declared.max_attempts,
-        "dead_letter": declared.dead_letter,
-        "dead_letter_route": declared.dead_letter_route,
-        "dead_letter_key": declared.dead_letter_key,
-        "overflow": declared.overflow,
-    })
-}
-
 /// The stream under a definition.
-pub(super) fn topic(mut declared: TopicSpec, definition: &Map<String, Value>) -> TopicSpec {
-    if let Some(before) = take_before(&mut declared.arguments) {
-        restore(&before, "retention_ms", &mut declared.retention_ms);
-        restore(&before, "retention_bytes", &mut declared.retention_bytes);
-    }
+pub(super) fn topic(spec: TopicSpec, definition: &Map<String, Value>) -> TopicSpec {
+    let declared = spec.declared();
     let mut spec = declared.clone();
     spec.retention_ms = declared.retention_ms.or(text(definition, "max-age").and_then(age_ms));
     spec.retention_bytes =
         declared.retention_bytes.or(number(definition, "max-length-bytes").map(|bytes| bytes.max(1)));
-    if spec != declared {
-        let before =
-            json!({"retention_ms": declared.retention_ms, "retention_bytes": declared.retention_bytes});
-        spec.arguments.insert(BEFORE.to_owned(), before);
-    }
-    spec
+    spec.over(&declared)
 }
 
 /// The exchange under a definition.
-pub(super) fn route(host: &str, mut declared: RouteSpec, definition: &Map<String, Value>) -> RouteSpec {
-    if let Some(before) = take_before(&mut declared.arguments) {
-        restore(&before, "alternate", &mut declared.alternate);
-    }
+pub(super) fn route(host: &str, spec: RouteSpec, definition: &Map<String, Value>) -> RouteSpec {
+    let declared = spec.declared();
     let mut spec = declared.clone();
     let alternate = text(definition, "alternate-exchange").filter(|name| !name.is_empty());
     spec.alternate = declared.alternate.clone().or(alternate.map(|name| vhost::join(host, name)));
-    if spec != declared {
-        spec.arguments.insert(BEFORE.to_owned(), json!({"alternate": declared.alternate}));
-    }
-    spec
+    spec.over(&declared)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::{
     effect,
     records::{ApplyTo, GlobalParameter, PREFIX, Parameter, Policy, Rank, Vhost},
 };
-use crate::mapping::{QueueType, queue_type};
+use crate::terms::{QueueType, queue_type};
 
 /// Bytes of a policy's pattern.
 pub const PATTERN_BYTES_MAX: usize = 4096;
