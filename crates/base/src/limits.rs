@@ -36,6 +36,8 @@ pub const DOCUMENTS_BYTES_MAX: usize = 256 << 20;
 pub const PARTITIONS_MAX: u32 = 4_096;
 /// Logs (topic partitions) that one subscription may read.
 pub const SUBSCRIPTION_LOGS_MAX: usize = 65_535;
+/// Credit pools of one session.
+pub const POOLS_PER_SESSION_MAX: usize = 65_536;
 /// Consumers attached to one queue or subscription.
 pub const CONSUMERS_MAX: usize = 100_000;
 /// Messages that one consumer may hold unacknowledged.

@@ -60,6 +60,7 @@ fn run(queues: usize, consume: bool) -> f64 {
                 consumer: ConsumerId(n as u64),
                 source,
                 credit: 1_000,
+                pool: None,
                 hold: Hold::Attached,
                 priority: 0,
                 exclusive: false,

@@ -7,7 +7,7 @@ use smol_str::SmolStr;
 use waystation_base::{Attempt, ConsumerId, Message, Millis, Name, Offset, Tag};
 
 use crate::{
-    Kind, SessionId, Source,
+    Kind, PoolId, SessionId, Source,
     place::Loaded,
     settle,
     spec::{Arguments, Spec},
@@ -46,6 +46,8 @@ pub enum Command {
     Attach(Attach),
     /// Sets how many more messages a consumer may be given.
     Credit(ConsumerId, u32),
+    /// Sets how many messages the consumers of a pool may hold together; nothing: no limit, and the pool is forgotten.
+    Pool(PoolId, Option<u32>),
     /// Ends consuming; what it held comes back.
     Detach(ConsumerId),
     /// The same for a consumer that met a message which cannot be read: what would go with its last consumer stays until
@@ -89,8 +91,20 @@ pub struct Delete {
     pub if_unused: bool,
     /// Only without messages.
     pub if_empty: bool,
+    /// Which messages count, for that and in the answer.
+    pub counted: Counted,
     /// Who asks.
     pub session: SessionId,
+}
+
+/// Which messages count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Counted {
+    /// All, those too that somebody holds or that wait for their time.
+    #[default]
+    All,
+    /// Those that stand ready.
+    Ready,
 }
 
 /// See [`Command::Transact`].
@@ -226,6 +240,8 @@ pub struct Attach {
     pub source: Source,
     /// How many messages it may be given at first.
     pub credit: u32,
+    /// With whom it shares its credit, if that pool has a limit: see [`Command::Pool`]. Only for those who hold while attached.
+    pub pool: Option<PoolId>,
     /// How it holds messages.
     pub hold: Hold,
     /// Higher goes first; equal ones take turns.

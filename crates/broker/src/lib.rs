@@ -73,8 +73,17 @@ impl Source {
 }
 
 /// A connection or other owner of consumers and exclusive queues, within one run of the process. 0: nobody in particular.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(pub u64);
+
+/// Consumers of one session that share their credit. Not used again once it has been forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PoolId {
+    /// Whose.
+    pub session: SessionId,
+    /// Which of its pools.
+    pub number: u64,
+}
 
 /// Where a shard writes its journal entries.
 pub trait Append {

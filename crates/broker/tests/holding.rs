@@ -5,8 +5,8 @@ mod common;
 use common::{World, name, queue};
 use waystation_base::{Attempt, ConsumerId};
 use waystation_broker::{
-    Command, Kind, Refusal, SessionId,
-    command::{Declare, Hold, Outcome},
+    Command, Kind, Refusal, Reply, SessionId,
+    command::{Counted, Declare, Delete, Hold, Outcome},
     effect::Closed,
     spec::{QueueSpec, Spec},
 };
@@ -158,4 +158,27 @@ fn arguments_alone_never_make_a_declaration_differ() {
     assert_eq!(world.queue_info("q").spec.arguments["x-n"], 1, "they are as they were first given");
     let differs = world.declare("q", spec(2, Some(5)));
     assert!(matches!(&differs, Err(Refusal::Exists { field, .. }) if field == "ttl_ms"), "{differs:?}");
+}
+
+#[test]
+fn a_queue_is_empty_of_what_stands_ready_while_somebody_holds_the_rest() {
+    let mut world = world(&["a", "b"]);
+    let consumer = consume(&mut world, 2);
+    let handed = world.take(consumer);
+    let delete = |counted| {
+        let (kind, name, session) = (Kind::Queue, name("q"), SESSION);
+        Command::Delete(Delete { kind, name, if_unused: false, if_empty: true, counted, session })
+    };
+    let in_use = |refused| matches!(refused, Err(Refusal::InUse { state: "not empty", .. }));
+    assert!(in_use(world.run(delete(Counted::All))));
+    world.settle(queue("q"), &handed[0], Outcome::Requeued { delay_ms: 60_000 }).expect("waits");
+    world.run(Command::Cancel(consumer)).expect("cancelled");
+    world.publish("q", &["c"]);
+    assert!(in_use(world.run(delete(Counted::Ready))), "one stands ready");
+    assert_eq!(world.drain("q"), ["c"]);
+    assert_eq!(
+        world.run(delete(Counted::Ready)),
+        Ok(Reply::Removed(0)),
+        "one is held, one waits for its time"
+    );
 }

@@ -2,16 +2,16 @@
 
 mod common;
 
-use common::{World, queue, subscription};
+use common::{World, name, queue, subscription};
 use waystation_base::limits::{
     ACKED_RANGES_MAX, CONSUMERS_MAX, CREDIT_MAX, DELAYED_MESSAGES_MAX, ENTITIES_MAX, LEASE_MS_MAX,
     MESSAGE_BYTES_MAX, PARKED_MESSAGES_MAX, PARTITIONS_MAX, PUBLISH_MESSAGES_MAX, SUBSCRIPTION_LOGS_MAX,
     WINDOW_MESSAGES_MAX,
 };
 use waystation_broker::{
-    Command, Kind, Refusal,
-    command::Extend,
-    spec::{Order, QueueSpec, Spec, SubscriptionSpec},
+    Command, Effect, Kind, Refusal,
+    command::{Extend, Payload, Publish},
+    spec::{Order, Overflow, QueueSpec, Spec, SubscriptionSpec},
 };
 
 #[test]
@@ -219,5 +219,44 @@ fn a_plan_made_in_parts_is_the_one_made_at_once() {
         }
         assert!(parts >= 6 / count, "{parts} parts of {count}");
         assert_eq!(format!("{logs:?}"), format!("{:?}", whole.logs));
+    }
+}
+
+#[test]
+fn without_consumers_too_a_queue_is_no_longer_than_its_limit_once_publishing_is_answered() {
+    let mut w = World::new();
+    w.queue("q", |spec| (spec.max_messages, spec.overflow) = (Some(10), Overflow::DropHead));
+    let publishes: Vec<_> = (0..60).map(|n| w.message(&n.to_string())).collect();
+    let mut effects = Vec::new();
+    for message in publishes {
+        let (to, payload) = (name("q").into(), Payload::One(message));
+        let publish = Command::PublishEach(vec![Publish { to, partition: None, payload }]);
+        w.shard.handle(w.now, None, publish, &mut w.journal, &mut effects);
+    }
+    w.shard.flush(w.now, &mut w.journal, &mut effects);
+    let loads = effects.iter().filter(|effect| matches!(effect, Effect::Load(_))).count();
+    // Nothing that would first have to be read has been.
+    assert_eq!((w.queue_info("q").ready, loads), (10, 0));
+    w.carry_on(effects);
+    assert_eq!(w.drain("q"), (50..60).map(|n| n.to_string()).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_long_queue_without_consumers_reads_its_oldest_before_they_must_go() {
+    let mut w = World::new();
+    let max = WINDOW_MESSAGES_MAX * 2;
+    w.queue("q", |spec| (spec.max_messages, spec.overflow) = (Some(max as u64), Overflow::DropHead));
+    for n in 0..max + 1 {
+        w.publish("q", &[&n.to_string()]);
+    }
+    for n in max + 1..max * 2 {
+        // Not even what is asked for is answered before the count is looked at.
+        let (to, payload) = (name("q").into(), Payload::One(w.message(&n.to_string())));
+        let publish = Command::PublishEach(vec![Publish { to, partition: None, payload }]);
+        let mut effects = Vec::new();
+        w.shard.handle(w.now, None, publish, &mut w.journal, &mut effects);
+        w.shard.flush(w.now, &mut w.journal, &mut effects);
+        assert_eq!(w.queue_info("q").ready, max as u64, "after {n}");
+        w.carry_on(effects);
     }
 }

@@ -136,8 +136,16 @@ fn a_pull_that_does_not_wait_gets_what_is_there_even_if_time_is_looked_at_first(
     w.publish("q", &["1"]);
     let hold = Hold::Pull { lease_ms: None, until: w.now };
     let (consumer, credit, session) = (ConsumerId(77), 5, SessionId(0));
-    let attach =
-        Attach { consumer, source: queue("q"), credit, hold, priority: 0, exclusive: false, session };
+    let attach = Attach {
+        consumer,
+        source: queue("q"),
+        credit,
+        pool: None,
+        hold,
+        priority: 0,
+        exclusive: false,
+        session,
+    };
     let mut effects = Vec::new();
     w.shard.handle(w.now, None, Command::Attach(attach), &mut w.journal, &mut effects);
     w.shard.tick(w.now, &mut w.journal, &mut effects);

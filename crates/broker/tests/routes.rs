@@ -217,6 +217,7 @@ fn a_route_in_use_can_be_kept_from_being_deleted() {
             name,
             if_unused,
             if_empty: false,
+            counted: waystation_broker::command::Counted::All,
             session,
         })
     };

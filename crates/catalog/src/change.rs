@@ -16,7 +16,7 @@ use waystation_access::{Access, Gone, Permission};
 use waystation_base::{Name, name, vhost};
 use waystation_broker::{
     Kind, Refusal, SessionId,
-    command::Delete,
+    command::{Counted, Delete},
     spec::{RouteKind, RouteSpec, Spec},
 };
 use waystation_host::{Broker, Overlay};
@@ -477,7 +477,8 @@ async fn empty_host(broker: &Broker, host: &str) -> Result<(), Error> {
     }
     for (kind, names) in by_kind {
         for (name, session) in names {
-            let delete = Delete { kind, name, if_unused: false, if_empty: false, session };
+            let delete =
+                Delete { kind, name, if_unused: false, if_empty: false, counted: Counted::All, session };
             match broker.delete(delete).await {
                 Ok(_) | Err(Refusal::NotFound { .. }) => {}
                 Err(refusal) => return Err(refusal.into()),

@@ -426,7 +426,17 @@ impl Broker {
         session: SessionId,
     ) -> Result<Consumer, Refusal> {
         let consumer = ConsumerId(self.next_id());
-        self.attach(Attach { consumer, source, credit, hold, priority: 0, exclusive: false, session }).await
+        self.attach(Attach {
+            consumer,
+            source,
+            credit,
+            pool: None,
+            hold,
+            priority: 0,
+            exclusive: false,
+            session,
+        })
+        .await
     }
 
     /// Attaches a consumer with all options. Its id is replaced by a fresh one.

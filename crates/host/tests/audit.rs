@@ -9,7 +9,7 @@ use waystation_base::{
 };
 use waystation_broker::{
     Kind, SessionId,
-    command::{Bind, Delete, Destination},
+    command::{Bind, Counted, Delete, Destination},
     spec::{QueueSpec, RouteKind, RouteSpec, Spec, SubscriptionSpec, TopicSpec},
 };
 use waystation_host::{
@@ -46,7 +46,14 @@ async fn records(broker: &Broker) -> Vec<Value> {
 }
 
 fn delete(kind: Kind, of: &str) -> Delete {
-    Delete { kind, name: name(of), if_unused: false, if_empty: false, session: SessionId::default() }
+    Delete {
+        kind,
+        name: name(of),
+        if_unused: false,
+        if_empty: false,
+        counted: Counted::All,
+        session: SessionId::default(),
+    }
 }
 
 async fn change_everything(broker: &Broker) {

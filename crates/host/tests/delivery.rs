@@ -8,7 +8,7 @@ use common::*;
 use waystation_base::{Attempt, Clock, Millis, os::OsClock};
 use waystation_broker::{
     Kind, Refusal, SessionId, Source,
-    command::{Delete, Hold, Outcome, Publish, Settle, Settlement, Transaction},
+    command::{Counted, Delete, Hold, Outcome, Publish, Settle, Settlement, Transaction},
     effect::Closed,
     spec::{SubscriptionSpec, TopicSpec},
 };
@@ -155,6 +155,7 @@ async fn consumers_of_a_deleted_queue_hear_of_it_after_their_messages() {
         name: name("q"),
         if_unused: false,
         if_empty: false,
+        counted: Counted::All,
         session: SessionId::default(),
     };
     assert_eq!(broker.delete(delete).await, Ok(1));

@@ -26,7 +26,7 @@ impl Shard {
     }
 
     pub(super) fn attach(&mut self, attach: Attach, ctx: &mut Ctx<'_>) -> Result<(), Refusal> {
-        let Attach { consumer, source, credit, hold, priority, exclusive, session } = attach;
+        let Attach { consumer, source, credit, pool, hold, priority, exclusive, session } = attach;
         let id = self.source(&source)?;
         if credit > CREDIT_MAX {
             return Err(Refusal::TooLarge { what: "credit", count: credit.into(), limit: CREDIT_MAX.into() });
@@ -36,6 +36,7 @@ impl Shard {
         {
             return Err(Refusal::Exclusive { kind: Kind::Queue, name: source.name().clone() });
         }
+        let counts = pool.is_some_and(|pool| self.pools.has(pool));
         let outlet = self.outlet_mut(id).expect("found");
         if outlet.consumers.exclusive() || (exclusive && outlet.consumers.len() > 0) {
             return Err(Refusal::Exclusive { kind: source.kind(), name: source.name().clone() });
@@ -44,6 +45,9 @@ impl Shard {
             return Err(Refusal::Limit { what: "consumers of one source", limit: CONSUMERS_MAX as u64 });
         }
         outlet.consumers.add(consumer, credit, hold, priority, exclusive);
+        if let Some(pool) = pool.filter(|_| hold == Hold::Attached) {
+            outlet.consumers.join(consumer, pool, counts);
+        }
         outlet.last_used = ctx.now;
         outlet.warned = false;
         outlet.stranded &= matches!(hold, Hold::Pull { .. } | Hold::Once);
@@ -180,6 +184,10 @@ impl Shard {
             // One that has ended meanwhile needs no detaching.
             let _ = self.detach(consumer, ctx);
         }
+        for pool in gone.pools {
+            self.pools.forget(pool);
+        }
+        ctx.dirty.append(&mut self.pools.take_woken());
         let mut queues: Vec<EntityId> = gone.queues.into_iter().collect();
         queues.sort_unstable();
         for queue in queues {

@@ -8,7 +8,7 @@ use std::{
 use super::{HashMap, HashSet};
 use waystation_base::{ConsumerId, Tag};
 
-use crate::command::Hold;
+use crate::{PoolId, command::Hold};
 
 /// An attached consumer, or a waiting pull.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub struct Consumer {
     pub exclusive: bool,
     /// A pull that has been given something.
     pub served: bool,
+    /// With whom it shares its credit, and whether what it holds is counted there.
+    pool: Option<(PoolId, bool)>,
     order: u64,
     queued: bool,
 }
@@ -32,6 +34,17 @@ pub struct Consumer {
 impl Consumer {
     fn available(&self) -> u32 {
         self.window.saturating_sub(self.held.len() as u32)
+    }
+
+    /// Where what it holds is counted.
+    pub fn pool(&self) -> Option<PoolId> {
+        self.pool.filter(|(_, counts)| *counts).map(|(pool, _)| pool)
+    }
+
+    /// Once for each message that it holds: where that is counted.
+    fn pooled(&self) -> impl Iterator<Item = PoolId> + use<> {
+        let (pool, held) = (self.pool(), self.held.len());
+        pool.into_iter().flat_map(move |pool| std::iter::repeat_n(pool, held))
     }
 
     /// Whether it ends with its first delivery.
@@ -48,6 +61,8 @@ pub struct Consumers {
     retired: HashMap<ConsumerId, Consumer>,
     /// Those of them that hold nothing any more.
     emptied: Vec<ConsumerId>,
+    /// Where messages were counted that were let go, once for each.
+    freed: Vec<PoolId>,
     /// Those that take one message at once and have not been looked at.
     gets: Vec<ConsumerId>,
     /// Those that may take more, by priority, each in turn. Entries may be stale.
@@ -97,6 +112,7 @@ impl Consumers {
             priority,
             exclusive,
             served: false,
+            pool: None,
             order: self.orders,
             queued: false,
         };
@@ -108,8 +124,41 @@ impl Consumers {
         self.offer(id);
     }
 
+    /// Lets one share its credit.
+    pub fn join(&mut self, id: ConsumerId, pool: PoolId, counts: bool) {
+        if let Some(consumer) = self.all.get_mut(&id) {
+            consumer.pool = Some((pool, counts));
+        }
+    }
+
+    /// Counts in its pool what one holds, or not, if it is of that pool; gives how much that is.
+    pub fn count_in_pool(&mut self, id: ConsumerId, of: PoolId, counts: bool) -> u64 {
+        let one = self.all.get_mut(&id).or_else(|| self.retired.get_mut(&id));
+        let Some(one) = one.filter(|one| one.pool.is_some_and(|(pool, _)| pool == of)) else { return 0 };
+        one.pool = Some((of, counts));
+        one.held.len() as u64
+    }
+
+    /// Where messages were counted that were let go since it was last asked.
+    pub fn take_freed(&mut self) -> Vec<PoolId> {
+        std::mem::take(&mut self.freed)
+    }
+
+    /// All that is counted, before they all go.
+    pub fn take_pooled(&mut self) -> Vec<PoolId> {
+        let mut freed = self.take_freed();
+        freed.extend(self.all.values().chain(self.retired.values()).flat_map(Consumer::pooled));
+        freed
+    }
+
     /// Takes one away.
     pub fn remove(&mut self, id: ConsumerId) -> Option<Consumer> {
+        let consumer = self.take(id)?;
+        self.freed.extend(consumer.pooled());
+        Some(consumer)
+    }
+
+    fn take(&mut self, id: ConsumerId) -> Option<Consumer> {
         let consumer = self.all.remove(&id)?;
         self.attached -= usize::from(!consumer.is_pull());
         if self.all.is_empty() {
@@ -120,7 +169,7 @@ impl Consumers {
 
     /// Lets one get nothing more: it goes when it holds nothing any more. Returns what it was.
     pub fn retire(&mut self, id: ConsumerId) -> Option<&Consumer> {
-        let consumer = self.remove(id)?;
+        let consumer = self.take(id)?;
         if consumer.held.is_empty() {
             self.emptied.push(id);
         }
@@ -134,7 +183,9 @@ impl Consumers {
 
     /// Takes one away that gets nothing more.
     pub fn remove_retired(&mut self, id: ConsumerId) -> Option<Consumer> {
-        self.retired.remove(&id)
+        let consumer = self.retired.remove(&id)?;
+        self.freed.extend(consumer.pooled());
+        Some(consumer)
     }
 
     /// Those that get nothing more, in no particular order.
@@ -168,13 +219,17 @@ impl Consumers {
     /// Lets go of a message that one holds.
     pub fn let_go(&mut self, id: ConsumerId, tag: Tag) {
         if let Some(consumer) = self.all.get_mut(&id) {
-            consumer.held.remove(&tag);
+            if consumer.held.remove(&tag) {
+                self.freed.extend(consumer.pool());
+            }
             self.offer(id);
         } else if let Some(consumer) = self.retired.get_mut(&id)
             && consumer.held.remove(&tag)
-            && consumer.held.is_empty()
         {
-            self.emptied.push(id);
+            self.freed.extend(consumer.pool());
+            if consumer.held.is_empty() {
+                self.emptied.push(id);
+            }
         }
     }
 
@@ -185,7 +240,7 @@ impl Consumers {
     }
 
     /// Whose turn it is among those for whom `fits` holds; it keeps its turn until [`Consumers::given`].
-    pub fn next(&mut self, fits: impl Fn(ConsumerId, &Consumer) -> bool) -> Option<ConsumerId> {
+    pub fn next(&mut self, mut fits: impl FnMut(ConsumerId, &Consumer) -> bool) -> Option<ConsumerId> {
         for line in self.turns.values_mut() {
             for _ in 0..line.len() {
                 let id = *line.front()?;

@@ -7,11 +7,15 @@ use super::{
     cursor::{Reason, is_delayed},
     entry::Entry,
 };
-use crate::{Effect, Kind, Refusal, Source, command::Delete, effect::Closed};
+use crate::{
+    Effect, Kind, Refusal, Source,
+    command::{Counted, Delete},
+    effect::Closed,
+};
 
 impl Shard {
     pub(super) fn delete(&mut self, delete: &Delete, ctx: &mut Ctx<'_>) -> Result<u64, Refusal> {
-        let Delete { kind, name, if_unused, if_empty, session } = delete;
+        let Delete { kind, name, if_unused, if_empty, counted, session } = delete;
         let id = self.find(*kind, name).filter(|id| self.spec(*id).is_some_and(|spec| spec.kind() == *kind));
         let id = id.ok_or_else(|| Refusal::NotFound { kind: *kind, name: name.to_string() })?;
         if self.queues.get(&id).and_then(|queue| queue.owner).is_some_and(|owner| owner != *session) {
@@ -21,7 +25,7 @@ impl Shard {
         if *if_unused && self.is_used(id) {
             return in_use("in use");
         }
-        let messages = self.messages(id);
+        let messages = self.messages(id, *counted);
         if *if_empty && messages > 0 {
             return in_use("not empty");
         }
@@ -36,13 +40,26 @@ impl Shard {
         if let Some(topic) = self.topics.get(&id) {
             return topic.readers.iter().any(|readers| !readers.is_empty());
         }
+        self.outlet(id).is_some_and(|outlet| outlet.consumers.len() > 0)
+    }
+
+    fn outlet(&self, id: EntityId) -> Option<&super::outlet::Outlet> {
         let queue = self.queues.get(&id).map(|queue| &queue.outlet);
-        let outlet = queue.or_else(|| self.subscriptions.get(&id).map(|subscription| &subscription.outlet));
-        outlet.is_some_and(|outlet| outlet.consumers.len() > 0)
+        queue.or_else(|| self.subscriptions.get(&id).map(|subscription| &subscription.outlet))
     }
 
     /// Messages that something holds, or that a subscription has not acknowledged.
-    fn messages(&self, id: EntityId) -> u64 {
+    fn messages(&self, id: EntityId, counted: Counted) -> u64 {
+        let all = self.all_messages(id);
+        match (counted, self.outlet(id)) {
+            (Counted::All, _) | (_, None) => all,
+            (Counted::Ready, Some(outlet)) => {
+                all.saturating_sub(outlet.in_flight() + outlet.delayed.len() as u64)
+            }
+        }
+    }
+
+    fn all_messages(&self, id: EntityId) -> u64 {
         if let Some(topic) = self.topics.get(&id) {
             return topic.logs.iter().map(|log| log.next - log.base).sum();
         }
@@ -59,10 +76,14 @@ impl Shard {
             let mut consumers: Vec<_> = outlet.consumers.iter().map(|(consumer, _)| consumer).collect();
             consumers.sort_unstable();
             ctx.gone.extend(outlet.consumers.retired());
+            let freed = outlet.consumers.take_pooled();
             for consumer in consumers {
                 ctx.gone.push(consumer);
                 ctx.effects.push(Effect::Closed { consumer, reason: Closed::SourceDeleted });
             }
+            self.pools.give_back(freed);
+            self.pools.gone((kind, id));
+            ctx.dirty.append(&mut self.pools.take_woken());
         } else if !matches!(kind, Kind::Topic | Kind::Route) {
             return;
         }

@@ -6,6 +6,7 @@ use waystation_base::{Attempt, ConsumerId, Millis, Offset, limits::ACKED_RANGES_
 
 use super::{
     Ctx,
+    consumers::Consumer,
     cursor::{DELAYED_LOGS, Flight, Reason, is_delayed, priority, tag},
     entry::{Entry, Item},
     keys::Key,
@@ -52,6 +53,12 @@ pub struct Length {
     pub bytes: Option<u64>,
 }
 
+impl Length {
+    fn is_limited(self) -> bool {
+        self.messages.is_some() || self.bytes.is_some()
+    }
+}
+
 impl Outlet {
     /// Hands out all that can be.
     pub fn dispatch(&mut self, length: Length, logs: &dyn Logs, ctx: &mut Ctx<'_>) {
@@ -60,6 +67,7 @@ impl Outlet {
             return;
         }
         ctx.gone.extend(self.consumers.take_emptied());
+        ctx.pools.give_back(self.consumers.take_freed());
         let mut finished = Finished::default();
         // What has expired makes room: nothing is dropped for it.
         self.expire(logs, &mut finished, ctx);
@@ -73,7 +81,10 @@ impl Outlet {
         self.close_round(round, ctx);
         self.end_gets(ctx);
         self.finish(finished, ctx);
-        self.read_ahead(logs, ctx);
+        ctx.pools.give_back(self.consumers.take_freed());
+        if self.consumers.len() > 0 || length.is_limited() {
+            self.read_ahead(logs, ctx);
+        }
     }
 
     /// Which message goes to whom now.
@@ -88,7 +99,10 @@ impl Outlet {
         let active = if self.policy.single_active { self.consumers.active() } else { None };
         // One message at once is for whoever asks.
         let fits = |id, hold| hold == Hold::Once || active.is_none_or(|active| active == id);
-        let consumer = self.consumers.next(|id, consumer| fits(id, consumer.hold))?;
+        let place = (self.kind, self.id);
+        let consumer = self
+            .consumers
+            .next(|id, consumer| fits(id, consumer.hold) && ctx.pools.admits(consumer.pool(), place))?;
         Some((log, returned, consumer))
     }
 
@@ -132,7 +146,7 @@ impl Outlet {
             self.cursors.range(self.turn..).chain(self.cursors.range(..self.turn)).map(|c| *c.0).collect();
         for number in numbers {
             let Pick::Next { log, returned, .. } = self.look(number, logs, ctx) else { continue };
-            if let Some(consumer) = self.consumer_of_source(log) {
+            if let Some(consumer) = self.consumer_of_source(log, ctx) {
                 self.turn = log.wrapping_add(1);
                 return Some((log, returned, consumer));
             }
@@ -141,17 +155,19 @@ impl Outlet {
     }
 
     /// Who may get a source's next message: in an ordered subscription its owner, who changes only when nothing is held.
-    fn consumer_of_source(&mut self, log: u16) -> Option<ConsumerId> {
+    fn consumer_of_source(&mut self, log: u16, ctx: &mut Ctx<'_>) -> Option<ConsumerId> {
+        let place = (self.kind, self.id);
+        let mut admits = |consumer: &Consumer| ctx.pools.admits(consumer.pool(), place);
         if !self.policy.ordered {
-            return self.consumers.next(|_, _| true);
+            return self.consumers.next(|_, consumer| admits(consumer));
         }
         let cursor = self.cursors.get_mut(&log)?;
         if let Some(owner) = cursor.owner.filter(|owner| self.consumers.get(*owner).is_some()) {
-            return self.consumers.next(|id, _| id == owner);
+            return self.consumers.next(|id, consumer| id == owner && admits(consumer));
         }
         cursor.owner = None;
         if cursor.flying.is_empty() {
-            cursor.owner = self.consumers.next(|_, _| true);
+            cursor.owner = self.consumers.next(|_, consumer| admits(consumer));
         }
         cursor.owner
     }
@@ -254,7 +270,7 @@ impl Outlet {
 
     /// Drops the oldest messages, lowest priority first, while the queue is too long.
     fn shorten(&mut self, length: Length, logs: &dyn Logs, finished: &mut Finished, ctx: &mut Ctx<'_>) {
-        if length.messages.is_none() && length.bytes.is_none() {
+        if !length.is_limited() {
             return;
         }
         // What is in somebody's hands does not count.
@@ -334,12 +350,16 @@ impl Outlet {
     ) {
         let tag = tag(log, meta.offset.0);
         let attempt = Attempt(attempts.0 + 1);
-        let hold = self.consumers.get(consumer).expect("picked").hold;
+        let picked = self.consumers.get(consumer).expect("picked");
+        let (hold, pool) = (picked.hold, picked.pool());
         let (holder, held_until) = match hold {
             Hold::Attached | Hold::Once | Hold::None => (Some(consumer), Millis::NEVER),
             Hold::Pull { lease_ms, .. } => (None, ctx.now.plus(lease_ms.unwrap_or(self.policy.lease_ms))),
         };
         self.consumers.given(consumer, tag);
+        if let Some(pool) = pool {
+            ctx.pools.take(pool, (self.kind, self.id));
+        }
         let flight = Flight {
             consumer: holder,
             held_until,
@@ -399,7 +419,7 @@ impl Outlet {
 
     /// Loads what will be wanted soon.
     fn read_ahead(&mut self, logs: &dyn Logs, ctx: &mut Ctx<'_>) {
-        if self.consumers.len() == 0 || !self.may_park() {
+        if !self.may_park() {
             return;
         }
         let low = |cursor: &super::cursor::Cursor| cursor.window.len() < WINDOW_LOW && !cursor.loading;

@@ -156,9 +156,14 @@ impl Queue {
         self.outlet.alive(&self.logs())
     }
 
+    /// Whether older messages make room when there are too many: those at the head must be known then.
+    pub(super) fn shortens(&self) -> bool {
+        let limited = self.spec.max_messages.is_some() || self.spec.max_bytes.is_some();
+        !self.plain && limited && !self.spec.overflow.refuses()
+    }
+
     pub(super) fn dispatch(&mut self, ctx: &mut Ctx<'_>) {
-        let shortens = !self.spec.overflow.refuses();
-        let length = if shortens {
+        let length = if self.shortens() {
             Length { messages: self.spec.max_messages, bytes: self.spec.max_bytes }
         } else {
             Length::default()

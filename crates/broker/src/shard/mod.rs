@@ -24,6 +24,7 @@ mod log;
 mod matching;
 mod outlet;
 mod plan;
+mod pools;
 mod publish;
 mod ranges;
 mod replay;
@@ -51,7 +52,7 @@ pub use snapshot::Error as SnapshotError;
 use timers::Timer;
 
 use crate::{
-    Append, Command, Effect, Kind, Refusal, Reply, RequestId, SessionId,
+    Append, Command, Effect, Kind, PoolId, Refusal, Reply, RequestId, SessionId,
     place::{Loaded, Place, Purpose},
 };
 
@@ -71,11 +72,14 @@ pub(crate) struct Ctx<'a> {
     pub gone: Vec<ConsumerId>,
     /// Queues and subscriptions to be looked at.
     pub dirty: Vec<(Kind, EntityId)>,
+    /// The shard's credit pools, lent while something is handed out; else empty.
+    pub pools: pools::Pools,
 }
 
 impl<'a> Ctx<'a> {
     fn new(now: Millis, log: &'a mut dyn Append, effects: &'a mut Vec<Effect>) -> Ctx<'a> {
-        Ctx { now, log, effects, timers: Vec::new(), gone: Vec::new(), dirty: Vec::new() }
+        let pools = pools::Pools::default();
+        Ctx { now, log, effects, timers: Vec::new(), gone: Vec::new(), dirty: Vec::new(), pools }
     }
 }
 
@@ -84,6 +88,7 @@ impl<'a> Ctx<'a> {
 struct Session {
     consumers: HashSet<ConsumerId>,
     queues: HashSet<EntityId>,
+    pools: HashSet<PoolId>,
 }
 
 /// The state of all queues, topics and subscriptions of one shard.
@@ -112,6 +117,7 @@ pub struct Shard {
     document_bytes: usize,
     consumers: HashMap<ConsumerId, (Kind, EntityId, SessionId)>,
     sessions: HashMap<SessionId, Session>,
+    pools: pools::Pools,
     timers: BinaryHeap<Reverse<(Millis, Timer)>>,
     dirty: VecDeque<(Kind, EntityId)>,
     encoding: store::Encoding,
@@ -154,6 +160,7 @@ impl Shard {
             Command::Cancel(consumer) => self.cancel(consumer, ctx).map(|()| Reply::Done),
             Command::Attach(attach) => self.attach(attach, ctx).map(|()| Reply::Done),
             Command::Credit(consumer, credit) => self.credit(consumer, credit, ctx).map(|()| Reply::Done),
+            Command::Pool(pool, credit) => self.pool(pool, credit, ctx).map(|()| Reply::Done),
             Command::Detach(consumer) => self.detach(consumer, ctx).map(|()| Reply::Done),
             Command::Strand(consumer) => self.strand(consumer, ctx).map(|()| Reply::Done),
             Command::CloseSession(session) => {
@@ -209,6 +216,7 @@ impl Shard {
     pub fn flush(&mut self, now: Millis, log: &mut dyn Append, effects: &mut Vec<Effect>) {
         while let Some((kind, id)) = self.dirty.pop_front() {
             let mut ctx = Ctx::new(now, log, effects);
+            ctx.pools = std::mem::take(&mut self.pools);
             match kind {
                 Kind::Queue => {
                     if let Some(queue) = self.queues.get_mut(&id) {
@@ -223,6 +231,9 @@ impl Shard {
                     }
                 }
             }
+            self.pools = std::mem::take(&mut ctx.pools);
+            self.pools.looked_at((kind, id));
+            ctx.dirty.append(&mut self.pools.take_woken());
             self.close(ctx);
         }
     }

@@ -328,7 +328,7 @@ impl Queue {
                     ctx.timers.push((due, Timer::Due(entity)));
                 }
             }
-        } else if self.outlet.consumers.len() > 0 {
+        } else if self.outlet.consumers.len() > 0 || self.shortens() {
             let cursor = self.outlet.cursors.entry(log).or_default();
             if cursor.scan == first && cursor.window.len() + messages.len() <= WINDOW_MESSAGES_MAX {
                 cursor.window.extend(metas);

@@ -11,8 +11,8 @@ use waystation_base::{
 use waystation_broker::{
     Append, Command, Effect, Kind, Refusal, Reply, RequestId, SessionId, Shard, Source,
     command::{
-        Attach, Bind, Declare, Delete, Destination, Hold, Outcome, Payload, Publish, Settle, Settlement,
-        Target, Transaction,
+        Attach, Bind, Counted, Declare, Delete, Destination, Hold, Outcome, Payload, Publish, Settle,
+        Settlement, Target, Transaction,
     },
     effect::{Closed, Handed, Notice, Published},
     place::{Load, Loaded, LogId, Meta, Place, Purpose},
@@ -337,6 +337,7 @@ impl World {
             name: name(text),
             if_unused: false,
             if_empty: false,
+            counted: Counted::All,
             session,
         }))
     }
@@ -387,8 +388,16 @@ impl World {
         self.ids += 1;
         let consumer = ConsumerId(self.ids);
         let session = SessionId(0);
-        let mut attach =
-            Attach { consumer, source, credit, hold: Hold::Attached, priority: 0, exclusive: false, session };
+        let mut attach = Attach {
+            consumer,
+            source,
+            credit,
+            pool: None,
+            hold: Hold::Attached,
+            priority: 0,
+            exclusive: false,
+            session,
+        };
         change(&mut attach);
         self.run(Command::Attach(attach)).map(|_| consumer)
     }

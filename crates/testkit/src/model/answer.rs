@@ -8,7 +8,7 @@ use waystation_base::{
 };
 use waystation_broker::{
     Command, Effect, Refusal, Reply, Source,
-    command::{Attach, Destination, Payload, Publish, Transaction},
+    command::{Attach, Destination, Hold, Payload, Publish, Transaction},
     entry::Entry,
     place::Purpose,
 };
@@ -118,6 +118,7 @@ impl Ledger {
                 Answer::of(to && self.route_names.contains_key(&bind.route))
             }
             Command::Cancel(consumer) => Answer::of(self.consumers.contains_key(consumer)),
+            Command::Pool(..) => Answer::Yes,
         }
     }
 
@@ -252,7 +253,10 @@ impl Ledger {
                     consumer.window = *credit;
                 }
             }
+            Command::Pool(pool, Some(credit)) => _ = self.pools.insert(*pool, *credit),
+            Command::Pool(pool, None) => _ = self.pools.remove(pool),
             Command::CloseSession(session) => {
+                self.pools.retain(|pool, _| pool.session != *session);
                 self.consumers.retain(|_, consumer| consumer.session != *session);
                 self.retired.retain(|_, consumer| consumer.session != *session);
             }
@@ -273,6 +277,7 @@ impl Ledger {
             entity: self.source(&attach.source).expect("it was attached to"),
             source: attach.source.clone(),
             window: attach.credit,
+            pool: attach.pool.filter(|_| attach.hold == Hold::Attached),
             hold: attach.hold,
             priority: attach.priority,
             session: attach.session,

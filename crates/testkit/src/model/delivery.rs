@@ -12,7 +12,7 @@ use waystation_broker::{
 };
 
 use super::{
-    Book, Cause, Item, Ledger, Outlet, State, Written,
+    Book, Cause, Consumer, Item, Ledger, Outlet, State, Written,
     ledger::{DELAYED_LOGS, tag},
 };
 
@@ -176,12 +176,14 @@ impl Ledger {
         for effect in effects {
             let Effect::Deliver { consumer, messages } = effect else { continue };
             assert!(!messages.is_empty(), "a delivery is never empty");
-            assert!(seen.insert(*consumer), "one delivery for each consumer in a flush");
             let who = self
                 .consumers
                 .get(consumer)
                 .unwrap_or_else(|| panic!("{consumer:?} is not attached"))
                 .clone();
+            // Room in a pool is handed on while handing out: the same queue is looked at again.
+            let again = who.pool.is_some_and(|pool| self.pools.contains_key(&pool));
+            assert!(seen.insert(*consumer) || again, "one delivery for each consumer in a flush");
             for handed in messages {
                 let take = taken.remove(&(who.entity, handed.tag));
                 let take = take.unwrap_or_else(|| panic!("{handed:?} was handed out without an entry"));
@@ -189,6 +191,7 @@ impl Ledger {
                 self.check_meta(who.entity, handed);
             }
             self.check_window(*consumer, messages);
+            self.check_pool(&who);
             let outlet = &self.outlets[&who.entity];
             for pair in messages.windows(2) {
                 let priority = |handed: &Handed| handed.tag.log() % DELAYED_LOGS;
@@ -219,6 +222,14 @@ impl Ledger {
             Some(log) => assert_eq!(meta.log, *log),
             None => assert_eq!((meta.log.entity, meta.log.log), (id, handed.tag.log())),
         }
+    }
+
+    /// All that share a pool hold no more together than it allows.
+    fn check_pool(&self, who: &Consumer) {
+        let Some((id, credit)) = who.pool.and_then(|id| Some((id, *self.pools.get(&id)?))) else { return };
+        let all = self.consumers.values().chain(self.retired.values());
+        let held: usize = all.filter(|other| other.pool == Some(id)).map(|other| other.held.len()).sum();
+        assert!(held <= credit as usize, "{id:?} may hold {credit} and holds {held}: {who:?}");
     }
 
     fn check_window(&mut self, consumer: ConsumerId, messages: &[Handed]) {
@@ -253,7 +264,8 @@ impl Ledger {
                 "{id:?} is the active one: {other:?}, {who:?}"
             );
             let free = match other.hold {
-                Hold::Attached => other.held.len() < other.window as usize,
+                // Whether its pool had room then is not known any more.
+                Hold::Attached => other.pool.is_none() && other.held.len() < other.window as usize,
                 Hold::None => other.window > 0,
                 Hold::Pull { .. } | Hold::Once => false,
             };

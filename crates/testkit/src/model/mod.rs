@@ -18,7 +18,7 @@ use std::{
 
 use waystation_base::{ConsumerId, EntityId, Message, Millis, Name, Offset, Position, Tag};
 use waystation_broker::{
-    Kind, SessionId, Source,
+    Kind, PoolId, SessionId, Source,
     command::{Command, Hold},
     place::{LogId, key_hash},
     spec::{Mode, Order, QueueSpec, SubscriptionSpec, TopicSpec},
@@ -219,6 +219,8 @@ pub struct Consumer {
     pub source: Source,
     /// How many it may hold (or, without holding, be given).
     pub window: u32,
+    /// With whom it shares its credit.
+    pub pool: Option<PoolId>,
     /// How it holds.
     pub hold: Hold,
     /// Higher goes first.
@@ -282,6 +284,8 @@ pub struct Ledger {
     pub owners: BTreeMap<EntityId, SessionId>,
     /// Consumers that get nothing more and still hold something.
     pub retired: BTreeMap<ConsumerId, Consumer>,
+    /// Pools of credit that are limited, and how many messages their consumers may hold together.
+    pub pools: BTreeMap<PoolId, u32>,
     /// Routes.
     pub routes: BTreeMap<EntityId, routing::Route>,
     /// Routes by name.
@@ -365,6 +369,7 @@ impl Ledger {
     /// Nobody is attached any more: the process is a new one.
     pub fn forget_run(&mut self) {
         self.consumers.clear();
+        self.pools.clear();
         self.retired.clear();
         self.owners.clear();
     }

@@ -2,10 +2,10 @@
 
 use waystation_base::{Attempt, ConsumerId, Message, Millis, Offset, Tag};
 use waystation_broker::{
-    Command, Kind, SessionId, Source,
+    Command, Kind, PoolId, SessionId, Source,
     command::{
-        Attach, Bind, Declare, Delete, Destination, Extend, Hold, Outcome, Payload, Publish, Seek, Settle,
-        Settlement, Target, Transaction,
+        Attach, Bind, Counted, Declare, Delete, Destination, Extend, Hold, Outcome, Payload, Publish, Seek,
+        Settle, Settlement, Target, Transaction,
     },
 };
 
@@ -32,6 +32,8 @@ pub struct Clients {
     /// What they hold, or believe to hold.
     pub holdings: Vec<Holding>,
     consumers: u64,
+    /// Pools that consumers have joined and that were not limited yet.
+    pools: Vec<PoolId>,
 }
 
 fn source(random: &mut Random) -> Source {
@@ -58,7 +60,11 @@ impl Clients {
                 settlements: Vec::new(),
             }),
             50..=74 => Command::Transact(self.settle(random, ledger, book, now)),
-            75..=86 => Command::Attach(self.attach(random, now, None)),
+            75..=86 => {
+                let mut attach = self.attach(random, now, None);
+                attach.pool = self.pool_of(random, ledger, attach.session);
+                Command::Attach(attach)
+            }
             87..=90 => with_consumer(random, ledger, |random, consumer| {
                 Command::Credit(consumer, random.below(12) as u32)
             }),
@@ -71,6 +77,7 @@ impl Clients {
             110..=113 => Command::Bind(bind(random, ledger, false)),
             114 => Command::Unbind(bind(random, ledger, true)),
             115 | 116 => cancel(random, ledger),
+            117 | 118 => self.pool(random, ledger),
             _ => document(random),
         }
     }
@@ -129,12 +136,42 @@ impl Clients {
         Attach {
             consumer: ConsumerId(self.consumers),
             credit: if of.is_some() { 20 } else { random.below(12) as u32 },
+            pool: None,
             session: if hold == Hold::Once { SessionId(random.range(1, 3)) } else { session(random) },
             priority: if of.is_none() && random.one_in(4) { random.below(3) as i32 - 1 } else { 0 },
             exclusive: of.is_none() && random.one_in(25),
             source: of.unwrap_or_else(|| source(random)),
             hold,
         }
+    }
+
+    /// A pool of a session: one that is limited, or one that may be later.
+    fn pool_of(&mut self, random: &mut Random, ledger: &Ledger, session: SessionId) -> Option<PoolId> {
+        if session == SessionId(0) || random.one_in(2) {
+            return None;
+        }
+        let known: Vec<PoolId> =
+            ledger.pools.keys().chain(&self.pools).filter(|pool| pool.session == session).copied().collect();
+        if random.one_in(3) || known.is_empty() {
+            let pool = PoolId { session, number: self.consumers };
+            self.pools.push(pool);
+            return Some(pool);
+        }
+        random.pick(&known).copied()
+    }
+
+    /// Limits what the consumers of a pool may hold together, or forgets the pool.
+    fn pool(&mut self, random: &mut Random, ledger: &Ledger) -> Command {
+        let limited: Vec<PoolId> = ledger.pools.keys().copied().collect();
+        if let Some(pool) = random.pick(&limited).filter(|_| random.one_in(2)) {
+            let credit = random.maybe(75, |random| random.below(8) as u32);
+            return Command::Pool(*pool, credit);
+        }
+        // What is forgotten is not used again.
+        let new = (!self.pools.is_empty())
+            .then(|| self.pools.swap_remove(random.below(self.pools.len() as u64) as usize));
+        let new = new.unwrap_or(PoolId { session: SessionId(1), number: u64::MAX - self.consumers });
+        Command::Pool(new, Some(random.below(8) as u32))
     }
 
     fn extend(&mut self, random: &mut Random) -> Command {
@@ -166,6 +203,7 @@ fn delete(random: &mut Random) -> Command {
         name: name(name_of.expect("some")),
         if_unused,
         if_empty,
+        counted: if random.one_in(2) { Counted::Ready } else { Counted::All },
         session: session(random),
     })
 }

@@ -2,7 +2,7 @@
 
 use waystation_base::{ConsumerId, Millis};
 use waystation_broker::{
-    Command, SessionId, Source,
+    Command, PoolId, SessionId, Source,
     command::{Declare, Outcome, Settle, Settlement, Transaction},
     spec::{QueueSpec, Spec},
 };
@@ -13,6 +13,10 @@ use crate::{
     model::{Rules, State},
 };
 
+/// All that drain may hold no more than so many together: room must get around.
+const POOL: (PoolId, u32) = (PoolId { session: DRAINERS, number: 0 }, 40);
+/// Whom they belong to.
+const DRAINERS: SessionId = SessionId(9);
 /// Rounds in which everything must have come out.
 const ROUNDS_MAX: usize = 2000;
 
@@ -28,6 +32,9 @@ impl World {
         }
         (1..4).for_each(|session| self.command(Command::CloseSession(SessionId(session))));
         self.clients.holdings.clear();
+        if self.random.one_in(3) {
+            self.command(Command::Pool(POOL.0, Some(POOL.1)));
+        }
         for round in 0..ROUNDS_MAX {
             self.mend_addresses();
             self.attach_everywhere();
@@ -89,7 +96,8 @@ impl World {
             .collect();
         for (source, owner) in sources {
             let mut attach = self.clients.attach(&mut self.random, self.now, Some(source));
-            attach.session = owner.unwrap_or_default();
+            attach.session = owner.unwrap_or(DRAINERS);
+            attach.pool = owner.is_none().then_some(POOL.0);
             self.command(Command::Attach(attach));
         }
     }

@@ -6,8 +6,9 @@ use waystation_broker::Command;
 use waystation_host::audit::Origin;
 
 use super::{
-    calls::{self, Done},
+    calls::Done,
     connection::{Connection, Context},
+    consume::pool,
     routes,
 };
 use crate::{
@@ -105,6 +106,9 @@ impl Connection {
         let rest =
             held.into_iter().filter(|held| held.consumer.is_none_or(|key| !of_consumers.contains(&key)));
         self.commands.extend(super::settle::requeue(rest));
+        if self.pools.remove(&channel) {
+            self.commands.push(Command::Pool(pool(self.broker_session, channel), None));
+        }
         self.end_ending_consumers_of(channel);
         self.close_replies_of(channel);
         if let Some(entry) = self.entered.entry.remove_channel(channel.id.0) {
@@ -133,11 +137,10 @@ impl Connection {
             entry.prefetch.set(prefetch.into());
             entry.prefetch_global.set(prefetch_global.into());
         }
-        for consuming in self.consumers.values().filter(|consuming| consuming.channel == channel) {
-            if consuming.needs_ack() {
-                let credit = calls::credit(consuming.prefetch, prefetch_global);
-                self.commands.push(Command::Credit(consuming.consumer.id, credit));
-            }
+        if prefetch_global > 0 || self.pools.contains(&channel) {
+            self.pools.insert(channel);
+            let limit = if prefetch_global == 0 { u32::MAX } else { prefetch_global.into() };
+            self.commands.push(Command::Pool(pool(self.broker_session, channel), Some(limit)));
         }
         self.resume(channel);
     }

@@ -62,12 +62,6 @@ pub(super) struct Got {
     pub message_count: u32,
 }
 
-/// How many messages a consumer may hold under a prefetch of its own and of its channel; 0: no limit.
-pub(super) fn credit(prefetch: u16, prefetch_global: u16) -> u32 {
-    let limit = |count: u16| if count == 0 { CREDIT_MAX } else { count.into() };
-    limit(prefetch).min(limit(prefetch_global))
-}
-
 impl Connection {
     /// Begins what a channel waits for.
     pub fn call(&mut self, channel: ChannelKey, call: Call) {
@@ -78,7 +72,7 @@ impl Connection {
                 .push(Box::pin(async move { Done::Answered(channel, topology(&context, method).await) })),
             Call::Consume { consume, prefetch, prefetch_global } => {
                 self.calls.push(Box::pin(async move {
-                    let begun = consume::consume(&context, consume, prefetch, prefetch_global).await;
+                    let begun = consume::consume(&context, channel, consume, prefetch, prefetch_global).await;
                     Done::Consuming(channel, begun.map(Box::new))
                 }));
             }
@@ -191,7 +185,6 @@ impl Connection {
             source,
             kind,
             no_ack: consume.no_ack,
-            prefetch,
             consumer,
             waker: self.woken.waker(key),
             stash: Default::default(),
@@ -285,7 +278,11 @@ async fn commit(
     Ok(unrouted.filter_map(|(returned, _)| returned).collect())
 }
 
-/// Credit of a new consumer.
-pub(super) fn first_credit(no_ack: bool, prefetch: u16, prefetch_global: u16) -> u32 {
-    if no_ack { WINDOW_WITHOUT_ACK } else { credit(prefetch, prefetch_global) }
+/// Credit of a new consumer; a prefetch of 0 means: no limit. What its channel may hold is the pool's matter.
+pub(super) fn first_credit(no_ack: bool, prefetch: u16) -> u32 {
+    match prefetch {
+        _ if no_ack => WINDOW_WITHOUT_ACK,
+        0 => CREDIT_MAX,
+        limit => limit.into(),
+    }
 }

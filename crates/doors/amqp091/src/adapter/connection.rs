@@ -1,7 +1,7 @@
 //! What does one connection consist of, and how does it begin and end?
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
     future::{Future, poll_fn},
     net::SocketAddr,
     pin::Pin,
@@ -41,8 +41,9 @@ const ORDERS_MAX: usize = 16;
 pub(super) const GOODBYE: Duration = Duration::from_secs(2);
 /// Bytes that are read and thrown away after the last word, so that the client comes to read it.
 const LINGER_BYTES_MAX: usize = 16 << 20;
-/// What the server calls itself.
-const PRODUCT: &str = "Waystation";
+/// What the server calls itself to clients: kombu decides by it and the version how `basic.qos` is meant, and Celery by that
+/// how it raises its prefetch. `platform` says what it is.
+const PRODUCT: &str = "RabbitMQ";
 /// The version of RabbitMQ whose behaviour clients may count on: some look at it.
 const VERSION: &str = "3.13.7";
 /// One in the lowest of the bytes that [`MessageId::new`] uses.
@@ -116,6 +117,8 @@ pub(super) struct Connection {
     pub ready: VecDeque<ConsumerKey>,
     /// Consumers with messages that their channel may not have yet.
     pub paused: BTreeSet<ConsumerKey>,
+    /// Channels whose consumers share a limit.
+    pub pools: HashSet<ChannelKey>,
     pub woken: Arc<Woken>,
     pub orders: mpsc::Receiver<Order>,
     pub replies: mpsc::Receiver<Reply>,
@@ -194,6 +197,7 @@ pub(super) async fn run(door: Arc<Door>, stream: Stream, peer: SocketAddr, local
         consumer_keys: 0,
         ready: VecDeque::new(),
         paused: BTreeSet::new(),
+        pools: HashSet::new(),
         woken: Arc::default(),
         orders,
         replies,

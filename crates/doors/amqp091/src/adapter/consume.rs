@@ -5,7 +5,7 @@ use std::sync::Arc;
 use smol_str::{SmolStr, format_smolstr};
 use waystation_base::{ConsumerId, Name, os, value::Value};
 use waystation_broker::{
-    Refusal, Source,
+    PoolId, Refusal, SessionId, Source,
     command::{Attach, Hold},
     spec::{Mode, Spec, SubscriptionSpec},
     view::TopicInfo,
@@ -37,9 +37,15 @@ fn tag_or_new(tag: SmolStr) -> Result<SmolStr, Failure> {
     if tag.is_empty() { random_name("amq.ctag") } else { Ok(tag) }
 }
 
+/// The credit that the consumers of a channel share: what RabbitMQ's `basic.qos` with `global` limits.
+pub(super) fn pool(session: SessionId, channel: ChannelKey) -> PoolId {
+    PoolId { session, number: u64::from(channel.id.0) << 32 | u64::from(channel.epoch) }
+}
+
 /// Begins to consume.
 pub(super) async fn consume(
     context: &Context,
+    channel: ChannelKey,
     mut consume: basic::Consume,
     prefetch: u16,
     prefetch_global: u16,
@@ -80,7 +86,8 @@ pub(super) async fn consume(
         // The broker gives it one.
         consumer: ConsumerId(0),
         source: source.clone(),
-        credit: first_credit(no_ack, prefetch, prefetch_global),
+        credit: first_credit(no_ack, prefetch),
+        pool: Some(pool(context.session, channel)),
         hold: if no_ack { Hold::None } else { Hold::Attached },
         priority,
         exclusive: consume.exclusive,

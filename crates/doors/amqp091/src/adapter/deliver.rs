@@ -27,7 +27,6 @@ pub(super) struct Consuming {
     pub source: Arc<Source>,
     pub kind: QueueType,
     pub no_ack: bool,
-    pub prefetch: u16,
     pub consumer: Consumer,
     pub waker: Waker,
     /// Taken from the mailbox, and held back by the channel's prefetch or the socket.

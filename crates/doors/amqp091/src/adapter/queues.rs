@@ -6,7 +6,7 @@ use smol_str::SmolStr;
 use waystation_base::Name;
 use waystation_broker::{
     Command, Kind, Refusal, Reply,
-    command::{Delete, Publish, Target},
+    command::{Counted, Delete, Publish, Target},
     spec::Spec,
     view::{QueueInfo, TopicInfo},
 };
@@ -21,9 +21,6 @@ use crate::{
 
 /// Names that begin so are the server's to give.
 pub(super) const RESERVED: &str = "amq.";
-
-/// Why the broker does not delete a queue.
-const NOT_EMPTY: &str = "not empty";
 
 /// What goes by a queue's name.
 pub(super) enum Found {
@@ -229,24 +226,17 @@ pub(super) async fn delete(context: &Context, delete: &queue::Delete) -> Result<
             Kind::Queue
         }
     };
-    // What consumers hold does not count, neither as a message that goes nor as one that is there.
-    let ready = found.counts().0;
-    let mut asked = Delete {
+    let asked = Delete {
         kind,
-        name: own.clone(),
+        name: own,
         if_unused: delete.if_unused,
         if_empty: delete.if_empty,
+        // What consumers hold does not count, neither as a message that goes nor as one that is there.
+        counted: Counted::Ready,
         session: context.session,
     };
-    let mut result = context.broker.delete(asked.clone()).await;
-    if let Err(Refusal::InUse { state: NOT_EMPTY, .. }) = &result
-        && find(context, &own).await?.counts().0 == 0
-    {
-        asked.if_empty = false;
-        result = context.broker.delete(asked).await;
-    }
-    match result {
-        Ok(messages) => Ok(deleted(messages.min(ready.into()))),
+    match context.broker.delete(asked).await {
+        Ok(messages) => Ok(deleted(messages)),
         Err(Refusal::NotFound { .. }) => Ok(deleted(0)),
         Err(refusal) => Err(failure(&refusal, &context.vhost)),
     }

@@ -4,7 +4,7 @@ use smol_str::SmolStr;
 use waystation_base::value::Value;
 use waystation_broker::{
     Command, Kind, Refusal,
-    command::{Bind, Delete, Destination},
+    command::{Bind, Counted, Delete, Destination},
     spec::{RouteKind, RouteSpec, Spec},
     view::RouteInfo,
 };
@@ -136,6 +136,7 @@ pub(super) async fn delete(context: &Context, delete: &exchange::Delete) -> Resu
         name: context.name(&name)?,
         if_unused: delete.if_unused,
         if_empty: false,
+        counted: Counted::All,
         session: context.session,
     };
     match context.broker.delete(asked).await {

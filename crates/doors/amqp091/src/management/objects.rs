@@ -12,7 +12,7 @@ use waystation_access::Action;
 use waystation_base::vhost;
 use waystation_broker::{
     Kind, Refusal, SessionId,
-    command::Delete,
+    command::{Counted, Delete},
     spec::{RouteKind, RouteSpec, Spec},
 };
 
@@ -214,7 +214,8 @@ pub(super) async fn delete_queue(
         Found::Stream(_) => (Kind::Topic, SessionId::default()),
     };
     let (if_unused, if_empty) = (ask.is_true("if-unused"), ask.is_true("if-empty"));
-    let delete = Delete { kind, name: found.name().clone(), if_unused, if_empty, session };
+    let delete =
+        Delete { kind, name: found.name().clone(), if_unused, if_empty, counted: Counted::Ready, session };
     who.broker.delete(delete).await.map_err(|refusal| in_use(refusal, "queue", &host, &name))?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -379,7 +380,14 @@ pub(super) async fn delete_exchange(
     who.require(Action::Configure, &host, name)?;
     let if_unused = ask.is_true("if-unused");
     let session = SessionId::default();
-    let delete = Delete { kind: Kind::Route, name: info.name, if_unused, if_empty: false, session };
+    let delete = Delete {
+        kind: Kind::Route,
+        name: info.name,
+        if_unused,
+        if_empty: false,
+        counted: Counted::All,
+        session,
+    };
     who.broker.delete(delete).await.map_err(|refusal| in_use(refusal, "exchange", &host, name))?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use waystation_base::{MessageId, os};
 use waystation_broker::{
     Kind, SessionId, Source,
-    command::{Delete, Settlement},
+    command::{Counted, Delete, Settlement},
     spec::{QueueSpec, Spec},
 };
 use waystation_catalog::GlobalParameter;
@@ -274,7 +274,14 @@ pub(super) async fn aliveness(
     let spec = QueueSpec { exclusive: true, durable: false, ..QueueSpec::default() };
     who.broker.declare(queue.clone(), Spec::Queue(spec), false, session).await?;
     let result = pass(&who, &queue, id, desk.clock.now(), session).await;
-    let delete = Delete { kind: Kind::Queue, name: queue, if_unused: false, if_empty: false, session };
+    let delete = Delete {
+        kind: Kind::Queue,
+        name: queue,
+        if_unused: false,
+        if_empty: false,
+        counted: Counted::All,
+        session,
+    };
     let deleted = who.broker.delete(delete).await;
     who.broker.close_session(session).await?;
     deleted?;

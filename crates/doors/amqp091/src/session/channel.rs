@@ -104,7 +104,10 @@ impl Channel {
     }
 
     pub fn may_deliver(&self) -> bool {
-        self.prefetch_global == 0 || self.unacked.len() < self.prefetch_global.into()
+        let limit = usize::from(self.prefetch_global);
+        // What was got by itself does not count, as with RabbitMQ.
+        let by_consumers = || self.unacked.iter().filter(|(_, held)| held.consumer.is_some()).count();
+        limit == 0 || self.unacked.len() < limit || by_consumers() < limit
     }
 
     pub fn deliver(&mut self, held: Option<Held>) -> DeliveryTag {

@@ -14,7 +14,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use waystation_base::Name;
 use waystation_broker::{
     Kind as Thing, Refusal, SessionId,
-    command::Delete,
+    command::{Counted, Delete},
     effect,
     spec::{BEFORE, QueueSpec, RouteSpec, Spec, SubscriptionSpec, TopicSpec},
     view::{QueueInfo, RouteInfo, SubscriptionInfo, TopicInfo},
@@ -303,7 +303,14 @@ async fn delete<E: Entity>(
     let _permit = door.begin_request()?;
     let DeleteParams { if_unused, if_empty } = params;
     door.kinds.forget(&name);
-    let delete = Delete { kind: E::THING, name, if_unused, if_empty, session: SessionId::default() };
+    let delete = Delete {
+        kind: E::THING,
+        name,
+        if_unused,
+        if_empty,
+        counted: Counted::All,
+        session: SessionId::default(),
+    };
     ok(&Removed { removed: caller.broker(&door.broker).delete(delete).await? })
 }
 
