@@ -79,6 +79,18 @@ def celery_tasks_run_and_their_results_failures_and_retries_come_back(server):
 
 
 @scenario
+def celery_tasks_for_later_do_not_keep_those_for_now_waiting(server):
+    t = tasks(server)
+    with worker(server):
+        # The worker holds them all and asks for more: its prefetch grows with each.
+        later = [t.add.apply_async((n, 0), countdown=8) for n in range(4)]
+        begun = time.monotonic()
+        equal(t.add.delay(2, 3).get(timeout=6), 5)
+        assert time.monotonic() - begun < 6
+        equal([result.get(timeout=20) for result in later], [0, 1, 2, 3])
+
+
+@scenario
 def a_celery_task_whose_worker_dies_is_run_by_another(server):
     t = tasks(server)
     with tempfile.TemporaryDirectory() as folder:

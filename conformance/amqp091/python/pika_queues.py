@@ -6,7 +6,7 @@ import pika
 import pika.exceptions
 
 from harness import equal, eventually, fresh, scenario
-from with_pika import Consumer, channel_of, connected, depth, put, take, take_all
+from with_pika import Consumer, channel_of, connected, depth, put, refused, take, take_all
 
 
 def deaths(properties):
@@ -161,6 +161,15 @@ def a_full_queue_drops_its_oldest(server):
 
 
 @scenario
+def nobody_ever_sees_a_queue_longer_than_its_bound(server):
+    with channel_of(server) as channel:
+        for _ in range(10):
+            queue = channel.queue_declare("", exclusive=True, arguments={"x-max-length": 10}).method.queue
+            put(channel, queue, *["x"] * 60)
+            equal(depth(channel, queue), 10)
+
+
+@scenario
 def a_full_queue_that_rejects_nacks_its_publisher_and_only_then(server):
     with channel_of(server, confirm=True) as channel:
         dead = channel.queue_declare("", exclusive=True).method.queue
@@ -269,6 +278,20 @@ def a_queue_that_is_deleted_says_how_many_messages_went(server):
         channel.queue_declare(name, durable=True)
         put(channel, name, "a", "b", "c", delivery_mode=2)
         equal(channel.queue_delete(name).method.message_count, 3)
+
+
+@scenario
+def a_queue_is_empty_though_somebody_holds_a_message_of_it(server):
+    with channel_of(server, confirm=True) as channel:
+        name = fresh("empty")
+        channel.queue_declare(name)
+        put(channel, name, "held", "waits")
+        channel.basic_get(name)
+        other = channel.connection.channel()
+        refused(406, f"PRECONDITION_FAILED - queue '{name}' in vhost '/' not empty",
+                lambda: other.queue_delete(name, if_empty=True))
+        take(channel, name)
+        equal(channel.queue_delete(name, if_empty=True).method.message_count, 0)
 
 
 @scenario

@@ -240,7 +240,8 @@ pub struct Attach {
     pub source: Source,
     /// How many messages it may be given at first.
     pub credit: u32,
-    /// With whom it shares its credit, if that pool has a limit: see [`Command::Pool`]. Only for those who hold while attached.
+    /// With whom it shares its credit, if that pool has a limit: see [`Command::Pool`]. Who holds nothing is not counted, and
+    /// waits for room all the same; a pull shares nothing.
     pub pool: Option<PoolId>,
     /// How it holds messages.
     pub hold: Hold,

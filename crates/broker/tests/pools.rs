@@ -142,13 +142,32 @@ fn a_consumer_or_a_queue_that_goes_makes_room_elsewhere() {
 }
 
 #[test]
-fn only_those_who_hold_while_attached_share() {
-    let mut w = world(&["1", "2", "3"], &[]);
+fn who_holds_nothing_is_not_counted_and_waits_for_room_all_the_same() {
+    let mut w = world(&["1", "2", "3"], &["4", "5"]);
     limit(&mut w, 1);
-    let free = w.attach_with(queue("a"), 2, |attach| {
+    let free = w.attach_with(queue("a"), 9, |attach| {
         (attach.session, attach.pool, attach.hold) = (SESSION, Some(POOL), Hold::None);
     });
-    assert_eq!(w.bodies(free.expect("attached")), ["1", "2"]);
+    let free = free.expect("attached");
+    assert_eq!(w.bodies(free), ["1", "2", "3"]);
+    let consumer = consume(&mut w, "b");
+    let handed = w.take(consumer);
+    assert_eq!(handed.len(), 1);
+    w.publish("a", &["6", "7"]);
+    assert!(w.take(free).is_empty());
+    limit(&mut w, 3);
+    assert_eq!((w.take(free).len(), w.take(consumer).len()), (2, 1), "whose turn it is, without using it up");
+}
+
+#[test]
+fn a_pull_shares_nothing() {
+    let mut w = world(&["1", "2", "3"], &[]);
+    limit(&mut w, 0);
+    let hold = Hold::Pull { lease_ms: None, until: w.now };
+    let pull = w.attach_with(queue("a"), 2, |attach| {
+        (attach.session, attach.pool, attach.hold) = (SESSION, Some(POOL), hold);
+    });
+    assert_eq!(w.bodies(pull.expect("attached")), ["1", "2"]);
 }
 
 #[test]

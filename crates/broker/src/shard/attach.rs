@@ -45,7 +45,7 @@ impl Shard {
             return Err(Refusal::Limit { what: "consumers of one source", limit: CONSUMERS_MAX as u64 });
         }
         outlet.consumers.add(consumer, credit, hold, priority, exclusive);
-        if let Some(pool) = pool.filter(|_| hold == Hold::Attached) {
+        if let Some(pool) = pool.filter(|_| matches!(hold, Hold::Attached | Hold::None)) {
             outlet.consumers.join(consumer, pool, counts);
         }
         outlet.last_used = ctx.now;

@@ -357,7 +357,7 @@ impl Outlet {
             Hold::Pull { lease_ms, .. } => (None, ctx.now.plus(lease_ms.unwrap_or(self.policy.lease_ms))),
         };
         self.consumers.given(consumer, tag);
-        if let Some(pool) = pool {
+        if let Some(pool) = pool.filter(|_| hold == Hold::Attached) {
             ctx.pools.take(pool, (self.kind, self.id));
         }
         let flight = Flight {

@@ -277,7 +277,7 @@ impl Ledger {
             entity: self.source(&attach.source).expect("it was attached to"),
             source: attach.source.clone(),
             window: attach.credit,
-            pool: attach.pool.filter(|_| attach.hold == Hold::Attached),
+            pool: attach.pool.filter(|_| matches!(attach.hold, Hold::Attached | Hold::None)),
             hold: attach.hold,
             priority: attach.priority,
             session: attach.session,

@@ -265,7 +265,8 @@ impl Ledger {
             );
             let free = match other.hold {
                 // Whether its pool had room then is not known any more.
-                Hold::Attached => other.pool.is_none() && other.held.len() < other.window as usize,
+                Hold::Attached | Hold::None if other.pool.is_some() => false,
+                Hold::Attached => other.held.len() < other.window as usize,
                 Hold::None => other.window > 0,
                 Hold::Pull { .. } | Hold::Once => false,
             };

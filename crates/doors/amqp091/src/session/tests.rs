@@ -316,12 +316,14 @@ fn confirms_and_transactions_do_not_mix() {
 fn a_channel_holds_no_more_than_its_own_prefetch() {
     let (mut desk, key) = Desk::open();
     desk.say(1, basic::Qos { prefetch_size: 0, prefetch_count: 2, global: true });
+    (0..2).for_each(|offset| _ = desk.session.deliver(key, Some(held(offset))));
+    let by_consumer = |offset| Some(Held { consumer: Some(ConsumerKey(1)), ..held(offset) });
+    assert!(desk.session.may_deliver(key), "what was got by itself does not count");
+    desk.session.deliver(key, by_consumer(2));
     assert!(desk.session.may_deliver(key));
-    desk.session.deliver(key, Some(held(1)));
-    assert!(desk.session.may_deliver(key));
-    desk.session.deliver(key, Some(held(2)));
+    desk.session.deliver(key, by_consumer(3));
     assert!(!desk.session.may_deliver(key));
-    desk.say(1, basic::Ack { delivery_tag: 1, multiple: false });
+    desk.say(1, basic::Ack { delivery_tag: 3, multiple: false });
     assert!(desk.session.may_deliver(key));
 }
 
