@@ -1,7 +1,7 @@
 """What do the clients' own test suites say about a server, and is it what RabbitMQ is told?
 
-Each suite comes out of the client's source archive on PyPI, is unpacked into a folder of its own, run with pytest, and
-compared with what RabbitMQ 3.10 got (reference.json beside this file): what passes there must pass here.
+Each suite comes out of the client's source archive on PyPI or npm, is unpacked into a folder of its own, run with pytest or
+node's own runner, and compared with what RabbitMQ 3.10 got (reference.json beside this file): what passes there must pass here.
 
     suites.py --port 5672 [--tls-port 5671] [--only aio-pika] --work DIR [--page FILE | --write-reference]
 """
@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -25,6 +26,8 @@ SUITES = [
     ("kombu", "5.7.0", ["t/integration/test_py_amqp.py"], None),
     ("amqp", "5.4.2", ["t/integration/test_rmq.py"], None),
 ]
+# The same of npm: those files that find the server by an environment variable.
+NODE_SUITES = [("amqplib", "2.0.1", ["test/channel_api.test.js", "test/callback_api.test.js"], None)]
 REASON_LENGTH_MAX = 110
 # Tests that the client loses against itself: they fail against RabbitMQ too, each time with other parameters.
 RACES = {
@@ -72,19 +75,59 @@ def run(suite, options, work):
     return read(report)
 
 
+def fetch_node(package, version, work):
+    """Unpacks the package; gives the folder."""
+    folder = work / f"{package}-{version}"
+    if not folder.exists():
+        subprocess.run(["npm", "pack", "--silent", f"{package}@{version}"], cwd=work, check=True)
+        with tarfile.open(work / f"{package}-{version}.tgz") as tar:
+            tar.extractall(folder, filter="data")
+    return folder / "package"
+
+
+def run_node(suite, options, work):
+    """Runs one suite of npm; gives {test: (outcome, reason)}."""
+    package, version, targets, _ = suite
+    folder = fetch_node(package, version, work)
+    report = work / f"{package}.xml"
+    environment = os.environ | {"URL": f"amqp://{options.host}:{options.port}"}
+    command = ["node", "--test", "--test-timeout=60000", "--test-reporter=junit",
+               f"--test-reporter-destination={report}", *targets]
+    with open(work / f"{package}.log", "wb") as log:
+        subprocess.run(command, cwd=folder, env=environment, stdout=log, stderr=log)
+    results = {}
+    read_node(xml.etree.ElementTree.parse(report).getroot(), package, results)
+    return results
+
+
+def read_node(element, path, results):
+    """Suites within suites: a test is named by all of them."""
+    for child in element:
+        name = f"{path}.{child.get('name')}"
+        if child.tag == "testsuite":
+            read_node(child, name, results)
+        elif child.tag == "testcase":
+            results[name] = outcome_of(child)
+
+
 def read(report):
     results = {}
     for case in xml.etree.ElementTree.parse(report).getroot().iter("testcase"):
-        outcome, reason = "passed", ""
-        for child in case:
-            if child.tag in ("failure", "error", "skipped"):
-                outcome = {"failure": "failed"}.get(child.tag, child.tag)
-                reason = short(child.get("message") or child.text or "")
+        outcome, reason = outcome_of(case)
         name = f"{case.get('classname')}.{case.get('name')}"
         # A test that fails and whose clean-up fails too is there twice.
         if results.get(name, ("passed", ""))[0] == "passed":
             results[name] = (outcome, reason)
     return results
+
+
+def outcome_of(case):
+    outcome, reason = "passed", ""
+    for child in case:
+        if child.tag in ("failure", "error", "skipped"):
+            outcome = {"failure": "failed"}.get(child.tag, child.tag)
+            reason = short(child.get("message") or child.text or "")
+    return outcome, reason
 
 
 def short(reason):
@@ -122,7 +165,7 @@ def page(every, reference):
         "# AMQP 0-9-1: what the clients' own test suites say",
         "",
         "Written by `cargo xtask conformance amqp091 --write`; do not edit. Each suite comes out of the client's source",
-        "archive on PyPI, in the version named, and is run against the real binary; the reference is RabbitMQ 3.10.8 from",
+        "archive on PyPI or npm, in the version named, and is run against the real binary; the reference is RabbitMQ 3.10.8 from",
         "Debian's package, run by the same command. What RabbitMQ passes must pass here, or the command fails.",
         "",
         "| suite | version | Waystation | RabbitMQ 3.10.8 | passes there, not here |",
@@ -159,11 +202,15 @@ def main():
     options.work.mkdir(parents=True, exist_ok=True)
     reference = json.loads(REFERENCE.read_text()) if REFERENCE.exists() else {}
     every, worse = [], 0
-    for suite in SUITES:
+    for suite in SUITES + NODE_SUITES:
         if options.only and suite[0] not in options.only:
             continue
+        missing = [tool for tool in ("node", "npm") if suite in NODE_SUITES and not shutil.which(tool)]
+        if missing:
+            print(f"{suite[0]} {suite[1]}: skipped, needs {' and '.join(missing)}")
+            continue
         begun = time.monotonic()
-        results = run(suite, options, options.work)
+        results = (run_node if suite in NODE_SUITES else run)(suite, options, options.work)
         every.append((suite, results))
         print(f"{suite[0]} {suite[1]}: {said(counted(results))} in {time.monotonic() - begun:.0f} s", flush=True)
         if options.write_reference:
