@@ -1,4 +1,5 @@
 """Does the server keep to the specification where a client does not, and does every type come back as it was sent?"""
+import socket
 import struct
 import time
 
@@ -147,6 +148,23 @@ def offences():
     yield begun_publish(method(1, 50, 10, declare)), 505, text + "non content header frame instead", (60, 40)
     other = frame(HEADER, 1, struct.pack(">HHQH", 50, 0, 3, 0))
     yield begun_publish(other), 505, text + "one for class 50 instead", (60, 40)
+
+
+@scenario
+def a_client_that_leaves_closes_the_socket_itself(server):
+    """One that finds it closed while it still reads the answer may take that for a broken connection."""
+    with Peer(server) as peer:
+        peer.log_in()
+        peer.send(method(0, 10, 50, struct.pack(">H", 200) + short_text("bye") + struct.pack(">HH", 0, 0)))
+        peer.method(10, 51)
+        peer.socket.settimeout(0.4)
+        try:
+            raise AssertionError(f"after close-ok came {peer.socket.recv(100)!r}")
+        except TimeoutError:
+            pass
+        peer.socket.settimeout(5)
+        peer.socket.shutdown(socket.SHUT_WR)
+        peer.ended()
 
 
 @scenario

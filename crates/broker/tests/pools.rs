@@ -61,7 +61,6 @@ fn room_goes_around_among_those_who_wait() {
             for handed in w.take(*consumer) {
                 came.push(w.body(&handed));
                 w.accept(queue(of), &handed);
-                break;
             }
         }
     }

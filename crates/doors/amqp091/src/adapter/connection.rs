@@ -161,7 +161,7 @@ pub(super) async fn run(door: Arc<Door>, stream: Stream, peer: SocketAddr, local
         Ok(Some(_)) => {
             // Said or not, that is all.
             let _ = timeout(GOODBYE, stream.write_all(&GREETING)).await;
-            return linger(&mut stream).await;
+            return linger(&mut stream, false).await;
         }
         Ok(None) | Err(_) => return,
     }
@@ -233,18 +233,23 @@ async fn greet(stream: &mut Timed<Stream>, input: &mut BytesMut) -> Option<Greet
 }
 
 /// Ends a socket so that the client gets to read what was said last: one that is closed while bytes come in resets the peer.
-async fn linger(stream: &mut Timed<Stream>) {
+/// A client that leaves ends it first.
+async fn linger(stream: &mut Timed<Stream>, client_leaves: bool) {
     let drained = async {
-        if stream.shutdown().await.is_err() {
+        if !client_leaves && stream.shutdown().await.is_err() {
             return;
         }
         let mut scrap = vec![0; 16 << 10];
         let mut read = 0;
         while read < LINGER_BYTES_MAX {
             match stream.read(&mut scrap).await {
-                Ok(0) | Err(_) => return,
+                Ok(0) | Err(_) => break,
                 Ok(count) => read += count,
             }
+        }
+        if client_leaves {
+            // What cannot be said any more need not be.
+            let _ = stream.shutdown().await;
         }
     };
     // Past its time the connection is closed, read or not.
@@ -311,7 +316,7 @@ impl Connection {
         // One that is not taken has ended with everything else.
         let _ = self.door.broker.begin(Command::CloseSession(self.broker_session)).await;
         if self.hangup {
-            linger(&mut self.stream).await;
+            linger(&mut self.stream, self.session.client_leaves()).await;
         }
     }
 

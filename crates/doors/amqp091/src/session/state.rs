@@ -39,6 +39,8 @@ enum Phase {
 #[derive(Debug)]
 pub struct Session {
     phase: Phase,
+    /// See [`Session::client_leaves`].
+    client_leaves: bool,
     settings: Settings,
     channel_max: u16,
     mechanism: SmolStr,
@@ -66,6 +68,7 @@ impl Session {
         out.push(Action::Send(ChannelId::CONNECTION, start.into()));
         Session {
             phase: Phase::Starting,
+            client_leaves: false,
             channel_max: settings.channel_max,
             settings,
             mechanism: SmolStr::default(),
@@ -150,6 +153,7 @@ impl Session {
         match frame {
             Frame::Method(ChannelId::CONNECTION, Method::ConnectionCloseOk(_)) => self.hang_up(out),
             Frame::Method(ChannelId::CONNECTION, Method::ConnectionClose(_)) => {
+                self.client_leaves = true;
                 out.push(Action::Send(ChannelId::CONNECTION, connection::CloseOk {}.into()));
                 self.hang_up(out);
             }
@@ -163,6 +167,7 @@ impl Session {
         match (self.phase, method) {
             (_, Method::ConnectionClose(_)) => {
                 self.end_channels(out);
+                self.client_leaves = true;
                 out.push(Action::Send(ChannelId::CONNECTION, connection::CloseOk {}.into()));
                 self.hang_up(out);
             }
@@ -462,6 +467,12 @@ impl Session {
     fn hang_up(&mut self, out: &mut Vec<Action>) {
         self.phase = Phase::Over;
         out.push(Action::Hangup);
+    }
+
+    /// Whether the client has asked for the end and been answered: then it closes the socket, as with RabbitMQ. One that finds it
+    /// closed while it reads the answer may take that for a broken connection.
+    pub fn client_leaves(&self) -> bool {
+        self.client_leaves
     }
 
     /// The connection has ended without a word.
