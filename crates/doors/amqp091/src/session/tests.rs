@@ -179,12 +179,12 @@ fn what_comes_behind_an_unanswered_request_waits_for_it_in_order() {
     let answer = Answer::Queue { name: "a".into(), messages: 0, consumers: 0 };
     desk.session.answered(key, answer, &mut desk.actions);
     let actions = desk.take();
-    let [
-        Action::Send(_, Method::QueueDeclareOk(_)),
-        Action::Publish(_),
-        Action::Call(_, Call::Topology(Method::QueuePurge(purge))),
-    ] = &actions[..]
-    else {
+    let [Action::Send(_, Method::QueueDeclareOk(_)), Action::Publish(publishing)] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    desk.session.published(publishing.ticket, true, &mut desk.actions);
+    let actions = desk.take();
+    let [Action::Call(_, Call::Topology(Method::QueuePurge(purge)))] = &actions[..] else {
         panic!("{actions:?}")
     };
     assert_eq!(purge.queue, "a", "the queue that was declared last");

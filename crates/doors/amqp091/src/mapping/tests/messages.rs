@@ -221,7 +221,7 @@ fn an_expiration_must_be_a_whole_number_of_milliseconds() {
     };
     check("1500", Ok(1500));
     check("+5", Ok(5));
-    check("0", Ok(1));
+    check("0", Ok(0));
     check("soon", Err("no_integer"));
     check("", Err("no_integer"));
     check("-5", Err("{value_negative,-5}"));
