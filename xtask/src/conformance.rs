@@ -68,7 +68,8 @@ fn attend(root: &Path, options: &Options) -> Result<bool, String> {
     let server = Server::start(&binary, root, &scratch.join("conformance-data"), &logs)?;
     let mut command = Command::new(python);
     command.arg(folder.join("upstream/suites.py")).arg("--work").arg(scratch.join("amqp-upstream"));
-    for (option, scheme) in [("--port", "amqp"), ("--tls-port", "amqps")] {
+    let ports = [("--port", "amqp"), ("--tls-port", "amqps"), ("--management-port", "management")];
+    for (option, scheme) in ports {
         command.arg(option).arg(server.port(scheme).unwrap_or_default().to_string());
     }
     for suite in &options.only {

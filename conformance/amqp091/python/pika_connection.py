@@ -217,6 +217,11 @@ def permissions_say_what_a_user_may_configure_write_and_read(server):
                     said = re.sub("(configure|write|read) access", "access", closed.reply_text)
                     equal(said, f"ACCESS_REFUSED - access to {kind} '{name}' in vhost '{vhost}' refused for user '{user}'")
 
+            # To look whether something is there takes no permission.
+            channel.queue_declare("theirs", passive=True)
+            channel.exchange_declare("theirs-x", passive=True)
+            refused(404, f"NOT_FOUND - no queue 'other' in vhost '{vhost}'",
+                    lambda: connection.channel().queue_declare("other", passive=True))
             denied("queue", "other", lambda c: c.queue_declare("other"))
             denied("exchange", "other", lambda c: c.exchange_declare("other", "direct"))
             denied("queue", "theirs", lambda c: c.basic_get("theirs"))

@@ -155,9 +155,21 @@ def a_full_queue_drops_its_oldest(server):
             {"count": 1, "reason": "maxlen", "queue": queue, "exchange": "", "routing-keys": [queue]}])
         equal(take_all(channel, queue), [b"c", b"d", b"e"])
         by_bytes = channel.queue_declare("", exclusive=True, arguments={"x-max-length-bytes": 10_000}).method.queue
-        # Large enough that it is all one whether properties and headers count (RabbitMQ counts bodies alone).
-        put(channel, by_bytes, "a" * 5_000, "b" * 4_000, "c" * 3_000)
+        # Bodies count, and nothing else: at the bound they stay, one byte past it the first goes.
+        headers = {"filler": "x" * 5_000}
+        put(channel, by_bytes, "a" * 5_000, "b" * 5_000, headers=headers, correlation_id="c" * 200)
+        put(channel, by_bytes, "", headers=headers)
+        equal([body[:1] for body in take_all(channel, by_bytes)], [b"a", b"b", b""])
+        put(channel, by_bytes, "a" * 5_000, "b" * 5_000, "c")
         equal([body[:1] for body in take_all(channel, by_bytes)], [b"b", b"c"])
+        arguments = {"x-max-length-bytes": 10, "x-overflow": "reject-publish"}
+        refusing = channel.queue_declare("", exclusive=True, arguments=arguments).method.queue
+        put(channel, refusing, "a" * 9, "b", headers=headers)
+        try:
+            put(channel, refusing, "c")
+            raise AssertionError("a full queue took a message")
+        except pika.exceptions.NackError:
+            equal(take_all(channel, refusing), [b"a" * 9, b"b"])
 
 
 @scenario

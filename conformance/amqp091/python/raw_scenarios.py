@@ -19,7 +19,9 @@ EVERY_TYPE = table(
     ("double", b"d", struct.pack(">d", 0.1)),
     ("decimal", b"D", b"\x02" + struct.pack(">I", 31415)),
     ("text", b"S", long_text("zażółć")),
+    ("text that is not UTF-8", b"S", long_text(b"\x00\xff")),
     ("bytes", b"x", long_text(b"\x00\xff")),
+    ("text within", b"A", long_text(b"S" + long_text(b"\xfe") + b"x" + long_text(b"\xfe"))),
     ("time", b"T", struct.pack(">Q", 1_700_000_000)),
     ("list", b"A", long_text(b"I\x00\x00\x00\x01" + b"S" + long_text("two") + b"A" + long_text(b"t\x00"))),
     ("table", b"F", table(("inner", b"F", table(("deep", b"V", b""))))),
@@ -300,3 +302,26 @@ def a_consumer_that_deletes_its_own_queue_hears_the_answer_before_the_notice(ser
         peer.send(method(1, 50, 40, b"\x00\x00" + short_text(queue) + b"\x00"))
         peer.method(50, 41)
         equal(peer.method(60, 30)[:2], short_text("t"))
+
+
+@scenario
+def what_is_acknowledged_in_one_breath_with_closing_does_not_come_again(server):
+    with Peer(server) as peer:
+        peer.log_in()
+        for _ in range(5):
+            peer.open_channel()
+            queue = peer.declare()
+            confirm(peer, *[publish(queue, b"\x00\x00", b"x") for _ in range(3)])
+            peer.send(method(1, 60, 20, b"\x00\x00" + short_text(queue) + short_text("tag") + b"\x00" + table()))
+            peer.method(60, 21)
+            for _ in range(3):
+                peer.method(60, 60)
+                equal([peer.frame()[0] for _ in range(2)], [HEADER, BODY])
+            last = struct.pack(">QB", 3, 1)
+            peer.send(method(1, 60, 80, last) + method(1, 20, 40, b"\x00\xc8" + short_text("") + b"\x00" * 4))
+            peer.method(20, 41)
+            peer.open_channel()
+            peer.send(method(1, 60, 70, b"\x00\x00" + short_text(queue) + b"\x01"))
+            peer.method(60, 72)
+            peer.send(method(1, 20, 40, b"\x00\xc8" + short_text("") + b"\x00" * 4))
+            peer.method(20, 41)

@@ -6,6 +6,7 @@ import pika_errors  # noqa: F401
 import pika_exchanges  # noqa: F401
 import pika_hosts  # noqa: F401
 import pika_management  # noqa: F401
+import pika_order  # noqa: F401
 import pika_prefetch  # noqa: F401
 import pika_queues  # noqa: F401
 import pika_translation  # noqa: F401

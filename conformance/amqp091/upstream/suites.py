@@ -1,9 +1,11 @@
 """What do the clients' own test suites say about a server, and is it what RabbitMQ is told?
 
-Each suite comes out of the client's source archive on PyPI or npm, is unpacked into a folder of its own, run with pytest or
-node's own runner, and compared with what RabbitMQ 3.10 got (reference.json beside this file): what passes there must pass here.
+Each suite comes out of the client's source archive on PyPI or npm (or is a module of Go's module proxy), is unpacked into a folder
+of its own, run with pytest, node's own runner or `go test`, and compared with what RabbitMQ 3.10 got (reference.json beside this
+file): what passes there must pass here.
 
-    suites.py --port 5672 [--tls-port 5671] [--only aio-pika] --work DIR [--page FILE | --write-reference]
+    suites.py --port 5672 [--tls-port 5671] [--management-port 15672] [--only aio-pika] --work DIR
+              [--page FILE | --write-reference]
 """
 import argparse
 import json
@@ -17,6 +19,8 @@ import tarfile
 import time
 import xml.etree.ElementTree
 
+import go_suite
+
 HERE = pathlib.Path(__file__).parent
 REFERENCE = HERE / "reference.json"
 SUITES = [
@@ -25,9 +29,12 @@ SUITES = [
     ("aiormq", "7.2.4", ["tests"], "tests/docker_client.py"),
     ("kombu", "5.7.0", ["t/integration/test_py_amqp.py"], None),
     ("amqp", "5.4.2", ["t/integration/test_rmq.py"], None),
+    ("amqp091-go", "v1.14.0", ["-tags integration"], None),
 ]
 # The same of npm: those files that find the server by an environment variable.
 NODE_SUITES = [("amqplib", "2.0.1", ["test/channel_api.test.js", "test/callback_api.test.js"], None)]
+# Those that are modules of Go.
+GO_MODULES = {"amqp091-go": "github.com/rabbitmq/amqp091-go"}
 REASON_LENGTH_MAX = 110
 # Tests that the client loses against itself: they fail against RabbitMQ too, each time with other parameters.
 RACES = {
@@ -53,8 +60,13 @@ def fetch(package, version, work):
 
 
 def run(suite, options, work):
-    """Runs one suite; gives {test: (outcome, reason)}."""
+    """Runs one suite; gives {test: (outcome, reason)}, or nothing where what runs it is not installed."""
     package, version, targets, docker = suite
+    if package in GO_MODULES:
+        if not go_suite.there():
+            return None
+        results = go_suite.run(GO_MODULES[package], version, options, work)
+        return {name: (outcome, short(said)) for name, (outcome, said) in results.items()}
     folder = fetch(package, version, work)
     if docker:
         (folder / docker).write_text((HERE / "docker_client.py").read_text())
@@ -165,8 +177,9 @@ def page(every, reference):
         "# AMQP 0-9-1: what the clients' own test suites say",
         "",
         "Written by `cargo xtask conformance amqp091 --write`; do not edit. Each suite comes out of the client's source",
-        "archive on PyPI or npm, in the version named, and is run against the real binary; the reference is RabbitMQ 3.10.8 from",
-        "Debian's package, run by the same command. What RabbitMQ passes must pass here, or the command fails.",
+        "archive on PyPI or npm, or is a module of Go's, in the version named, and is run against the real binary; the reference is",
+        "RabbitMQ 3.10.8 from Debian's package, run by the same command. What RabbitMQ passes must pass here, or the command",
+        "fails.",
         "",
         "| suite | version | Waystation | RabbitMQ 3.10.8 | passes there, not here |",
         "|---|---|---|---|---|",
@@ -194,6 +207,7 @@ def main():
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=5672)
     parser.add_argument("--tls-port", type=int)
+    parser.add_argument("--management-port", type=int)
     parser.add_argument("--only", action="append", default=[])
     parser.add_argument("--work", type=pathlib.Path, required=True)
     parser.add_argument("--page", type=pathlib.Path, help="where the results are written for readers")
@@ -211,6 +225,9 @@ def main():
             continue
         begun = time.monotonic()
         results = (run_node if suite in NODE_SUITES else run)(suite, options, options.work)
+        if results is None:
+            print(f"{suite[0]} {suite[1]}: skipped, needs go", flush=True)
+            continue
         every.append((suite, results))
         print(f"{suite[0]} {suite[1]}: {said(counted(results))} in {time.monotonic() - begun:.0f} s", flush=True)
         if options.write_reference:

@@ -172,16 +172,6 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes[at..at + N].try_into().expect("checked length")
 }
 
-/// Bytes of a record's key, value and headers, given those of the whole record and its deltas: the same in whichever batch a
-/// record lies, so that accounts stay right when it is copied.
-pub fn content_bytes(record_bytes: usize, timestamp_delta: i64, offset_delta: u64) -> usize {
-    let lengths = (1..=5).map(|length| record_bytes.saturating_sub(length));
-    let behind =
-        lengths.into_iter().find(|behind| varint::signed_len(*behind as i64) + behind == record_bytes);
-    let deltas = 1 + varint::signed_len(timestamp_delta) + varint::signed_len(offset_delta as i64);
-    behind.unwrap_or(record_bytes).saturating_sub(deltas)
-}
-
 /// Writes one batch behind what `out` holds.
 #[derive(Debug)]
 pub struct Encoder<'a> {
@@ -407,9 +397,9 @@ impl<'a> Record<'a> {
         Ok(Record { at, offset, timestamp, key, value, bytes, attributes, rest, headers: record })
     }
 
-    /// Bytes of key, value and headers as stored: the same in whichever batch the record lies.
-    pub fn content_bytes(&self) -> usize {
-        self.rest.len()
+    /// Bytes of the value: the same in whichever batch the record lies.
+    pub fn body_bytes(&self) -> usize {
+        self.value.map_or(0, <[u8]>::len)
     }
 
     /// The headers as stored: name and value of each.
@@ -479,6 +469,7 @@ fn header_value(batch: &Bytes, tag: Option<u8>, ours: bool, value: Option<&[u8]>
     let Some(value) = value else { return Ok(Value::Null) };
     match tag {
         Some(15) => Ok(Value::Bytes(batch.slice_ref(value))),
+        Some(18) => Ok(Value::RawText(batch.slice_ref(value))),
         Some(tag) => Ok(Value::from_plain(tag, value)?),
         None if ours => Ok(Value::from_plain(TEXT, value)?),
         // Another maker's header has no type: text where it can be read as text.

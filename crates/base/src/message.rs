@@ -182,7 +182,7 @@ impl Message {
 fn value_size(value: &Value) -> usize {
     match value {
         Value::String(text) => text.len(),
-        Value::Bytes(bytes) => bytes.len(),
+        Value::Bytes(bytes) | Value::RawText(bytes) => bytes.len(),
         Value::List(items) => 4 + items.iter().map(|item| 4 + value_size(item)).sum::<usize>(),
         Value::Map(items) => {
             2 + items.iter().map(|(name, item)| 4 + name.len() + value_size(item)).sum::<usize>()

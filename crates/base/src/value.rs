@@ -45,6 +45,8 @@ pub enum Value {
     String(SmolStr),
     /// Bytes without a meaning of their own.
     Bytes(Bytes),
+    /// What was sent as text and is not UTF-8: its bytes, and that they were called text.
+    RawText(Bytes),
     /// Values in order.
     List(Vec<Value>),
     /// Named values in order.
@@ -93,6 +95,7 @@ impl Value {
             Value::Bytes(_) => 15,
             Value::List(_) => 16,
             Value::Map(_) => 17,
+            Value::RawText(_) => 18,
         }
     }
 
@@ -147,7 +150,7 @@ impl Value {
             Value::Decimal { scale, unscaled } => write!(out, "{unscaled}e-{scale}"),
             Value::Timestamp(v) => write!(out, "{}", v.0),
             Value::String(v) => out.write_all(v.as_bytes()),
-            Value::Bytes(v) => out.write_all(v),
+            Value::Bytes(v) | Value::RawText(v) => out.write_all(v),
             Value::List(_) | Value::Map(_) => {
                 self.encode(out);
                 Ok(())
@@ -160,13 +163,11 @@ impl Value {
         fn parse<T: std::str::FromStr>(text: &str) -> Result<T, Error> {
             text.parse().map_err(|_| Error::Text(text.chars().take(40).collect()))
         }
-        if matches!(tag, 15..=17) {
-            let value = if tag == 15 {
-                Value::Bytes(Bytes::copy_from_slice(bytes))
-            } else {
-                Value::decode(&mut &bytes[..])?
-            };
-            return Ok(value);
+        match tag {
+            15 => return Ok(Value::Bytes(Bytes::copy_from_slice(bytes))),
+            16 | 17 => return Value::decode(&mut &bytes[..]),
+            18 => return Ok(Value::RawText(Bytes::copy_from_slice(bytes))),
+            _ => {}
         }
         let text = std::str::from_utf8(bytes).map_err(|_| Error::Utf8)?;
         Ok(match tag {
@@ -291,6 +292,7 @@ pub(crate) mod tests {
             any::<u64>().prop_map(|ms| Value::Timestamp(Millis(ms))),
             ".{0,40}".prop_map(Value::from),
             proptest::collection::vec(any::<u8>(), 0..40).prop_map(|b| Value::Bytes(b.into())),
+            proptest::collection::vec(128..=255u8, 1..40).prop_map(|b| Value::RawText(b.into())),
         ];
         leaf.prop_recursive(3, 24, 6, |inner| {
             prop_oneof![

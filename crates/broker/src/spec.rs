@@ -68,13 +68,13 @@ pub enum Order {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct QueueSpec {
-    /// Most messages that may wait; those that consumers hold do not count; none: no limit.
+    /// Most messages that may wait; those that consumers hold do not count; 0: only what a consumer is ready for; none: no limit.
     pub max_messages: Option<u64>,
-    /// Most bytes of them; none: no limit.
+    /// Most bytes of their bodies together, as RabbitMQ counts them; none: no limit.
     pub max_bytes: Option<u64>,
     /// What happens at the limit.
     pub overflow: Overflow,
-    /// Milliseconds after which a message expires unread; a message's own earlier expiry wins.
+    /// Milliseconds after which a message expires unread (0: at once, unless a consumer is ready for it); a message's own earlier expiry wins.
     pub ttl_ms: Option<u64>,
     /// The queue or topic for rejected, expired and exhausted messages; none: they are dropped, and counted.
     pub dead_letter: Option<String>,
@@ -301,9 +301,7 @@ impl Spec {
 impl QueueSpec {
     /// Checks each field against its limits.
     pub fn check(&self) -> Result<(), Error> {
-        check_range("max_messages", self.max_messages, 1, u64::MAX)?;
-        check_range("max_bytes", self.max_bytes, 1, u64::MAX)?;
-        check_range("ttl_ms", self.ttl_ms, 1, DELAY_MS_MAX)?;
+        check_range("ttl_ms", self.ttl_ms, 0, DELAY_MS_MAX)?;
         check_range("max_attempts", self.max_attempts.map(u64::from), 1, u32::MAX.into())?;
         check_range("lease_ms", Some(self.lease_ms), 1, LEASE_MS_MAX)?;
         check_range("deduplication_ms", self.deduplication_ms, 1, DELAY_MS_MAX)?;
@@ -386,7 +384,7 @@ mod tests {
             Spec::Queue(spec)
         };
         check(queue(|_| ()), None);
-        check(queue(|s| s.max_messages = Some(0)), Some("max_messages"));
+        check(queue(|s| (s.max_messages, s.max_bytes, s.ttl_ms) = (Some(0), Some(0), Some(0))), None);
         check(queue(|s| s.lease_ms = LEASE_MS_MAX), None);
         check(queue(|s| s.lease_ms = LEASE_MS_MAX + 1), Some("lease_ms"));
         check(queue(|s| s.ttl_ms = Some(DELAY_MS_MAX)), None);

@@ -59,7 +59,7 @@ pub struct QueueInfo {
     pub in_flight: u64,
     /// Messages that wait for their time.
     pub delayed: u64,
-    /// Bytes of all of them.
+    /// Bytes of the bodies of all of them.
     pub bytes: u64,
     /// Attached consumers and waiting pulls.
     pub consumers: u64,

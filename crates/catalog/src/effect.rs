@@ -44,12 +44,10 @@ fn text<'a>(definition: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
 pub(super) fn queue(host: &str, name: &str, spec: QueueSpec, definition: &Map<String, Value>) -> QueueSpec {
     let declared = spec.declared();
     let mut spec = declared.clone();
-    spec.ttl_ms = least(declared.ttl_ms, number(definition, "message-ttl").map(|ms| ms.max(1)));
+    spec.ttl_ms = least(declared.ttl_ms, number(definition, "message-ttl"));
     spec.idle_expiry_ms = least(declared.idle_expiry_ms, number(definition, "expires"));
-    spec.max_messages =
-        least(declared.max_messages, number(definition, "max-length").map(|count| count.max(1)));
-    spec.max_bytes =
-        least(declared.max_bytes, number(definition, "max-length-bytes").map(|bytes| bytes.max(1)));
+    spec.max_messages = least(declared.max_messages, number(definition, "max-length"));
+    spec.max_bytes = least(declared.max_bytes, number(definition, "max-length-bytes"));
     let attempts = number(definition, "delivery-limit").map(|count| count.saturating_add(1));
     spec.max_attempts =
         least(declared.max_attempts.map(u64::from), attempts).map(|count| count.min(u32::MAX.into()) as u32);

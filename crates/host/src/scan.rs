@@ -4,6 +4,7 @@ use bytes::Bytes;
 use waystation_base::{
     Message, Offset,
     batch::{self, Record},
+    value::Value,
 };
 use waystation_broker::place::{Load, Loaded, LogId, Meta, Place, Purpose};
 
@@ -145,7 +146,7 @@ pub(crate) fn detached(mut message: Message) -> Message {
     message.body = Bytes::copy_from_slice(&message.body);
     message.key = message.key.map(|key| Bytes::copy_from_slice(&key));
     for (_, value) in &mut message.headers.0 {
-        if let waystation_base::Value::Bytes(bytes) = value {
+        if let Value::Bytes(bytes) | Value::RawText(bytes) = value {
             *bytes = Bytes::copy_from_slice(bytes);
         }
     }

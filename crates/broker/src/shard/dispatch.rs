@@ -69,16 +69,30 @@ impl Outlet {
         ctx.gone.extend(self.consumers.take_emptied());
         ctx.pools.give_back(self.consumers.take_freed());
         let mut finished = Finished::default();
+        // What has a life of no length lives as long as this step: whoever waits for it gets it. Not where messages wait for each
+        // other: there one that goes lets others go first.
+        let is_strict = self.policy.by_key;
+        let before = Millis(ctx.now.0.saturating_sub(u64::from(!is_strict)));
         // What has expired makes room: nothing is dropped for it.
-        self.expire(logs, &mut finished, ctx);
-        self.shorten(length, logs, &mut finished, ctx);
+        self.expire(before, logs, &mut finished, ctx);
+        if self.overfull || is_strict && length.is_limited() {
+            self.shorten(length, logs, &mut finished, ctx);
+        }
         let mut round = Round::default();
         while let Some((log, returned, consumer)) = self.next_pair(logs, ctx) {
-            if let Popped::Ready(meta, attempt) = self.pop(log, returned, logs, &mut finished, ctx) {
+            if let Popped::Ready(meta, attempt) = self.pop(log, returned, logs, &mut finished, before, ctx) {
                 self.hand(log, meta, attempt, consumer, &mut round, &mut finished, ctx);
             }
         }
+        // Before anything handed out may be done.
         self.close_round(round, ctx);
+        // Who has room for a message gets it before the queue is found to be too long, as with RabbitMQ.
+        if !is_strict {
+            self.expire(ctx.now, logs, &mut finished, ctx);
+        }
+        if !is_strict && length.is_limited() {
+            self.shorten(length, logs, &mut finished, ctx);
+        }
         self.end_gets(ctx);
         self.finish(finished, ctx);
         ctx.pools.give_back(self.consumers.take_freed());
@@ -270,9 +284,9 @@ impl Outlet {
 
     /// Drops the oldest messages, lowest priority first, while the queue is too long.
     fn shorten(&mut self, length: Length, logs: &dyn Logs, finished: &mut Finished, ctx: &mut Ctx<'_>) {
-        if !length.is_limited() {
-            return;
-        }
+        // What is done must not count any more, now or later.
+        self.finish(std::mem::take(finished), ctx);
+        self.overfull = false;
         // What is in somebody's hands does not count.
         let mut messages = self.alive(logs).saturating_sub(self.in_flight());
         let mut bytes =
@@ -296,7 +310,10 @@ impl Outlet {
                 Pick::Empty => {
                     lanes.pop();
                 }
-                Pick::Wait => break,
+                Pick::Wait => {
+                    self.overfull = true;
+                    break;
+                }
                 Pick::Next { log, returned, .. } => {
                     let Some(size) = self.evict(log, returned, logs, finished, ctx) else { break };
                     uncovered = self.policy.by_key;
@@ -305,6 +322,7 @@ impl Outlet {
                 }
             }
         }
+        self.finish(std::mem::take(finished), ctx);
     }
 
     /// Messages that are not done.
@@ -315,17 +333,17 @@ impl Outlet {
             .sum()
     }
 
-    /// Discards messages at the heads that have expired, and sees to it that the next one will be in time.
-    fn expire(&mut self, logs: &dyn Logs, finished: &mut Finished, ctx: &mut Ctx<'_>) {
+    /// Discards messages at the heads that have expired by then, and sees to it that the next one will be in time.
+    fn expire(&mut self, by: Millis, logs: &dyn Logs, finished: &mut Finished, ctx: &mut Ctx<'_>) {
         if !self.expiring {
             return;
         }
         for number in self.cursors.keys().copied().collect::<Vec<_>>() {
             while let Pick::Next { log, returned, .. } = self.look(number, logs, ctx) {
-                if !self.head_expired(log, returned, ctx.now) {
+                if !self.head_expired(log, returned, by) {
                     break;
                 }
-                self.pop(log, returned, logs, finished, ctx);
+                self.pop(log, returned, logs, finished, by, ctx);
             }
         }
         let heads = self.cursors.values().flat_map(|cursor| {

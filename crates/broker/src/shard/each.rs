@@ -34,7 +34,10 @@ struct Way {
 #[derive(Debug, Default)]
 pub(super) struct Run {
     messages: Vec<Message>,
+    /// What the batch will take at most.
     bytes: usize,
+    /// Of the bodies alone: what length limits count.
+    body_bytes: u64,
 }
 
 impl Run {
@@ -99,9 +102,10 @@ impl Shard {
             if !run.takes(&message, size, ctx.now) {
                 self.store_run(way.as_ref(), &mut run, &mut results, ctx);
             }
-            match self.check_join(current, &message, size, &run, ctx.now) {
+            match self.check_join(current, &message, &run, ctx.now) {
                 Ok(()) => {
                     run.bytes += size;
+                    run.body_bytes += message.body.len() as u64;
                     run.messages.push(message);
                 }
                 Err(refusal) => {
@@ -147,14 +151,7 @@ impl Shard {
     }
 
     /// Whether one more message fits behind those of the run.
-    fn check_join(
-        &self,
-        way: &Way,
-        message: &Message,
-        size: usize,
-        run: &Run,
-        now: Millis,
-    ) -> Result<(), Refusal> {
+    fn check_join(&self, way: &Way, message: &Message, run: &Run, now: Millis) -> Result<(), Refusal> {
         message.check().map_err(|error| Refusal::Message { index: 0, error })?;
         let delayed = message.deliver_at.is_some_and(|at| at > now);
         if way.limitless && !delayed {
@@ -169,7 +166,7 @@ impl Shard {
                     continue;
                 }
             };
-            queue.check_room(count as u64, (run.bytes + size) as u64)?;
+            queue.check_room(count as u64, run.body_bytes + message.body.len() as u64)?;
             if delayed && queue.outlet.delayed.len() + count > DELAYED_MESSAGES_MAX {
                 let limit = DELAYED_MESSAGES_MAX as u64;
                 return Err(Refusal::Limit { what: "delayed messages in one queue", limit });
@@ -203,6 +200,6 @@ impl Shard {
             }
         }
         run.messages.clear();
-        run.bytes = 0;
+        (run.bytes, run.body_bytes) = (0, 0);
     }
 }

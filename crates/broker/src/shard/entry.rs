@@ -154,8 +154,8 @@ pub struct Bound {
     pub arguments: Arguments,
 }
 
-/// Bytes that the count of content bytes takes at the end of a publish entry's head.
-pub const CONTENT_BYTES: usize = 4;
+/// Bytes that the count of body bytes takes at the end of a publish entry's head.
+pub const BODY_BYTES: usize = 4;
 
 /// An entry taken apart.
 #[derive(Clone, Debug, PartialEq)]
@@ -205,15 +205,15 @@ pub struct Publish<'a> {
     pub seen: Millis,
     /// Whether a message in it has an expiry.
     pub expires: bool,
-    /// Bytes of the messages' keys, values and headers together; 0 where nobody counts them.
-    pub content_bytes: u32,
+    /// Bytes of the messages' bodies together; 0 where nobody counts them.
+    pub body_bytes: u32,
     /// Where in the payload the batch begins.
     pub batch_at: usize,
     /// The record batch.
     pub batch: &'a [u8],
 }
 
-/// Writes the head of a publish entry; its last [`CONTENT_BYTES`] bytes are filled in when they are known, and the batch follows
+/// Writes the head of a publish entry; its last [`BODY_BYTES`] bytes are filled in when they are known, and the batch follows
 /// at once. `seen`: when the ids were.
 pub fn put_publish_head(out: &mut Vec<u8>, log: LogId, ids: &[u128], seen: Millis, expires: bool) {
     put(out, log.entity.0.into());
@@ -225,7 +225,7 @@ pub fn put_publish_head(out: &mut Vec<u8>, log: LogId, ids: &[u128], seen: Milli
     for id in ids {
         out.extend_from_slice(&id.to_le_bytes());
     }
-    out.extend_from_slice(&[0; CONTENT_BYTES]);
+    out.extend_from_slice(&[0; BODY_BYTES]);
 }
 
 fn put_item(out: &mut Vec<u8>, item: &Item) {
@@ -446,10 +446,10 @@ pub fn read(entry_kind: u8, payload: &[u8]) -> Result<Entry<'_>, Error> {
             let seen = if head >> 1 == 0 { Millis(0) } else { Millis(take(input)?) };
             let ids = take_bytes(input, (head >> 1).checked_mul(16).ok_or(varint::Error::Length)?)?;
             let expires = head & 1 == 1;
-            let content = take_bytes(input, CONTENT_BYTES)?.try_into().expect("four bytes");
-            let content_bytes = u32::from_le_bytes(content);
+            let content = take_bytes(input, BODY_BYTES)?.try_into().expect("four bytes");
+            let body_bytes = u32::from_le_bytes(content);
             let batch_at = payload.len() - input.len();
-            Entry::Publish(Publish { log, ids, seen, expires, content_bytes, batch_at, batch: input })
+            Entry::Publish(Publish { log, ids, seen, expires, body_bytes, batch_at, batch: input })
         }
         kind::TAKE => {
             let (entity, until) = (entity(input)?, take(input)?);

@@ -90,6 +90,8 @@ pub struct Outlet {
     pub warned: bool,
     /// A consumer met a message that cannot be read, and none has come since.
     pub stranded: bool,
+    /// It is too long, and what has to go must be loaded first.
+    pub overfull: bool,
     /// Bytes of records that are not done (queues).
     pub bytes: u64,
     /// What became of messages.
@@ -172,6 +174,7 @@ impl Outlet {
             last_used: Millis(0),
             warned: false,
             stranded: false,
+            overfull: false,
             turn: 0,
         }
     }
@@ -468,6 +471,7 @@ impl Outlet {
         returned: Option<u64>,
         logs: &dyn Logs,
         finished: &mut Finished,
+        expired_by: Millis,
         ctx: &mut Ctx<'_>,
     ) -> Popped {
         let cursor = self.cursors.get_mut(&log).expect("picked");
@@ -479,7 +483,7 @@ impl Outlet {
             }
             None => (cursor.window.pop_front().expect("picked"), Attempt(0)),
         };
-        if meta.expires_at <= ctx.now {
+        if meta.expires_at <= expired_by {
             if self.policy.by_key {
                 // It may have been given the key when the one before it was done.
                 self.free_key(tag(log, meta.offset.0), Some(meta));
@@ -526,14 +530,14 @@ impl Outlet {
         self.bytes.saturating_sub(flights.map(|flight| u64::from(flight.bytes)).sum())
     }
 
-    /// Whether the message that is next in line in a log has expired and may be discarded now.
-    pub(super) fn head_expired(&self, log: u16, returned: Option<u64>, now: Millis) -> bool {
+    /// Whether the message that is next in line in a log has expired by then and may be discarded.
+    pub(super) fn head_expired(&self, log: u16, returned: Option<u64>, by: Millis) -> bool {
         let Some(cursor) = self.cursors.get(&log) else { return false };
         let meta = match returned {
             Some(_) => cursor.returned.first_key_value().and_then(|(_, returned)| returned.meta.as_ref()),
             None => cursor.window.front(),
         };
-        self.may_discard() && meta.is_some_and(|meta| meta.expires_at <= now)
+        self.may_discard() && meta.is_some_and(|meta| meta.expires_at <= by)
     }
 }
 

@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 use waystation_base::{
     EntityId, Message, Millis, Name,
-    batch::Header,
+    batch::{self, Header},
     limits::{
         BATCH_BYTES_MAX, DELAY_MS_MAX, DELAYED_MESSAGES_MAX, PUBLISH_MESSAGES_MAX, ROUTING_KEY_BYTES_MAX,
         ROUTING_KEYS_MAX,
@@ -37,6 +37,7 @@ struct Part {
     towards: Towards,
     payload: Payload,
     messages: u64,
+    /// Of the bodies; 0 where no queue counts them.
     bytes: u64,
 }
 
@@ -85,10 +86,11 @@ impl Shard {
     /// Finds out where a publish of a client goes.
     fn route_publish(&mut self, publish: Publish, now: Millis) -> Result<Routed, Refusal> {
         let Publish { to, partition, payload } = publish;
-        let (messages, bytes) = check_payload(&payload)?;
+        let messages = check_payload(&payload)?;
         match to {
             Target::Address(name) => {
                 let address = *self.addresses.get(&name).ok_or_else(|| not_found(&name))?;
+                let bytes = if matches!(address, Address::Queue(_)) { body_bytes(&payload) } else { 0 };
                 let part = Part { towards: Towards::One(address), payload, messages, bytes };
                 Ok(Routed { route: None, parts: SmallVec::from_buf([part]), partition })
             }
@@ -121,7 +123,7 @@ impl Shard {
         for mut message in messages {
             self.delay(id, &mut message, now);
             let (towards, _) = self.towards(id, keys, &message.headers);
-            let bytes = (message.size() + RECORD_OVERHEAD_BYTES) as u64;
+            let bytes = message.body.len() as u64;
             match parts.last_mut() {
                 Some(Part { towards: last, payload: Payload::Messages(alike), messages, bytes: sum })
                     if *last == towards =>
@@ -290,7 +292,7 @@ struct Refused {
 impl Routed {
     /// A message that goes to these places by their names.
     pub(super) fn to(places: SmallVec<[Address; 8]>, message: Message) -> Routed {
-        let bytes = (message.size() + RECORD_OVERHEAD_BYTES) as u64;
+        let bytes = message.body.len() as u64;
         let (towards, payload) = (Towards::of(places), Payload::One(message));
         let part = Part { towards, payload, messages: 1, bytes };
         Routed { route: None, parts: SmallVec::from_buf([part]), partition: None }
@@ -333,8 +335,8 @@ fn check_keys(keys: &Keys) -> Result<(), Refusal> {
     }
 }
 
-/// Checks each message's limits; returns how many there are and their bytes.
-fn check_payload(payload: &Payload) -> Result<(u64, u64), Refusal> {
+/// Checks each message's limits; returns how many there are.
+fn check_payload(payload: &Payload) -> Result<u64, Refusal> {
     let (count, bytes) = match payload {
         Payload::Batch(batch) => {
             let header = Header::read(batch).map_err(|error| Refusal::Batch(error.to_string()))?;
@@ -362,7 +364,19 @@ fn check_payload(payload: &Payload) -> Result<(u64, u64), Refusal> {
     if bytes > PUBLISH_BYTES_MAX {
         return too_large("bytes in one publish", bytes, PUBLISH_BYTES_MAX);
     }
-    Ok((count as u64, bytes as u64))
+    Ok(count as u64)
+}
+
+/// Bytes of the bodies: what a queue's `max_bytes` counts.
+fn body_bytes(payload: &Payload) -> u64 {
+    match payload {
+        Payload::One(message) => message.body.len() as u64,
+        Payload::Messages(messages) => messages.iter().map(|message| message.body.len() as u64).sum(),
+        Payload::Batch(batch) => {
+            let records = batch::records(batch).into_iter().flatten();
+            records.map(|record| record.map_or(0, |record| record.body_bytes() as u64)).sum()
+        }
+    }
 }
 
 /// The messages of a payload. A batch comes as its client made it, and holds nothing that waits.

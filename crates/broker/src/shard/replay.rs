@@ -108,7 +108,7 @@ impl Shard {
             topic.apply_stored(log, first, span, header.count, header.max_timestamp, position, bytes);
         }
         let Some(queue) = self.queues.get_mut(&publish.log.entity) else { return Ok(()) };
-        queue.apply_stored(log, first, span, header.max_timestamp, position, bytes, publish.content_bytes);
+        queue.apply_stored(log, first, span, header.max_timestamp, position, bytes, publish.body_bytes);
         queue.outlet.expiring |= publish.expires;
         if let Some(window) = queue.spec.deduplication_ms {
             for id in publish.ids.as_chunks::<16>().0 {
@@ -119,7 +119,7 @@ impl Shard {
             for record in batch::records(publish.batch)? {
                 let record = record?;
                 let due = record.system()?.deliver_at.unwrap_or_default();
-                let waiting = Waiting { attempt: Attempt(0), bytes: record.content_bytes() as u32 };
+                let waiting = Waiting { attempt: Attempt(0), bytes: record.body_bytes() as u32 };
                 queue.outlet.wait(due, tag(log, record.offset.0), waiting);
             }
         }

@@ -13,7 +13,7 @@ use waystation_base::{
 use super::{
     Address, Ctx, HashMap, Queue, Shard, Subscription, Topic,
     cursor::{DELAYED_LOGS, tag},
-    entry::{CONTENT_BYTES, Entry, kind, put_publish_head},
+    entry::{BODY_BYTES, Entry, kind, put_publish_head},
     log::Hot,
     outlet::Waiting,
     timers::Timer,
@@ -29,8 +29,8 @@ use crate::{
 struct Stored {
     position: Position,
     bytes: u32,
-    /// Of keys, values and headers together.
-    content_bytes: u32,
+    /// Of bodies alone.
+    body_bytes: u32,
 }
 
 /// What is used again from batch to batch.
@@ -199,7 +199,7 @@ fn write(
     messages: &[Message],
 ) -> Stored {
     places.clear();
-    let (mut head, mut bytes, mut content_bytes) = (0, 0, 0);
+    let (mut head, mut bytes, mut body_bytes) = (0, 0, 0);
     let expires = messages.iter().any(|message| message.expires_at.is_some());
     let payload = out.append(kind::PUBLISH, &mut |out| {
         let start = out.len();
@@ -211,20 +211,16 @@ fn write(
         }
         bytes = encoder.len();
         encoder.finish();
-        let contents =
-            messages.iter().enumerate().map(|(index, _)| content(index, messages, places, bytes as u32));
-        content_bytes = contents.sum();
+        body_bytes = messages.iter().map(body_bytes_of).sum();
         let at = start + head;
-        out[at - CONTENT_BYTES..at].copy_from_slice(&content_bytes.to_le_bytes());
+        out[at - BODY_BYTES..at].copy_from_slice(&body_bytes.to_le_bytes());
     });
-    Stored { position: Position(payload.0 + head as u64), bytes: bytes as u32, content_bytes }
+    Stored { position: Position(payload.0 + head as u64), bytes: bytes as u32, body_bytes }
 }
 
-/// Bytes of key, value and headers of the message at `index`, of a batch with so many bytes.
-fn content(index: usize, messages: &[Message], places: &[u32], batch_bytes: u32) -> u32 {
-    let end = places.get(index + 1).copied().unwrap_or(batch_bytes);
-    let delta = messages[index].timestamp.0.wrapping_sub(messages[0].timestamp.0) as i64;
-    batch::content_bytes((end - places[index]) as usize, delta, index as u64) as u32
+/// Bytes of a message's body, which is bounded well below 4 GiB.
+fn body_bytes_of(message: &Message) -> u32 {
+    message.body.len() as u32
 }
 
 /// What is to be kept of each message just stored.
@@ -240,7 +236,7 @@ fn metas<'a>(
         offset: Offset(first + index as u64),
         place: Place::Journal(stored.position),
         at: places[index],
-        bytes: content(index, messages, places, stored.bytes),
+        bytes: body_bytes_of(message),
         timestamp: message.deliver_at.unwrap_or_default().max(message.timestamp),
         expires_at: message.expires_at.unwrap_or(Millis::NEVER),
         key_hash: key_hash(message.key.as_deref()),
@@ -315,7 +311,7 @@ impl Queue {
         let entity = self.outlet.id;
         let count = messages.len() as u32;
         let timestamp = latest(messages);
-        self.apply_stored(log, first, count, timestamp, stored.position, stored.bytes, stored.content_bytes);
+        self.apply_stored(log, first, count, timestamp, stored.position, stored.bytes, stored.body_bytes);
         self.outlet.expiring |= messages.iter().any(|message| message.expires_at.is_some());
         let log_id = LogId { entity, log };
         let metas = metas(log_id, first, stored, messages, places);
@@ -346,7 +342,7 @@ impl Queue {
         timestamp: Millis,
         position: Position,
         bytes: u32,
-        content_bytes: u32,
+        body_bytes: u32,
     ) {
         self.lane(log).append(Hot {
             first,
@@ -355,7 +351,7 @@ impl Queue {
             span: count - 1,
             bytes,
         });
-        self.outlet.bytes += u64::from(content_bytes);
+        self.outlet.bytes += u64::from(body_bytes);
         self.outlet.counters.published += u64::from(count);
     }
 }

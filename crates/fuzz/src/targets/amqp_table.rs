@@ -28,6 +28,7 @@ fn seeds() -> Vec<Vec<u8>> {
         Value::Timestamp(Millis(1_700_000_000_000)),
         Value::from("text"),
         Value::Bytes(Bytes::from_static(&[0, 255])),
+        Value::RawText(Bytes::from_static(&[0, 255])),
         Value::List(vec![Value::List(vec![Value::from("a")]), Value::Null]),
         Value::Map(vec![("name".into(), Value::Map(vec![]))]),
     ];

@@ -14,6 +14,7 @@ fn seeds() -> Vec<Vec<u8>> {
         Value::Decimal { scale: 2, unscaled: 12345 },
         Value::Timestamp(Millis(1_500_000_000_000)),
         Value::Bytes(vec![0, 255].into()),
+        Value::RawText(vec![0, 255].into()),
         Value::List(vec![Value::from("a"), Value::List(vec![Value::U64(u64::MAX)])]),
         Value::Map(vec![("name".into(), Value::from("text")), ("flag".into(), Value::Bool(true))]),
     ];

@@ -176,7 +176,7 @@ impl Ledger {
         let outlet = &self.outlets[&id];
         let spec = outlet.queue().expect("an address is a queue or a topic");
         sum.messages += messages.len() as u64;
-        sum.bytes += messages.iter().map(|message| message.size() as u64).sum::<u64>();
+        sum.bytes += messages.iter().map(|message| message.body.len() as u64).sum::<u64>();
         if !spec.overflow.refuses() {
             return Answer::Yes;
         }
@@ -191,8 +191,7 @@ impl Ledger {
             _ if full && unsure => Answer::Either,
             _ if full => Answer::No,
             Some(max) if bytes + sum.bytes > max && !unsure => Answer::No,
-            // Between what a message has and what a record takes at most the shard may go either way.
-            Some(max) if bytes + sum.bytes + 128 * sum.messages > max => Answer::Either,
+            Some(max) if bytes + sum.bytes > max => Answer::Either,
             _ => Answer::Yes,
         }
     }

@@ -23,7 +23,7 @@ pub fn messages(publish: &Publish<'_>) -> Vec<(u64, Stored)> {
             let record = record.expect("a record");
             let message = record.message(&batch).expect("a message");
             let number = Book::number(&message).expect("messages of the simulation have a number");
-            (record.offset.0, Stored { number, message, bytes: record.content_bytes() as u32 })
+            (record.offset.0, Stored { number, message, bytes: record.body_bytes() as u32 })
         })
         .collect()
 }

@@ -32,7 +32,7 @@ pub struct Stored {
     pub number: u64,
     /// All of it.
     pub message: Message,
-    /// Bytes of its record.
+    /// Bytes of its body.
     pub bytes: u32,
 }
 

@@ -14,8 +14,9 @@ use super::{
     connection::{Connection, Context},
     consume,
     deliver::{Consuming, State},
+    doubt,
     outcome::failure,
-    publish::{Addressed, Returned},
+    publish::{Addressed, Ready, Returned},
     queues, routes, settle,
 };
 use crate::{
@@ -39,6 +40,8 @@ pub(super) enum Done {
     Consuming(ChannelKey, Result<Box<Begun>, Failure>),
     /// One message, or that there is none.
     Got(ChannelKey, Result<Option<Box<Got>>, Failure>),
+    /// A publish of which it had to be found out whether it is allowed.
+    LookedInto(Box<Ready>, Result<(), Failure>),
     /// A transaction; what goes back comes before the answer.
     Committed(ChannelKey, Result<Vec<Returned>, Failure>),
 }
@@ -130,6 +133,7 @@ impl Connection {
                 self.answer(channel, Ok(Answer::Done(Method::BasicGetEmpty(empty))));
             }
             Done::Got(channel, Err(failure)) => self.answer(channel, Err(failure)),
+            Done::LookedInto(ready, checked) => self.looked_into(*ready, checked),
             Done::Committed(channel, Ok(returns)) => {
                 if self.session.is_open(channel) {
                     returns.iter().for_each(|returned| self.put_return(channel, returned));
@@ -252,7 +256,10 @@ async fn commit(
     let mut owners = Vec::new();
     let mut taken: Vec<bool> = Vec::new();
     let mut returns = Vec::new();
-    for (part, (addressed, returned)) in parts.into_iter().enumerate() {
+    for (part, (mut addressed, returned)) in parts.into_iter().enumerate() {
+        if let Some(doubt) = addressed.doubt.take() {
+            doubt::check(context, doubt).await?;
+        }
         taken.push(addressed.is_taken);
         returns.push(returned);
         for publish in addressed.publishes {

@@ -140,7 +140,6 @@ pub(super) struct Pulse {
     /// The handshake must be over, or goodbye be said, by then.
     pub deadline: Option<Instant>,
     pub last_read: Instant,
-    pub has_written: bool,
     /// The deadline is for the client's last word.
     pub is_goodbye: bool,
 }
@@ -207,7 +206,6 @@ pub(super) async fn run(door: Arc<Door>, stream: Stream, peer: SocketAddr, local
             heartbeat: None,
             deadline: Some(deadline),
             last_read: Instant::now(),
-            has_written: false,
             is_goodbye: false,
         },
         has_published: false,
@@ -313,8 +311,11 @@ impl Connection {
         for address in std::mem::take(&mut self.publishes.reply_addresses).into_values() {
             self.door.replies.close(&address);
         }
+        // Consumers are dropped, and so detached, when this is done and not before: else what was acknowledged last came again.
         // One that is not taken has ended with everything else.
-        let _ = self.door.broker.begin(Command::CloseSession(self.broker_session)).await;
+        if let Ok(closed) = self.door.broker.begin(Command::CloseSession(self.broker_session)).await {
+            let _ = closed.await;
+        }
         if self.hangup {
             linger(&mut self.stream, self.session.client_leaves()).await;
         }

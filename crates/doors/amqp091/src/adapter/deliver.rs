@@ -45,6 +45,8 @@ pub(super) enum State {
     Cancelling,
     /// Its channel has gone while it was being cancelled.
     Orphaned,
+    /// Its channel has gone: what it holds comes back, behind what was acknowledged before.
+    Detaching,
 }
 
 /// What becomes of one delivery.
@@ -52,6 +54,7 @@ enum Fate {
     Put,
     HeldBack,
     Released,
+    Forgotten,
 }
 
 impl Consuming {
@@ -116,6 +119,7 @@ impl Connection {
                     }
                     Fate::Put => self.put_delivery(key, consuming, &delivery),
                     Fate::Released => self.settles.release(&consuming.held(key, &delivery)),
+                    Fate::Forgotten => {}
                 }
                 any = true;
             }
@@ -147,8 +151,12 @@ impl Connection {
             State::Cancelling if consuming.needs_ack() => Fate::Released,
             State::Orphaned if consuming.needs_ack() => Fate::Released,
             State::Orphaned => Fate::Put,
+            State::Detaching => Fate::Forgotten,
             _ if self.output.len() >= WRITE_BYTES_HIGH => Fate::HeldBack,
-            _ if consuming.no_ack || self.session.may_deliver(consuming.channel) => Fate::Put,
+            // What is held back now would be lost.
+            State::Cancelling => Fate::Put,
+            // What needs no acknowledgement waits all the same while the channel holds all that it may, as with RabbitMQ.
+            _ if self.session.may_deliver(consuming.channel) => Fate::Put,
             _ => Fate::HeldBack,
         }
     }
@@ -192,6 +200,9 @@ impl Connection {
 
     /// A consumer has ended: because the client wished it, or its queue is gone.
     fn consumer_closed(&mut self, consuming: &Consuming, reason: Option<Closed>) {
+        if consuming.state == State::Detaching {
+            return;
+        }
         if let Some(entry) = self.counters(consuming.channel) {
             entry.remove_consumer(&consuming.tag);
         }
@@ -204,7 +215,7 @@ impl Connection {
                 tracing::debug!(?reason, tag = %consuming.tag, "a consumer has ended");
                 self.session.consumer_ended(consuming.channel, &consuming.tag, &mut self.actions);
             }
-            State::Orphaned => {}
+            State::Orphaned | State::Detaching => {}
         }
     }
 
@@ -218,17 +229,21 @@ impl Connection {
         true
     }
 
-    /// Ends a consumer with its channel: what it holds comes back.
+    /// Ends a consumer with its channel: what it holds comes back. It is kept until it has ended: dropped now, it would give
+    /// back what was acknowledged in this very turn before the broker has heard of that.
     pub fn end_consumer(&mut self, key: ConsumerKey) {
         self.paused.remove(&key);
-        if let Some(consuming) = self.consumers.remove(&key) {
+        if let Some(consuming) = self.consumers.get_mut(&key) {
+            consuming.state = State::Detaching;
             self.commands.push(Command::Detach(consuming.consumer.id));
+            self.ready.push_back(key);
         }
     }
 
     /// Consumers that were being cancelled when their channel ended.
     pub fn end_ending_consumers_of(&mut self, channel: ChannelKey) {
         let ending = self.consumers.values_mut().filter(|consuming| consuming.channel == channel);
+        let ending = ending.filter(|consuming| consuming.state == State::Cancelling);
         ending.for_each(|consuming| consuming.state = State::Orphaned);
     }
 

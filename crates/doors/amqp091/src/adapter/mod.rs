@@ -7,6 +7,7 @@ mod connection;
 mod consume;
 mod deliver;
 mod door;
+mod doubt;
 mod outcome;
 mod publish;
 mod queues;

@@ -19,6 +19,7 @@ use waystation_host::Pending;
 
 use super::{
     connection::{Connection, Context as Asked},
+    doubt::Doubt,
     outcome::failure,
     replies,
 };
@@ -82,12 +83,29 @@ struct Sent {
     bytes: usize,
 }
 
+/// A message on its way to the broker.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub ticket: Ticket,
+    pub addressed: Addressed,
+    pub mandatory: Option<Box<Returned>>,
+    pub bytes: usize,
+}
+
 /// A message with where it goes.
 #[derive(Debug)]
 pub(super) struct Addressed {
     pub publishes: SmallVec<[Publish; 1]>,
     /// It went to somebody who waits for a direct reply.
     pub is_taken: bool,
+    /// What speaks against it if its exchange is of type topic.
+    pub doubt: Option<Doubt>,
+}
+
+impl Addressed {
+    fn to(publishes: SmallVec<[Publish; 1]>) -> Addressed {
+        Addressed { publishes, is_taken: false, doubt: None }
+    }
 }
 
 impl Publishes {
@@ -119,21 +137,28 @@ impl Connection {
             .then(|| Box::new(Returned { publish: publish.clone(), content: content.clone() }));
         let bytes = content.body.len() + content.properties.len();
         match self.address(ticket.channel, &publish, content) {
-            Ok(Addressed { publishes, is_taken }) => {
-                let note = Note { ticket, parts: publishes.len() as u32, is_taken, mandatory };
-                self.publishes.notes.push(note);
-                self.publishes.gathered.extend(publishes);
-                self.publishes.bytes += bytes;
-                self.publishes.open += 1;
-                self.publishes.open_bytes += bytes;
-                if ticket.seq.is_some() {
-                    self.touch(ticket.channel.id);
-                }
-            }
+            Ok(mut addressed) => match addressed.doubt.take() {
+                None => self.gather(Ready { ticket, addressed, mandatory, bytes }),
+                Some(doubt) => self.look_into(doubt, Ready { ticket, addressed, mandatory, bytes }),
+            },
             Err(failure) => {
                 let failure = failure.caused_by((60, 40));
                 self.fail(ticket.channel, failure);
             }
+        }
+    }
+
+    /// Takes one message that may go where it is to go.
+    pub fn gather(&mut self, ready: Ready) {
+        let Ready { ticket, addressed: Addressed { publishes, is_taken, .. }, mandatory, bytes } = ready;
+        let note = Note { ticket, parts: publishes.len() as u32, is_taken, mandatory };
+        self.publishes.notes.push(note);
+        self.publishes.gathered.extend(publishes);
+        self.publishes.bytes += bytes;
+        self.publishes.open += 1;
+        self.publishes.open_bytes += bytes;
+        if ticket.seq.is_some() {
+            self.touch(ticket.channel.id);
         }
     }
 
@@ -149,7 +174,7 @@ impl Connection {
         if publish.exchange.is_empty() && publish.routing_key.starts_with(replies::PREFIX) {
             let (exchange, key) = (publish.exchange.clone(), publish.routing_key.clone());
             let is_taken = self.door.replies.send(exchange, key, content);
-            return Ok(Addressed { publishes: SmallVec::new(), is_taken });
+            return Ok(Addressed { is_taken, ..Addressed::to(SmallVec::new()) });
         }
         let now = self.door.clock.now();
         let id = self.message_id(now);
@@ -164,20 +189,21 @@ impl Connection {
         check_user(&incoming, &*asked.account)?;
         self.name_reply_address(channel, &mut incoming)?;
         if let Some(route) = &route {
-            for key in std::iter::once(&publish.routing_key).chain(&incoming.copies) {
-                check_topic(&asked, &publish.exchange, key)?;
-            }
+            let doubt = std::iter::once(&publish.routing_key)
+                .chain(&incoming.copies)
+                .find_map(|key| check_topic(&asked, &publish.exchange, key).err())
+                .map(|failure| Doubt { route: route.clone(), failure });
             let Incoming { message, copies } = incoming;
             let mut keys = smallvec![publish.routing_key.clone()];
             keys.extend(copies);
             let to = Target::Route { route: route.clone(), keys };
             let publish = Publish { to, partition: None, payload: Payload::One(message) };
-            return Ok(Addressed { publishes: smallvec![publish], is_taken: false });
+            return Ok(Addressed { doubt, ..Addressed::to(smallvec![publish]) });
         }
         for key in std::iter::once(&publish.routing_key).chain(&incoming.copies) {
             check_queue(&asked, key)?;
         }
-        Ok(Addressed { publishes: to_queues(&asked.vhost, &publish.routing_key, incoming), is_taken: false })
+        Ok(Addressed::to(to_queues(&asked.vhost, &publish.routing_key, incoming)))
     }
 
     /// Waystation's name of an exchange that the user may publish to; none for the default exchange.
@@ -273,15 +299,15 @@ impl Connection {
             self.door.set_blocked(true);
         }
         match fate {
-            Fate::Taken => self.session.published(ticket, true),
+            Fate::Taken => self.session.published(ticket, true, &mut self.actions),
             Fate::Unrouted => {
                 if let Some(returned) = mandatory {
                     self.put_return(ticket.channel, &returned);
                 }
-                self.session.published(ticket, true);
+                self.session.published(ticket, true, &mut self.actions);
             }
             Fate::Refused(refusal) if is_full(&refusal) || ticket.seq.is_some() && passes(&refusal) => {
-                self.session.published(ticket, false);
+                self.session.published(ticket, false, &mut self.actions);
             }
             Fate::Refused(refusal) => {
                 let vhost = self.session.vhost().clone();

@@ -122,7 +122,10 @@ pub(super) async fn declare(context: &Context, declare: queue::Declare) -> Resul
     let own = context.name(&name)?;
     match find(context, &own).await? {
         Found::Nothing => {}
-        found => return redeclared(context, &ask, &queue, found),
+        found => {
+            keep_alive(context, &own, &found).await;
+            return redeclared(context, &ask, &queue, found);
+        }
     }
     check_dead_letters(context, &ask, &queue)?;
     let spec = queue_spec(&ask)?;
@@ -161,9 +164,20 @@ fn redeclared(
     Ok(present(ask.name.into(), &found))
 }
 
+/// To declare a queue that is there counts as using it, passively or not: one that goes when it is not used stays on.
+async fn keep_alive(context: &Context, name: &Name, found: &Found) {
+    if let Found::Queue(QueueInfo { spec, .. }) = found
+        && spec.idle_expiry_ms.is_some()
+    {
+        // It may have gone or changed meanwhile: then there is nothing to keep.
+        let same = Spec::Queue(spec.clone());
+        let _ = context.door.broker.declare(name.clone(), same, false, context.session).await;
+    }
+}
+
+/// Whether it is there RabbitMQ tells whoever is in the virtual host, with or without a permission for the name.
 async fn declare_passively(context: &Context, name: SmolStr) -> Result<Answer, Failure> {
     let queue = context.queue(&name);
-    require_any(context, &queue)?;
     // What cannot be a name is nobody's.
     let Ok(own) = context.name(&name) else { return Err(Failure::not_found(&queue)) };
     let found = find(context, &own).await?;
@@ -172,13 +186,8 @@ async fn declare_passively(context: &Context, name: SmolStr) -> Result<Answer, F
         Found::Queue(info) => check_owner(context, info, &queue)?,
         Found::Topic(_) => {}
     }
+    keep_alive(context, &own, &found).await;
     Ok(present(name, &found))
-}
-
-/// To look whether something is there takes any permission for it.
-pub(super) fn require_any(context: &Context, what: &Resource) -> Result<(), Failure> {
-    let any = [Action::Read, Action::Write].iter().any(|action| context.require(*action, what).is_ok());
-    if any { Ok(()) } else { context.require(Action::Configure, what) }
 }
 
 /// Who sends dead letters to an exchange must be allowed to read the one and write the other.

@@ -12,7 +12,7 @@ use waystation_broker::{
 use super::{
     connection::Context,
     outcome::failure,
-    queues::{self, Found, RESERVED, cleaned, require_any},
+    queues::{self, Found, RESERVED, cleaned},
 };
 use crate::{
     directory::Action,
@@ -80,8 +80,8 @@ pub(super) async fn declare(context: &Context, declare: &exchange::Declare) -> R
     let exchange = context.exchange(&name);
     let ok = Answer::Done(Method::ExchangeDeclareOk(exchange::DeclareOk {}));
     if declare.passive {
+        // No permission is asked for, as with a queue.
         check_not_default(&name)?;
-        require_any(context, &exchange)?;
         return match find(context, &name).await? {
             Some(_) => Ok(ok),
             None => Err(Failure::not_found(&exchange)),

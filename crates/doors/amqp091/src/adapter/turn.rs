@@ -134,7 +134,6 @@ impl Connection {
                 Poll::Ready(Ok(count)) => {
                     self.entered.entry.sent_bytes.add(count as u64);
                     self.entered.entry.writes.add(1);
-                    self.pulse.has_written = true;
                     if count == 0 {
                         return Err(std::io::ErrorKind::WriteZero.into());
                     }
@@ -292,7 +291,9 @@ impl Connection {
         let half = self.pulse.heartbeat.unwrap_or(NEVER);
         let now = Instant::now();
         self.pulse.sleep.as_mut().reset(now + half);
-        if !std::mem::take(&mut self.pulse.has_written) && self.output.is_empty() {
+        // Whether or not something else was written meanwhile: some clients wait for one interval and no longer, and a beat that
+        // is left out because of the beat before it comes too late for them.
+        if self.output.is_empty() {
             self.output.put_heartbeat();
         }
         if !self.may_read() {

@@ -205,13 +205,14 @@ const FIRST_DEATH_EXCHANGE: &str = "x-first-death-exchange";
 
 /// Whether it can be a short string.
 fn fits(value: &Value) -> bool {
-    matches!(value, Value::String(_) | Value::Bytes(_)) && bytes_of(value).len() <= SHORT_BYTES_MAX
+    matches!(value, Value::String(_) | Value::Bytes(_) | Value::RawText(_))
+        && bytes_of(value).len() <= SHORT_BYTES_MAX
 }
 
 fn bytes_of(value: &Value) -> &[u8] {
     match value {
         Value::String(text) => text.as_bytes(),
-        Value::Bytes(bytes) => bytes,
+        Value::Bytes(bytes) | Value::RawText(bytes) => bytes,
         _ => &[],
     }
 }

@@ -85,7 +85,7 @@ fn read_properties(
     text(reader, headers, Flags::REPLY_TO, header::REPLY_TO)?;
     if flags.has(Flags::EXPIRATION) {
         let bytes = reader.short_bytes()?;
-        message.expires_at = Some(message.timestamp.plus(expiration_ms(bytes)?.max(1)));
+        message.expires_at = Some(message.timestamp.plus(expiration_ms(bytes)?));
         headers.push((SmolStr::new_static(header::EXPIRATION), text_value(bytes)));
     }
     text(reader, headers, Flags::MESSAGE_ID, header::MESSAGE_ID)?;
@@ -110,7 +110,7 @@ const SECONDS_MAX: u64 = i64::MAX as u64 / 1000;
 fn text_value(bytes: &[u8]) -> Value {
     match Text::new(bytes) {
         Text::Utf8(text) => Value::String(text),
-        Text::Raw(bytes) => Value::Bytes(bytes),
+        Text::Raw(bytes) => Value::RawText(bytes),
     }
 }
 

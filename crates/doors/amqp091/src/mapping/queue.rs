@@ -93,10 +93,10 @@ pub fn queue_spec(ask: &QueueAsk<'_>) -> Result<Spec, Invalid> {
     }
     let mut spec = QueueSpec {
         // A time of 0 means: only to a consumer that stands ready.
-        ttl_ms: ask.number("x-message-ttl").map(|ms| ms.max(1)),
+        ttl_ms: ask.number("x-message-ttl"),
         idle_expiry_ms: ask.number("x-expires"),
-        max_messages: ask.number("x-max-length").map(|count| count.max(1)),
-        max_bytes: ask.number("x-max-length-bytes").map(|bytes| bytes.max(1)),
+        max_messages: ask.number("x-max-length"),
+        max_bytes: ask.number("x-max-length-bytes"),
         max_priority: ask.number("x-max-priority").map_or(0, |priority| priority.min(255) as u8),
         single_active_consumer: ask.get("x-single-active-consumer") == Some(&Value::Bool(true)),
         max_attempts: ask

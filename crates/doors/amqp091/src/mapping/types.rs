@@ -29,7 +29,7 @@ pub fn json(value: &Value) -> Json {
         Value::Decimal { scale, unscaled } => float(f64::from(*unscaled) / 10f64.powi((*scale).into())),
         Value::Timestamp(at) => Json::from(seconds(*at)),
         Value::String(text) => Json::from(text.as_str()),
-        Value::Bytes(bytes) => Json::from(STANDARD.encode(bytes)),
+        Value::Bytes(bytes) | Value::RawText(bytes) => Json::from(STANDARD.encode(bytes)),
         Value::List(values) => values.iter().map(json).collect(),
         Value::Map(entries) => {
             Json::Object(entries.iter().map(|(name, value)| (name.to_string(), json(value))).collect())
@@ -79,7 +79,7 @@ pub(crate) fn type_name(value: &Value) -> &'static str {
         Value::F64(_) => "double",
         Value::Decimal { .. } => "decimal",
         Value::Timestamp(_) => "timestamp",
-        Value::String(_) => "longstr",
+        Value::String(_) | Value::RawText(_) => "longstr",
         Value::Bytes(_) => "binary",
         Value::List(_) => "array",
         Value::Map(_) => "table",

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     limits::{CONSUMERS_PER_CHANNEL_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_PARTS_MAX},
-    wire::{Assembler, Command, Content, Method, ReplyCode, methods::*},
+    wire::{Arguments, Assembler, Command, Content, Method, ReplyCode, methods::*},
 };
 
 /// The queue whose messages are replies to this channel.
@@ -42,8 +42,12 @@ pub(super) struct Channel {
     waiting: Option<Waiting>,
     backlog: VecDeque<Command>,
     backlog_bytes: usize,
+    /// Publishes of which it is not known yet what becomes of them.
+    publishing: usize,
     mode: Mode,
     unacked: Unacked<Held>,
+    /// How many of them consumers were given: those that were got do not count against the prefetch.
+    consumed: usize,
     last_tag: u64,
     prefetch: u16,
     prefetch_global: u16,
@@ -53,6 +57,21 @@ pub(super) struct Channel {
     /// Consumer tag and address for direct replies.
     replies: Option<(SmolStr, SmolStr)>,
     last_queue: SmolStr,
+}
+
+/// Whether the client hears something of it when all goes well.
+fn has_answer(method: &Method) -> bool {
+    !matches!(
+        method,
+        Method::BasicPublish(_)
+            | Method::BasicAck(_)
+            | Method::BasicNack(_)
+            | Method::BasicReject(_)
+            | Method::BasicRecoverAsync(_)
+            | Method::BasicCancelOk(_)
+            | Method::ChannelFlowOk(_)
+            | Method::ChannelCloseOk(_)
+    )
 }
 
 fn bytes_of(content: &Content) -> usize {
@@ -68,8 +87,10 @@ impl Channel {
             waiting: None,
             backlog: VecDeque::new(),
             backlog_bytes: 0,
+            publishing: 0,
             mode: Mode::Plain,
             unacked: Unacked::default(),
+            consumed: 0,
             last_tag: 0,
             prefetch: 0,
             prefetch_global: 0,
@@ -92,31 +113,57 @@ impl Channel {
         (self.backlog.len(), self.backlog_bytes)
     }
 
-    pub fn put_off(&mut self, command: Command) {
+    fn put_off(&mut self, command: Command) {
         self.backlog_bytes += command.content.as_ref().map_or(0, bytes_of);
         self.backlog.push_back(command);
     }
 
+    /// Whether a command may be carried out now. Not while another one is, and what has an answer not before it is known what
+    /// became of the publishes in front of it: an error or a return that they bring comes first, as with RabbitMQ.
+    fn may_run(&self, command: &Command) -> bool {
+        !self.is_busy() && (self.publishing == 0 || !has_answer(&command.method))
+    }
+
+    /// Gives a command back that may be carried out now; another one waits behind those that wait already.
+    pub fn admit(&mut self, command: Command) -> Option<Command> {
+        if self.backlog.is_empty() && self.may_run(&command) {
+            return Some(command);
+        }
+        self.put_off(command);
+        None
+    }
+
+    /// A publish has been answered.
+    pub fn published(&mut self) {
+        self.publishing = self.publishing.saturating_sub(1);
+    }
+
+    /// The command that has waited longest, if its time has come.
     pub fn take_backlog(&mut self) -> Option<Command> {
+        self.backlog.front().filter(|command| self.may_run(command))?;
         let command = self.backlog.pop_front()?;
         self.backlog_bytes -= command.content.as_ref().map_or(0, bytes_of);
         Some(command)
     }
 
     pub fn may_deliver(&self) -> bool {
-        let limit = usize::from(self.prefetch_global);
-        // What was got by itself does not count, as with RabbitMQ.
-        let by_consumers = || self.unacked.iter().filter(|(_, held)| held.consumer.is_some()).count();
-        limit == 0 || self.unacked.len() < limit || by_consumers() < limit
+        self.prefetch_global == 0 || self.consumed < self.prefetch_global.into()
     }
 
     pub fn deliver(&mut self, held: Option<Held>) -> DeliveryTag {
         self.last_tag += 1;
         let tag = DeliveryTag(self.last_tag);
         if let Some(held) = held {
+            self.consumed += usize::from(held.consumer.is_some());
             self.unacked.push(tag, held);
         }
         tag
+    }
+
+    /// What was settled makes room under the channel's prefetch.
+    fn made_room<'a>(&mut self, settled: impl Iterator<Item = &'a Held>) {
+        let consumed = settled.filter(|held| held.consumer.is_some()).count();
+        self.consumed = self.consumed.saturating_sub(consumed);
     }
 
     pub fn reply_address(&self) -> Option<&SmolStr> {
@@ -193,6 +240,12 @@ impl Channel {
 
     fn send(&self, method: impl Into<Method>, out: &mut Vec<Action>) {
         out.push(Action::Send(self.key.id, method.into()));
+    }
+
+    /// Waits for what is to be known about its last publish.
+    pub fn hold(&mut self) {
+        self.waiting =
+            Some(Waiting { no_wait: true, method: (basic::Publish::CLASS, basic::Publish::METHOD) });
     }
 
     fn wait_for(&mut self, method: (u16, u16), no_wait: bool, asked: Call, out: &mut Vec<Action>) {
@@ -322,6 +375,7 @@ impl Channel {
             transaction.publishes.push(publishing);
             transaction.check()?;
         } else {
+            self.publishing += 1;
             out.push(Action::Publish(publishing));
         }
         Ok(())
@@ -343,7 +397,8 @@ impl Channel {
             return transaction.check();
         }
         if !taken.is_empty() {
-            let held = taken.into_iter().map(|(_, held)| held).collect();
+            let held: Vec<Held> = taken.into_iter().map(|(_, held)| held).collect();
+            self.made_room(held.iter());
             out.push(Action::Settle(self.key, held, verdict));
         }
         Ok(())
@@ -354,6 +409,7 @@ impl Channel {
             return Err(Failure::not_implemented("requeue=false"));
         }
         let held: Vec<Held> = self.unacked.take_all().into_iter().map(|(_, held)| held).collect();
+        self.made_room(held.iter());
         if !held.is_empty() {
             out.push(Action::Settle(self.key, held, Verdict::Requeued));
         }
@@ -462,6 +518,8 @@ impl Channel {
 
     fn tx_commit(&mut self, numbers: (u16, u16), out: &mut Vec<Action>) -> Result<(), Failure> {
         let transaction = self.transaction()?;
+        // Not before: what is acknowledged in it still counts.
+        self.made_room(transaction.settlements.iter().map(|(_, held, _)| held));
         self.wait_for(numbers, false, Call::Commit(transaction), out);
         Ok(())
     }

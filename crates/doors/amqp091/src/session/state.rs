@@ -315,10 +315,15 @@ impl Session {
     /// Takes a whole command of an open channel.
     fn command(&mut self, id: ChannelId, command: Command, out: &mut Vec<Action>) -> Result<(), Failure> {
         let Some(channel) = self.channels.get_mut(&id.0) else { return Ok(()) };
-        if channel.is_busy() {
-            channel.put_off(command);
-            return Ok(());
+        match channel.admit(command) {
+            Some(command) => self.run(id, command, out),
+            None => Ok(()),
         }
+    }
+
+    /// Carries out a command whose turn it is.
+    fn run(&mut self, id: ChannelId, command: Command, out: &mut Vec<Action>) -> Result<(), Failure> {
+        let Some(channel) = self.channels.get_mut(&id.0) else { return Ok(()) };
         let numbers = command.method.numbers();
         if matches!(command.method, Method::ChannelClose(_)) {
             if let Some(remains) = self.end_channel(id) {
@@ -342,10 +347,20 @@ impl Session {
             return self.fail_on(key.id, failure, out);
         }
         channel.tell_ended(out);
-        while let Some(command) =
-            self.channel_of(key).filter(|channel| !channel.is_busy()).and_then(Channel::take_backlog)
-        {
-            if let Err(failure) = self.command(key.id, command, out) {
+        self.go_on(key, out);
+    }
+
+    /// Lets a channel wait until something about its last publish is known: [`Session::answered`] says so.
+    pub fn hold(&mut self, key: ChannelKey) {
+        if let Some(channel) = self.channel_of(key) {
+            channel.hold();
+        }
+    }
+
+    /// Carries out what has waited on a channel for something that has come.
+    fn go_on(&mut self, key: ChannelKey, out: &mut Vec<Action>) {
+        while let Some(command) = self.channel_of(key).and_then(Channel::take_backlog) {
+            if let Err(failure) = self.run(key.id, command, out) {
                 return self.fail_on(key.id, failure, out);
             }
         }
@@ -371,13 +386,15 @@ impl Session {
         self.channels.get(&key.id.0).filter(|channel| channel.key == key)?.reply_address()
     }
 
-    /// What became of a publish: confirmed at the next [`Session::tell_confirms`].
-    pub fn published(&mut self, ticket: Ticket, is_ack: bool) {
-        let Some(seq) = ticket.seq else { return };
-        if let Some(channel) = self.channel_of(ticket.channel) {
+    /// What became of a publish: confirmed at the next [`Session::tell_confirms`]. What has waited for it goes on.
+    pub fn published(&mut self, ticket: Ticket, is_ack: bool, out: &mut Vec<Action>) {
+        let Some(channel) = self.channel_of(ticket.channel) else { return };
+        channel.published();
+        if let Some(seq) = ticket.seq {
             channel.confirms().answer(seq, is_ack);
             self.confirmed.insert(ticket.channel.id.0);
         }
+        self.go_on(ticket.channel, out);
     }
 
     /// Tells what has been confirmed since the last time.

@@ -120,7 +120,7 @@ impl Desk {
 
 fn held(offset: u64) -> Held {
     let source = Arc::new(Source::Queue(Name::new("q").expect("a name")));
-    Held { source, tag: Tag::new(0, Offset(offset)), attempt: Attempt(1), consumer: None }
+    Held { source, tag: Tag::new(0, Offset(offset)), attempt: Attempt(1), consumer: Some(ConsumerKey(1)) }
 }
 
 fn offsets(held: &[Held]) -> Vec<u64> {
@@ -179,12 +179,12 @@ fn what_comes_behind_an_unanswered_request_waits_for_it_in_order() {
     let answer = Answer::Queue { name: "a".into(), messages: 0, consumers: 0 };
     desk.session.answered(key, answer, &mut desk.actions);
     let actions = desk.take();
-    let [
-        Action::Send(_, Method::QueueDeclareOk(_)),
-        Action::Publish(_),
-        Action::Call(_, Call::Topology(Method::QueuePurge(purge))),
-    ] = &actions[..]
-    else {
+    let [Action::Send(_, Method::QueueDeclareOk(_)), Action::Publish(publishing)] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    desk.session.published(publishing.ticket, true, &mut desk.actions);
+    let actions = desk.take();
+    let [Action::Call(_, Call::Topology(Method::QueuePurge(purge)))] = &actions[..] else {
         panic!("{actions:?}")
     };
     assert_eq!(purge.queue, "a", "the queue that was declared last");
@@ -248,17 +248,46 @@ fn confirms_are_told_in_few_frames_and_not_on_a_channel_that_is_gone() {
     }
     let tickets = tickets(&desk.take());
     for (at, is_ack) in [(1, true), (0, true), (3, false)] {
-        desk.session.published(tickets[at], is_ack);
+        desk.session.published(tickets[at], is_ack, &mut desk.actions);
     }
     assert_eq!(desk.confirms(), [(2, true, true)]);
-    desk.session.published(tickets[2], false);
+    desk.session.published(tickets[2], false, &mut desk.actions);
     assert_eq!(desk.confirms(), [(4, true, false)]);
     desk.publish("m");
     let ticket = super::tests::tickets(&desk.take())[0];
-    desk.say(1, channel::Close::default());
+    desk.session.fail(ticket.channel, Failure::precondition("so"), &mut desk.actions);
+    desk.say(1, channel::CloseOk::default());
     desk.channel(1);
-    desk.session.published(ticket, true);
+    desk.session.published(ticket, true, &mut desk.actions);
     assert_eq!(desk.confirms(), []);
+}
+
+#[test]
+fn what_has_an_answer_waits_for_the_publishes_before_it_and_what_has_none_does_not() {
+    let (mut desk, key) = Desk::open();
+    let seen = |desk: &mut Desk| {
+        let name = |action| match action {
+            Action::Send(_, method) => Some(method.name()),
+            Action::Publish(_) => Some("published"),
+            _ => None,
+        };
+        desk.take().into_iter().filter_map(name).collect::<Vec<_>>()
+    };
+    desk.take();
+    desk.publish("m");
+    desk.publish("m");
+    let tickets = tickets(&desk.actions);
+    desk.say(1, basic::Qos { prefetch_count: 1, ..Default::default() });
+    desk.publish("behind");
+    assert_eq!(seen(&mut desk), ["published", "published"]);
+    desk.session.published(tickets[0], true, &mut desk.actions);
+    assert_eq!(seen(&mut desk), Vec::<&str>::new());
+    desk.session.published(tickets[1], true, &mut desk.actions);
+    assert_eq!(seen(&mut desk), ["basic.qos-ok", "published"]);
+    // An error that a publish brings is told instead of what was asked behind it.
+    desk.say(1, basic::Qos { prefetch_count: 2, ..Default::default() });
+    desk.session.fail(key, Failure::access("internal"), &mut desk.actions);
+    assert_eq!(seen(&mut desk), ["channel.close"]);
 }
 
 #[test]
@@ -316,7 +345,7 @@ fn confirms_and_transactions_do_not_mix() {
 fn a_channel_holds_no_more_than_its_own_prefetch() {
     let (mut desk, key) = Desk::open();
     desk.say(1, basic::Qos { prefetch_size: 0, prefetch_count: 2, global: true });
-    (0..2).for_each(|offset| _ = desk.session.deliver(key, Some(held(offset))));
+    (0..2).for_each(|offset| _ = desk.session.deliver(key, Some(Held { consumer: None, ..held(offset) })));
     let by_consumer = |offset| Some(Held { consumer: Some(ConsumerKey(1)), ..held(offset) });
     assert!(desk.session.may_deliver(key), "what was got by itself does not count");
     desk.session.deliver(key, by_consumer(2));
@@ -324,6 +353,14 @@ fn a_channel_holds_no_more_than_its_own_prefetch() {
     desk.session.deliver(key, by_consumer(3));
     assert!(!desk.session.may_deliver(key));
     desk.say(1, basic::Ack { delivery_tag: 3, multiple: false });
+    assert!(desk.session.may_deliver(key));
+    // What is acknowledged in a transaction counts until its commit.
+    desk.session.deliver(key, by_consumer(4));
+    assert!(!desk.session.may_deliver(key));
+    desk.say(1, tx::Select {});
+    desk.say(1, basic::Ack { delivery_tag: 5, multiple: true });
+    assert!(!desk.session.may_deliver(key));
+    desk.say(1, tx::Commit {});
     assert!(desk.session.may_deliver(key));
 }
 
@@ -526,7 +563,7 @@ proptest! {
                 },
                 Step::Confirm(at, is_ack) => if !model.tickets.is_empty() {
                     let at = at % model.tickets.len();
-                    desk.session.published(model.tickets.remove(at), is_ack);
+                    desk.session.published(model.tickets.remove(at), is_ack, &mut desk.actions);
                     let mut told = Vec::new();
                     desk.session.tell_confirms(|key, _| told.push(key));
                     prop_assert!(told.iter().all(|key| model.open.get(&key.id.0) == Some(key)));

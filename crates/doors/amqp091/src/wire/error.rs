@@ -196,7 +196,7 @@ impl Error {
             Error::FrameType(_)
             | Error::FrameEnd(_)
             | Error::FrameTooLarge { .. }
-            | Error::Heartbeat { .. }
+            | Error::Heartbeat { channel: 0, .. }
             | Error::BodyTooLong { .. }
             | Error::Arguments { .. }
             | Error::Utf8 => ReplyCode::FrameError,
@@ -209,7 +209,9 @@ impl Error {
             Error::UnknownClass(_) | Error::UnknownMethod { .. } => ReplyCode::CommandInvalid,
             Error::NotImplemented(_) => ReplyCode::NotImplemented,
             Error::ContentOnChannelZero => ReplyCode::ChannelError,
-            Error::ExpectedMethod
+            // The specification says 501 here; RabbitMQ, and so what clients know, says 505.
+            Error::Heartbeat { .. }
+            | Error::ExpectedMethod
             | Error::ExpectedHeader(_)
             | Error::HeaderClass { .. }
             | Error::ExpectedBody => ReplyCode::UnexpectedFrame,
@@ -245,6 +247,16 @@ mod tests {
             (Error::FrameType(7), 501, "FRAME_ERROR - frame type 7 is unknown"),
             (Error::FieldType(b'?'), 502, "SYNTAX_ERROR - table field type '?' is unknown"),
             (Error::UnknownClass(61), 503, "COMMAND_INVALID - class 61 is unknown"),
+            (
+                Error::Heartbeat { channel: 0, bytes: 1 },
+                501,
+                "FRAME_ERROR - heartbeat on channel 0 with 1 bytes of payload",
+            ),
+            (
+                Error::Heartbeat { channel: 1, bytes: 0 },
+                505,
+                "UNEXPECTED_FRAME - heartbeat on channel 1 with 0 bytes of payload",
+            ),
             (Error::ContentOnChannelZero, 504, "CHANNEL_ERROR - content frame on channel 0"),
             (Error::NotImplemented(80), 540, "NOT_IMPLEMENTED - class 80 is not implemented"),
         ] {

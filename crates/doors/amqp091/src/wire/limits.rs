@@ -6,8 +6,8 @@ pub const FRAME_BYTES_MIN: u32 = 4_096;
 pub const FRAME_BYTES_DEFAULT: u32 = 131_072;
 /// The largest frame size that is agreed to, whatever a client asks for.
 pub const FRAME_BYTES_MAX: u32 = 16 << 20;
-/// The largest frame before the size has been agreed on: room for a long token in `start-ok`.
-pub const FRAME_BYTES_HANDSHAKE: u32 = 16_384;
+/// The largest frame before the size has been agreed on (AMQP 0-9-1 §4.2.3): RabbitMQ takes no more either.
+pub const FRAME_BYTES_HANDSHAKE: u32 = FRAME_BYTES_MIN;
 /// Bytes of a frame besides its payload: type, channel, size and end.
 pub const FRAME_OVERHEAD_BYTES: usize = 8;
 /// Bytes of a short string (its length is one byte).

@@ -112,11 +112,11 @@ fn read_map(inner: &mut Reader<'_>, depth: usize, budget: &mut usize) -> Result<
     Ok(Value::Map(entries))
 }
 
-/// A long string is meant to be text; where it is not, its bytes are kept (and go out as `x`).
+/// A long string is meant to be text; where it is not, its bytes are kept, and that they came as `S`.
 fn text_or_bytes(bytes: &[u8]) -> Value {
     match std::str::from_utf8(bytes) {
         Ok(text) => Value::String(SmolStr::new(text)),
-        Err(_) => Value::Bytes(Bytes::copy_from_slice(bytes)),
+        Err(_) => Value::RawText(Bytes::copy_from_slice(bytes)),
     }
 }
 
@@ -167,6 +167,7 @@ fn write_value(value: &Value, out: &mut BytesMut) {
         }
         Value::Timestamp(v) => letter(out, b'T').put_u64(v.0 / 1000),
         Value::String(v) => letter(out, b'S').put_long_bytes(v.as_bytes()),
+        Value::RawText(v) => letter(out, b'S').put_long_bytes(v),
         Value::Bytes(v) => letter(out, b'x').put_long_bytes(v),
         Value::List(values) => {
             sized(letter(out, b'A'), |out| values.iter().for_each(|value| write_value(value, out)));

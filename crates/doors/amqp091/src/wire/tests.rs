@@ -181,7 +181,7 @@ fn table_letters_are_those_of_rabbitmq() {
     assert_eq!(read(b"\0\0\0\x0b\x01aL\xff\xff\xff\xff\xff\xff\xff\xfe"), Ok(Value::I64(-2)));
     assert_eq!(read(b"\0\0\0\x05\x01aU\xff\xfe"), Ok(Value::I16(-2)));
     assert_eq!(read(b"\0\0\0\x05\x01as\xff\xfe"), Ok(Value::I16(-2)));
-    assert_eq!(read(b"\0\0\0\x08\x01aS\0\0\0\x01\xff"), Ok(Value::Bytes(Bytes::from_static(b"\xff"))));
+    assert_eq!(read(b"\0\0\0\x08\x01aS\0\0\0\x01\xff"), Ok(Value::RawText(Bytes::from_static(b"\xff"))));
     assert_eq!(read(b"\0\0\0\x04\x01at\x07"), Ok(Value::Bool(true)));
     assert_eq!(read(b"\0\0\0\x03\x01a?"), Err(Error::FieldType(b'?')));
     assert_eq!(read(b"\0\0\0\x04\x01aI\0"), Err(Error::Truncated));
@@ -224,7 +224,7 @@ fn bent_frames_are_told_by_their_error() {
 
 #[test]
 fn a_frame_is_taken_at_the_agreed_size_and_refused_past_it_before_it_has_come() {
-    for max in [FRAME_BYTES_MIN, FRAME_BYTES_HANDSHAKE] {
+    for max in [FRAME_BYTES_MIN, FRAME_BYTES_DEFAULT] {
         let head = |size: u32| [&b"\x03\0\x01"[..], &size.to_be_bytes()].concat();
         let payload = max - FRAME_OVERHEAD_BYTES as u32;
         assert_eq!(frames(&head(payload)[..], max), Ok(vec![]));

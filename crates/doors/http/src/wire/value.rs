@@ -43,7 +43,7 @@ impl Serialize for Written<'_> {
             Value::Decimal { scale, unscaled } => single(to, DECIMAL, &format!("{unscaled}e-{scale}")),
             Value::Timestamp(at) => single(to, TIME, &at.0),
             Value::String(text) => to.serialize_str(text),
-            Value::Bytes(bytes) => single(to, BYTES, &BASE64.encode(bytes)),
+            Value::Bytes(bytes) | Value::RawText(bytes) => single(to, BYTES, &BASE64.encode(bytes)),
             Value::List(items) => {
                 let mut list = to.serialize_seq(Some(items.len()))?;
                 items.iter().try_for_each(|item| list.serialize_element(&Written(item)))?;
