@@ -69,3 +69,14 @@ def declaring_a_queue_that_is_there_prolongs_its_lease(server):
         for queue in queues.values():
             refused(404, f"NOT_FOUND - no queue '{queue}' in vhost '/'",
                     lambda: connection.channel().queue_declare(queue, passive=True))
+
+
+@scenario
+def what_belonged_to_a_connection_has_gone_when_its_close_is_answered(server):
+    for _ in range(20):
+        with connected(server) as connection:
+            queue = connection.channel().queue_declare("", exclusive=True).method.queue
+            connection.close()
+        with connected(server) as connection:
+            refused(404, f"NOT_FOUND - no queue '{queue}' in vhost '/'",
+                    lambda: connection.channel().queue_declare(queue, passive=True))

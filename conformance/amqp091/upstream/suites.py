@@ -32,15 +32,13 @@ SUITES = [
     ("amqp091-go", "v1.14.0", ["-tags integration"], None),
 ]
 # The same of npm: those files that find the server by an environment variable.
-NODE_SUITES = [("amqplib", "2.0.1", ["test/channel_api.test.js", "test/callback_api.test.js"], None)]
+NODE_SUITES = [("amqplib", "2.0.1", ["test/channel_api.test.js"], None)]
 # Those that are modules of Go.
 GO_MODULES = {"amqp091-go": "github.com/rabbitmq/amqp091-go"}
 REASON_LENGTH_MAX = 110
 # Tests that the client loses against itself: they fail against RabbitMQ too, each time with other parameters.
 RACES = {
     ".test_leak_unclosed_channel[": "a race with the garbage collector: lost against RabbitMQ too, now and then",
-    ".test_create_channels_during_reconnect": "a race within aio-pika, which may see the old transport: its steps "
-                                              "alone fail against RabbitMQ and pass here",
     ".test_closing_waiter_cancellation[": "a race within aiormq: lost against RabbitMQ too, in 1 to 4 of 16 cases",
     ".test_connection_close_during_publish_drain[": "a race within aiormq: lost against RabbitMQ too",
 }

@@ -317,6 +317,9 @@ impl Connection {
             let _ = closed.await;
         }
         if self.hangup {
+            // `close-ok` tells, as RabbitMQ's does, that what belonged to the connection has gone; here also that what it published
+            // and acknowledged is on disk.
+            let _ = timeout(GOODBYE, self.stream.write_all_buf(&mut self.output)).await;
             linger(&mut self.stream, self.session.client_leaves()).await;
         }
     }

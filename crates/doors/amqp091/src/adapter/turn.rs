@@ -39,7 +39,8 @@ impl Connection {
     /// Takes everything that is ready; false at the end of the connection.
     pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<bool> {
         let mut any = false;
-        if self.poll_write(context).is_err() {
+        // A client that leaves hears so when all is over, from where the connection ends.
+        if self.hangup && self.session.client_leaves() || self.poll_write(context).is_err() {
             return Poll::Ready(false);
         }
         if self.hangup && self.output.is_empty() {
