@@ -16,6 +16,7 @@ use waystation_base::os::{OsClock, OsDisk};
 use waystation_catalog::Catalog;
 use waystation_http::{Limits, Options, serve};
 use waystation_net::{Drain, Listener, Tls};
+use waystation_webhooks::{Guard, Pushes, Sender};
 
 /// Long enough for anything that happens at all.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -95,6 +96,9 @@ impl Server {
         let address = listener.address().expect("bound");
         let (loopback_needs_token, drain) = (!tokens.is_empty(), Drain::default());
         let access = Access::new(tokens).expect("good tokens");
+        let guard = Guard::new(vec!["127.0.0.0/8".parse().expect("a network")], true);
+        let sender = Sender::new(guard, clock.clone(), None).expect("a client");
+        let pushes = Pushes::new(broker.clone(), clock.clone(), sender);
         let options = Options {
             broker,
             catalog: Catalog::new(access.clone()),
@@ -104,6 +108,7 @@ impl Server {
             clock,
             drain: drain.clone(),
             figures: Vec::new(),
+            pushes,
         };
         let door = tokio::spawn(serve(vec![listener], options));
         Server { address, drain, access, door, stop, driver, _dir: dir }

@@ -1,0 +1,16 @@
+//! Push subscriptions: a queue or subscription delivered to an endpoint.
+
+mod document;
+mod live;
+mod plan;
+mod pusher;
+mod pushes;
+mod settle;
+pub mod spec;
+mod valve;
+
+pub use live::{Live, PushState};
+pub use plan::{Endpoint, Plan};
+pub use pusher::{Ended, Options, Pusher};
+pub use pushes::{Error, PushInfo, Pushes, Put, TEST_TYPE, Tested, test_event};
+pub use spec::{Format, PushSpec};
