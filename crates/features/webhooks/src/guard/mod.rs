@@ -162,7 +162,7 @@ impl Guard {
         };
         let is_named = match host {
             Ok(address) => {
-                self.check_address(&address.to_string(), address)?;
+                self.check_address("the host", address)?;
                 self.allows_address(address)
             }
             Err(name) => self.allows_host(name),

@@ -5,6 +5,7 @@ mod live;
 mod plan;
 mod pusher;
 mod pushes;
+pub mod record;
 mod settle;
 pub mod spec;
 mod valve;

@@ -29,6 +29,8 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How a pusher works.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// What it is called in logs and records.
+    pub name: String,
     /// What it delivers.
     pub source: Source,
     /// One request at a time, in order.

@@ -19,6 +19,7 @@ use super::{
     live::{Live, PushState},
     plan::{self, Endpoint, Plan},
     pusher::{Ended, Options, Pusher},
+    record,
     spec::PushSpec,
 };
 use crate::{
@@ -178,6 +179,7 @@ impl Pushes {
     /// Starts what is stored.
     pub async fn load(&self) -> Result<(), Refusal> {
         let _one = self.0.changes.lock().await;
+        record::declare(&self.0.broker).await?;
         for (stored, body) in self.0.broker.documents(PREFIX.to_owned()).await? {
             let name = stored.as_str().strip_prefix(PREFIX).map(Name::new);
             match (name, serde_json::from_slice::<Document>(&body)) {
@@ -323,6 +325,7 @@ impl Pushes {
     fn start(&self, name: &Name, document: &Document, live: &Arc<Live>) -> Result<Task, Error> {
         let spec = document.spec();
         let options = Options {
+            name: name.to_string(),
             source: spec.source()?,
             ordered: spec.ordered,
             requests_max: spec.requests_max(),

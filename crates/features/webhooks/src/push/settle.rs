@@ -13,6 +13,7 @@ use super::{
     live::Live,
     plan::Plan,
     pusher::{Options, Pusher, stored_at},
+    record,
 };
 use crate::{
     attempt::{Attempt, Ending},
@@ -102,7 +103,7 @@ impl Settler {
             if !matches!(last, Step::Arrived) {
                 // What has not been tried goes back; its turn comes after this one's.
                 for chunk in waiting.drain(..) {
-                    if let Err(refusal) = self.finish(&chunk, |_| Outcome::Released).await {
+                    if let Err(refusal) = self.give_back(&chunk, Outcome::Released).await {
                         return Step::Refused(refusal.to_string());
                     }
                 }
@@ -136,12 +137,12 @@ impl Settler {
         }
         match sent.verdict {
             Verdict::Done => {
-                let settled = self.finish(chunk, |_| Outcome::Accepted).await;
-                self.end(settled, Attempt { ending: Ending::Delivered, ..note }, Step::Arrived)
+                let note = Attempt { ending: Ending::Delivered, ..note };
+                self.end(chunk, Outcome::Accepted, note, Step::Arrived).await
             }
             Verdict::Gone if self.plan.endpoint().is_some() => {
-                let settled = self.finish(chunk, |_| Outcome::Released).await;
-                self.end(settled, Attempt { ending: Ending::Disabled, ..note }, Step::Gone)
+                let note = Attempt { ending: Ending::Disabled, ..note };
+                self.end(chunk, Outcome::Released, note, Step::Gone).await
             }
             Verdict::Gone | Verdict::Final => self.give_up(chunk, note).await,
             Verdict::Again { retry_after_ms } => {
@@ -158,7 +159,7 @@ impl Settler {
             Some(_) => (Outcome::Released, Some(until)),
             None => (Outcome::Requeued { delay_ms: until.since(now).max(1) }, None),
         };
-        match self.finish(chunk, |_| outcome.clone()).await {
+        match self.give_back(chunk, outcome).await {
             Ok(()) => Step::Again { hold_until },
             Err(refusal) => Step::Refused(refusal.to_string()),
         }
@@ -195,73 +196,97 @@ impl Settler {
         let next_ms = retry.pause_ms(note.attempt, retry_after_ms, chance);
         // In order, the pause is the pusher's: the message has to stay first.
         let delay_ms = if self.options.ordered { 0 } else { next_ms };
-        let settled = self.finish(&rest, |_| Outcome::Requeued { delay_ms }).await;
         let suspended = suspended_until.filter(|_| self.plan.endpoint().is_some());
         let hold_until =
             if self.options.ordered { suspended.max(Some(now.plus(next_ms))) } else { suspended };
         let messages = rest.len() as u32;
         let note = Attempt { ending: Ending::Retried, next_ms: Some(next_ms), messages, ..note };
-        self.end(settled, note, Step::Again { hold_until })
+        self.end(&rest, Outcome::Requeued { delay_ms }, note, Step::Again { hold_until }).await
     }
 
     /// To the dead letters, or, where there are none, back for a long time: nothing is dropped.
     async fn give_up(&self, chunk: &[Delivery], note: Attempt) -> Step {
         let cause: String = note.cause.clone().unwrap_or_default().chars().take(CAUSE_BYTES_MAX).collect();
+        let buried = Attempt { ending: Ending::DeadLettered, ..note.clone() };
         let settled = match &self.options.dead_letter {
-            Some(address) => self.bury(chunk, address, &cause).await,
+            Some(address) => {
+                let letters = vec![self.letters(chunk, address, &cause)];
+                self.settle_all(chunk, &Outcome::Accepted, letters, &buried).await
+            }
             None if self.has_dead_letters => {
-                self.finish(chunk, |_| Outcome::Rejected { error: Some(cause.clone()) }).await
+                let rejected = Outcome::Rejected { error: Some(cause) };
+                self.settle_all(chunk, &rejected, Vec::new(), &buried).await
             }
             None => Err(Refusal::Stopped("there is no address for dead letters".into())),
         };
         if settled.is_ok() {
-            return self.end(settled, Attempt { ending: Ending::DeadLettered, ..note }, Step::Arrived);
+            self.tell(buried);
+            return Step::Arrived;
         }
         let next_ms = self.plan.retry(chunk).most_ms;
         let delay_ms = if self.options.ordered { 0 } else { next_ms };
         let hold_until = self.options.ordered.then(|| self.clock.now().plus(next_ms));
-        let kept = self.finish(chunk, |_| Outcome::Requeued { delay_ms }).await;
         let note = Attempt { ending: Ending::Kept, next_ms: Some(next_ms), ..note };
-        self.end(kept, note, Step::Again { hold_until })
+        self.end(chunk, Outcome::Requeued { delay_ms }, note, Step::Again { hold_until }).await
     }
 
-    /// Moves messages to the push's own address for dead letters, in one step.
-    async fn bury(&self, chunk: &[Delivery], address: &Name, cause: &str) -> Result<(), Refusal> {
+    /// Messages on their way to the push's own address for dead letters.
+    fn letters(&self, chunk: &[Delivery], address: &Name, cause: &str) -> Publish {
         let now = self.clock.now();
         let source = self.options.source.name().as_str();
-        let buried = chunk.iter().map(|delivery| buried(delivery, source, cause, now)).collect();
-        let publish = Publish {
-            to: Target::Address(address.clone()),
-            partition: None,
-            payload: Payload::Messages(buried),
-        };
-        let settlements = vec![self.outcomes(chunk, |_| Outcome::Accepted)];
-        self.broker.transact(Transaction { publishes: vec![publish], settlements }).await.map(|_| ())
+        let letters = chunk.iter().map(|delivery| letter(delivery, source, cause, now)).collect();
+        Publish { to: Target::Address(address.clone()), partition: None, payload: Payload::Messages(letters) }
     }
 
-    fn outcomes(&self, chunk: &[Delivery], outcome: impl Fn(&Delivery) -> Outcome) -> Settle {
+    fn outcomes(&self, chunk: &[Delivery], outcome: &Outcome) -> Settle {
         let one = |delivery: &Delivery| Settlement {
             tag: delivery.tag,
             attempt: delivery.attempt,
-            outcome: outcome(delivery),
+            outcome: outcome.clone(),
         };
         Settle { source: self.options.source.clone(), settlements: chunk.iter().map(one).collect() }
     }
 
-    async fn finish(
-        &self,
-        chunk: &[Delivery],
-        outcome: impl Fn(&Delivery) -> Outcome,
-    ) -> Result<(), Refusal> {
-        let Settle { source, settlements } = self.outcomes(chunk, outcome);
+    /// Settles what was not tried.
+    async fn give_back(&self, chunk: &[Delivery], outcome: Outcome) -> Result<(), Refusal> {
+        let Settle { source, settlements } = self.outcomes(chunk, &outcome);
         self.broker.settle(source, settlements).await
     }
 
-    /// Puts the attempt down and tells the turn.
-    fn end(&self, settled: Result<(), Refusal>, note: Attempt, step: Step) -> Step {
+    /// Settles, publishes and puts the attempt on record in one step; without the record, if that is what is refused.
+    async fn settle_all(
+        &self,
+        chunk: &[Delivery],
+        outcome: &Outcome,
+        publishes: Vec<Publish>,
+        note: &Attempt,
+    ) -> Result<(), Refusal> {
+        let settlements = vec![self.outcomes(chunk, outcome)];
+        if let Some(record) = record::publish(&self.options.name, note, self.clock.now()) {
+            let publishes = publishes.iter().cloned().chain([record]).collect();
+            let all = Transaction { publishes, settlements: settlements.clone() };
+            if self.broker.transact(all).await.is_ok() {
+                return Ok(());
+            }
+        }
+        self.broker.transact(Transaction { publishes, settlements }).await.map(|_| ())
+    }
+
+    /// Settles after an attempt and tells the turn.
+    async fn end(&self, chunk: &[Delivery], outcome: Outcome, note: Attempt, step: Step) -> Step {
+        let settled = self.settle_all(chunk, &outcome, Vec::new(), &note).await;
+        self.tell(note);
+        match settled {
+            Ok(()) => step,
+            Err(refusal) => Step::Refused(refusal.to_string()),
+        }
+    }
+
+    /// Keeps the attempt to be seen, and logs what failed.
+    fn tell(&self, note: Attempt) {
         if note.ending != Ending::Delivered {
             tracing::info!(
-                source = %self.options.source.name(),
+                push = %self.options.name,
                 endpoint = %note.endpoint,
                 webhook_id = %note.webhook_id,
                 attempt = note.attempt,
@@ -272,15 +297,11 @@ impl Settler {
             );
         }
         self.live.history.add(note);
-        match settled {
-            Ok(()) => step,
-            Err(refusal) => Step::Refused(refusal.to_string()),
-        }
     }
 }
 
 /// A dead letter with the headers that the broker gives its own.
-fn buried(delivery: &Delivery, source: &str, cause: &str, now: Millis) -> Message {
+fn letter(delivery: &Delivery, source: &str, cause: &str, now: Millis) -> Message {
     let mut message = Message { deliver_at: None, expires_at: None, ..delivery.message.clone() };
     let headers = &mut message.headers;
     let count = headers.get(header::DEATH_COUNT).and_then(waystation_base::Value::as_i64).unwrap_or(0);
