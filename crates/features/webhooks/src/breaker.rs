@@ -117,7 +117,7 @@ impl Breakers {
         let failing = all.entry(endpoint.to_owned()).or_default();
         failing.failures = failing.failures.saturating_add(1);
         let was_trial = failing.trial_until.take().is_some();
-        if was_trial || failing.failures % breaking.failures.max(1) == 0 {
+        if was_trial || failing.failures.is_multiple_of(breaking.failures.max(1)) {
             let doubled = 1u64.checked_shl(failing.suspensions).unwrap_or(u64::MAX);
             let pause = breaking.pause_ms.saturating_mul(doubled).min(breaking.pause_ms_max);
             failing.suspensions = failing.suspensions.saturating_add(1);
