@@ -12,7 +12,7 @@ use waystation_webhooks::{
 
 use crate::{
     args::pushes::{PushCommand, PushFields},
-    client::{Client, escaped},
+    client::{Client, segments},
     exit::{Exit, Failure},
     output::{Output, table},
     units,
@@ -40,7 +40,7 @@ struct Context {
 }
 
 fn path(name: &str) -> String {
-    format!("/v1/pushes/{}", escaped(name))
+    segments(&["v1", "pushes", name])
 }
 
 impl Context {

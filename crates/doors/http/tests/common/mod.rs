@@ -68,6 +68,13 @@ impl Answer {
     }
 }
 
+/// Deliveries that may reach this machine.
+pub fn pushes(broker: &waystation_host::Broker, clock: Arc<OsClock>) -> Pushes {
+    let guard = Guard::new(vec!["127.0.0.0/8".parse().expect("a network")], true);
+    let sender = Sender::new(guard, clock.clone(), None).expect("a client");
+    Pushes::new(broker.clone(), clock, sender)
+}
+
 impl Server {
     pub async fn start() -> Server {
         Server::with(Limits::default(), vec![]).await
@@ -96,9 +103,7 @@ impl Server {
         let address = listener.address().expect("bound");
         let (loopback_needs_token, drain) = (!tokens.is_empty(), Drain::default());
         let access = Access::new(tokens).expect("good tokens");
-        let guard = Guard::new(vec!["127.0.0.0/8".parse().expect("a network")], true);
-        let sender = Sender::new(guard, clock.clone(), None).expect("a client");
-        let pushes = Pushes::new(broker.clone(), clock.clone(), sender);
+        let pushes = pushes(&broker, clock.clone());
         let options = Options {
             broker,
             catalog: Catalog::new(access.clone()),
