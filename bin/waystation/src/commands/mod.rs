@@ -5,6 +5,7 @@ mod amqp;
 mod apply;
 mod configuration;
 mod consume;
+mod deliveries;
 mod doors;
 mod entities;
 mod feed;

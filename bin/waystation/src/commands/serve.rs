@@ -14,12 +14,12 @@ use waystation_base::{
     os::{OsClock, OsDisk},
 };
 use waystation_catalog::Catalog;
-use waystation_host::{Broker, Driver, Mode as HostMode, OpenError, Recovery};
+use waystation_host::{Driver, Mode as HostMode, OpenError, Recovery};
 use waystation_net::{Drain, Listener, Tls, tls};
-use waystation_webhooks::{Pushes, Sender};
 
 use super::{
     configuration::{refuse_exposure, variables},
+    deliveries::Deliveries,
     doors::{self, Listening},
     journal::{data_dir, unreadable},
 };
@@ -69,7 +69,8 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
     let signals = Signals::new()?;
     tell_ready(address, tls.is_some(), &amqp, output)?;
     let drain = Drain::default();
-    let pushes = pushes(&config, &broker, &clock)?;
+    let deliveries = Deliveries::new(&config, &broker, &clock)?;
+    let pushes = deliveries.pushes.clone();
     let registry = Arc::new(Registry::default());
     let figures: waystation_http::Figures = {
         let registry = registry.clone();
@@ -91,13 +92,7 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
             pushes: pushes.clone(),
         },
     );
-    let delivering = {
-        let (pushes, drain) = (pushes.clone(), drain.clone());
-        async move {
-            pushes.serve(drain.begun()).await;
-            Ok(())
-        }
-    };
+    let delivering = deliveries.serve(drain.clone());
     let http = async move {
         // Whoever asks for a push shall not be told that there is none because it has not been read yet.
         pushes.load().await.map_err(|refusal| Failure::new(Exit::Failure, refusal))?;
@@ -255,16 +250,6 @@ fn certificate(config: &Config) -> Result<Option<Tls>, Failure> {
     };
     let files = tls::Files { cert, key, client_ca: config.tls.client_ca.clone() };
     Tls::load(files, &["http/1.1"]).map(Some).map_err(|error| Failure::usage(format!("tls: {error}")))
-}
-
-/// What delivers to endpoints; nothing is delivered yet.
-fn pushes(config: &Config, broker: &Broker, clock: &Arc<dyn Clock>) -> Result<Pushes, Failure> {
-    let wrong = |error: &dyn std::fmt::Display| Failure::usage(format!("webhooks: {error}"));
-    let authorities = config.webhooks.ca.as_ref().map(std::fs::read).transpose();
-    let authorities = authorities.map_err(|error| wrong(&error))?;
-    let sender = Sender::new(config.webhooks.guard(), clock.clone(), authorities.as_deref());
-    let sender = sender.map_err(|error| wrong(&error))?;
-    Ok(Pushes::new(broker.clone(), clock.clone(), sender))
 }
 
 async fn listen(address: SocketAddr, tls: Option<Tls>) -> Result<Listener, Failure> {

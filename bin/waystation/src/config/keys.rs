@@ -139,6 +139,14 @@ pub const KEYS: &[Key] = &[
         "plain_http",
         &["Whether http:// is fine everywhere; else only for what is allowed by host or address."],
     ),
+    key(
+        "webhooks",
+        "callback_secrets",
+        &[
+            "Secrets that sign the callbacks of calls (whsec_, whsk_), several while one replaces another. Without any",
+            "callbacks wait in their queue.",
+        ],
+    ),
     unset(
         "webhooks",
         "ca",

@@ -1,5 +1,7 @@
 //! Push subscriptions: a queue or subscription delivered to an endpoint.
 
+pub mod addressed;
+pub mod callbacks;
 mod document;
 mod live;
 mod plan;
@@ -10,6 +12,7 @@ mod settle;
 pub mod spec;
 mod valve;
 
+pub use addressed::Addressed;
 pub use live::{Live, PushState};
 pub use plan::{Endpoint, Plan};
 pub use pusher::{Ended, Options, Pusher};
