@@ -4,7 +4,12 @@ mod common;
 #[path = "common/receiver.rs"]
 mod receiver;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
 
 use common::{Server, Setup, until};
 use receiver::{Do, Receiver, Seen};
@@ -47,6 +52,16 @@ fn number(seen: &Seen) -> u64 {
 
 fn show(server: &Server) -> Value {
     server.json("push show p")
+}
+
+fn metrics(server: &Server) -> String {
+    let address = server.url.strip_prefix("http://").expect("plain HTTP");
+    let mut stream = TcpStream::connect(address).expect("connected");
+    let request = format!("GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("written");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("an answer");
+    text
 }
 
 fn is_empty(server: &Server) -> bool {
@@ -132,6 +147,8 @@ fn an_endpoint_that_fails_is_left_alone_and_tried_by_one_request() {
     server.ok("push resume p");
     until("all have arrived", || show(&server)["counts"]["delivered"] == 20);
     assert_eq!(show(&server)["state"], "active");
+    let metrics = metrics(&server);
+    assert!(metrics.contains("waystation_push_delivered_total{push=\"p\"} 20"), "{metrics}");
 }
 
 #[test]

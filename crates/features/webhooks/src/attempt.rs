@@ -112,6 +112,11 @@ impl History {
         inner.attempts.push_front(attempt);
     }
 
+    /// The counts alone.
+    pub fn counts(&self) -> Counts {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).counts
+    }
+
     /// The last attempts, newest first, and the counts.
     pub fn show(&self) -> (Vec<Attempt>, Counts) {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -16,5 +16,5 @@ pub use addressed::Addressed;
 pub use live::{Live, PushState};
 pub use plan::{Endpoint, Plan};
 pub use pusher::{Ended, Options, Pusher};
-pub use pushes::{Error, PushInfo, Pushes, Put, TEST_TYPE, Tested, test_event};
+pub use pushes::{Error, Figures, PushInfo, Pushes, Put, TEST_TYPE, Tested, test_event};
 pub use spec::{Format, PushSpec};

@@ -145,6 +145,17 @@ impl Tested {
     }
 }
 
+/// A push in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Figures {
+    /// It delivers what comes: neither suspended, waiting, paused nor disabled.
+    pub is_active: bool,
+    /// Requests under way.
+    pub requests: u32,
+    /// Since the server started.
+    pub counts: Counts,
+}
+
 /// All pushes of a server. Clones share them.
 #[derive(Clone)]
 pub struct Pushes(Arc<Inner>);
@@ -429,6 +440,17 @@ impl Pushes {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let shown = entries.range::<str, _>((from, Bound::Unbounded)).filter(|(name, _)| may_see(name));
         shown.take(max).map(|(name, entry)| info(name, entry)).collect()
+    }
+
+    /// Figures of those first by name, at most `max`.
+    pub async fn figures(&self, max: usize) -> Vec<(Name, Figures)> {
+        let entries = self.0.entries.lock().await;
+        let row = |(name, entry): (&Name, &Entry)| {
+            let (now, counts) = (entry.live.now(), entry.live.history.counts());
+            let is_active = now.state == PushState::Active;
+            (name.clone(), Figures { is_active, requests: now.requests, counts })
+        };
+        entries.iter().take(max).map(row).collect()
     }
 
     /// Sends one event of the type `waystation.test` to the endpoint, whatever the push is doing.
