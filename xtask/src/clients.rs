@@ -81,7 +81,7 @@ impl Clients {
 }
 
 /// Installs what package-lock.json names into a folder of our own, once; gives its node_modules.
-fn node_modules(from: &Path, to: &Path, log: &Path) -> Result<PathBuf, String> {
+pub fn node_modules(from: &Path, to: &Path, log: &Path) -> Result<PathBuf, String> {
     let said = |error: std::io::Error| error.to_string();
     let (lock, installed) = (from.join("package-lock.json"), to.join("installed.json"));
     let wanted = fs::read_to_string(&lock).map_err(said)?;

@@ -32,7 +32,9 @@ impl Server {
         let certificates = root.join("crates/net/tests/data");
         let (certificate, key) = (certificates.join("server.pem"), certificates.join("server-key.pem"));
         let config = data.join("waystation.toml");
-        let text = format!("[tls]\ncertificate = {certificate:?}\nkey = {key:?}\n");
+        let text = format!(
+            "[tls]\ncertificate = {certificate:?}\nkey = {key:?}\n[webhooks]\nallow = [\"127.0.0.1\"]\n"
+        );
         std::fs::write(&config, text).map_err(said)?;
         let mut command = Command::new(binary);
         command.args(["--json", "serve", "--amqp-management", FREE]);

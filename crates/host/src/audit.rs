@@ -18,7 +18,7 @@ use waystation_broker::{
 /// The topic that holds the records.
 pub const TOPIC: &str = "$audit";
 /// Members of documents that are never shown.
-const SECRET: &[&str] = &["password_hash"];
+const SECRET: &[&str] = &["password_hash", "secret"];
 
 /// On whose behalf a door acts.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ mod flights;
 mod format;
 mod lint;
 mod programs;
+mod webhooks;
 
 use std::{cell::OnceCell, fs, path::Path, path::PathBuf};
 
@@ -28,6 +29,7 @@ pub const ALL: &[Stage] = &[
     programs::PROCESS,
     flights::STAGE,
     amqp::STAGE,
+    webhooks::STAGE,
 ];
 
 /// One line of the test run.

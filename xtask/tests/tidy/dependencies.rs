@@ -12,6 +12,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("waystation-net", &["waystation-base"]),
     ("waystation-host", &["waystation-base", "waystation-journal", "waystation-broker"]),
     ("waystation-admin", &["waystation-base", "waystation-broker", "waystation-host"]),
+    ("waystation-events", &["waystation-base", "waystation-host"]),
+    // Features: above the host, below the doors that offer them. They do not know each other.
+    (
+        "waystation-webhooks",
+        &["waystation-base", "waystation-broker", "waystation-host", "waystation-events"],
+    ),
     ("waystation-access", &["waystation-base", "waystation-broker", "waystation-host", "waystation-net"]),
     ("waystation-catalog", &["waystation-base", "waystation-broker", "waystation-host", "waystation-access"]),
     (
@@ -24,6 +30,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "waystation-admin",
             "waystation-access",
             "waystation-catalog",
+            "waystation-events",
+            "waystation-webhooks",
         ],
     ),
     (
@@ -50,6 +58,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "waystation-catalog",
             "waystation-http",
             "waystation-amqp091",
+            "waystation-webhooks",
         ],
     ),
     (
@@ -117,6 +126,8 @@ fn the_broker_has_no_runtime_and_the_base_no_protocol() {
         ("waystation-base", &["tokio", "axum", "hyper", "rustls"]),
         ("waystation-broker", &["tokio", "tracing", "axum", "hyper", "getrandom", "rustix"]),
         ("waystation-journal", &["tokio", "axum", "hyper"]),
+        ("waystation-events", &["tokio", "axum", "hyper"]),
+        ("waystation-webhooks", &["axum", "hyper"]),
     ];
     let mut offences = Vec::new();
     for (name, names) in refused {

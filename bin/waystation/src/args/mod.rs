@@ -3,6 +3,7 @@
 pub mod access;
 pub mod entities;
 pub mod messages;
+pub mod pushes;
 pub mod routes;
 pub mod server;
 
@@ -83,6 +84,12 @@ pub enum Command {
     /// Import and export the definitions of a RabbitMQ
     #[command(subcommand)]
     Amqp(access::AmqpCommand),
+    /// Deliver queues and subscriptions to endpoints by signed webhooks
+    #[command(subcommand)]
+    Push(pushes::PushCommand),
+    /// Try a receiver of webhooks, make a secret
+    #[command(subcommand)]
+    Webhook(pushes::WebhookCommand),
     /// Publish messages to a queue or topic, or by a route
     Publish(messages::Publish),
     /// Take messages from a queue or subscription; each is acknowledged once it has been written

@@ -30,6 +30,9 @@ pub struct Serve {
     /// Address of RabbitMQ's management interface, or off [default: 127.0.0.1:15672]
     #[arg(long, value_name = "ADDR")]
     pub amqp_management: Option<Place>,
+    /// A network, host or domain that webhooks may reach besides the outside (may be given several times)
+    #[arg(long, value_name = "RULE")]
+    pub webhook_allow: Vec<String>,
     /// When something counts as durable [default: sync]
     #[arg(long, value_name = "MODE")]
     pub durability: Option<Mode>,
@@ -57,6 +60,7 @@ impl Serve {
         set(&mut config.amqp.address, &self.amqp);
         set(&mut config.amqp.tls_address, &self.amqps);
         set(&mut config.amqp.management, &self.amqp_management);
+        config.webhooks.allow.extend(self.webhook_allow.iter().cloned());
         set(&mut config.durability.mode, &self.durability);
         set(&mut config.durability.interval_ms, &self.interval);
         set(&mut config.log.filter, &self.log);

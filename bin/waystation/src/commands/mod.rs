@@ -5,18 +5,21 @@ mod amqp;
 mod apply;
 mod configuration;
 mod consume;
+mod deliveries;
 mod doors;
 mod entities;
 mod feed;
 mod journal;
 mod peek;
 mod publish;
+mod pushes;
 mod routes;
 mod secret;
 mod serve;
 mod show;
 mod status;
 mod token;
+mod webhook;
 
 use clap::CommandFactory;
 use serde_json::json;
@@ -43,6 +46,8 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Vhost(command) => client::run(access::vhost(client()?, command, output)),
         Command::Policy(command) => client::run(access::policy(client()?, command, output)),
         Command::Amqp(command) => client::run(amqp::run(client()?, command, output)),
+        Command::Push(command) => client::run(pushes::run(client()?, command, output)),
+        Command::Webhook(command) => webhook::run(command, output),
         Command::Publish(args) => client::run(publish::run(client()?, args, output)),
         Command::Consume(args) => client::run(consume::run(client()?, args, output)),
         Command::Peek(args) => client::run(peek::run(client()?, args, output)),

@@ -19,6 +19,7 @@ use waystation_net::{Drain, Listener, Tls, tls};
 
 use super::{
     configuration::{refuse_exposure, variables},
+    deliveries::Deliveries,
     doors::{self, Listening},
     journal::{data_dir, unreadable},
 };
@@ -68,6 +69,8 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
     let signals = Signals::new()?;
     tell_ready(address, tls.is_some(), &amqp, output)?;
     let drain = Drain::default();
+    let deliveries = Deliveries::new(&config, &broker, &clock)?;
+    let pushes = deliveries.pushes.clone();
     let registry = Arc::new(Registry::default());
     let figures: waystation_http::Figures = {
         let registry = registry.clone();
@@ -86,11 +89,17 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
             clock: clock.clone(),
             drain: drain.clone(),
             figures: vec![figures],
+            pushes: pushes.clone(),
         },
     );
-    let http = async move { http.await.map_err(|error| Failure::new(Exit::Failure, error)) };
+    let delivering = deliveries.serve(drain.clone());
+    let http = async move {
+        // Whoever asks for a push shall not be told that there is none because it has not been read yet.
+        pushes.load().await.map_err(|refusal| Failure::new(Exit::Failure, refusal))?;
+        http.await.map_err(|error| Failure::new(Exit::Failure, error))
+    };
     let amqp = amqp.serve(config.amqp.clone(), managed);
-    let door = async move { tokio::try_join!(http, amqp).map(|_| ()) };
+    let door = async move { tokio::try_join!(http, amqp, delivering).map(|_| ()) };
     let reloader = Reloader { args_config: args.config.clone(), access, tls };
     let exit = conduct(driver, door, drain, signals, reloader).await?;
     tracing::info!("ended");

@@ -33,6 +33,10 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("limits", "What the server may use."),
     ("http", "The HTTP door."),
     ("amqp", "The AMQP 0-9-1 door, for RabbitMQ's clients."),
+    (
+        "webhooks",
+        "Where webhooks may go. This machine, its networks and metadata services are out of reach unless allowed.",
+    ),
     ("tls", "The certificate of the doors; without one they speak plainly. SIGHUP reads it anew."),
     ("auth", "Who may do what. Without tokens only this machine is let in, and may do everything."),
     ("audit", "Records of who changed what: the topic $audit."),
@@ -122,6 +126,33 @@ pub const KEYS: &[Key] = &[
     ),
     key("amqp", "write_ms", &["Milliseconds for which a client may leave untaken what is written to it."]),
     key("amqp", "drain_ms", &["Milliseconds for connections to say goodbye after SIGTERM or SIGINT."]),
+    key(
+        "webhooks",
+        "allow",
+        &[
+            "Networks, hosts and domains that may be reached besides the outside: \"10.1.0.0/16\", \"hooks.internal\",",
+            "\"*.svc.local\". In the environment parted by commas.",
+        ],
+    ),
+    key(
+        "webhooks",
+        "plain_http",
+        &["Whether http:// is fine everywhere; else only for what is allowed by host or address."],
+    ),
+    key(
+        "webhooks",
+        "callback_secrets",
+        &[
+            "Secrets that sign the callbacks of calls (whsec_, whsk_), several while one replaces another. Without any",
+            "callbacks wait in their queue.",
+        ],
+    ),
+    unset(
+        "webhooks",
+        "ca",
+        "\"/etc/waystation/receivers.pem\"",
+        &["PEM file with authorities of receivers' certificates, besides the system's."],
+    ),
     unset(
         "tls",
         "certificate",

@@ -12,8 +12,13 @@ use super::{
 use crate::exit::{Exit, Failure};
 
 /// Variables of the client commands, which are no keys.
-const CLIENT_VARIABLES: &[&str] =
-    &["WAYSTATION_SERVER", "WAYSTATION_TOKEN", "WAYSTATION_CA", "WAYSTATION_CONFIG"];
+const CLIENT_VARIABLES: &[&str] = &[
+    "WAYSTATION_SERVER",
+    "WAYSTATION_TOKEN",
+    "WAYSTATION_CA",
+    "WAYSTATION_CONFIG",
+    "WAYSTATION_WEBHOOK_SECRET",
+];
 /// What Kubernetes puts into the environment of every pod beside a service that is called waystation.
 const FOREIGN_VARIABLES: &[&str] = &["WAYSTATION_PORT", "WAYSTATION_SERVICE_"];
 
@@ -97,6 +102,10 @@ fn like(old: Option<&Value>, text: &str) -> Result<Value, String> {
         }
         Some(Value::Boolean(_)) => {
             text.parse().map(Value::Boolean).map_err(|_| format!("'{text}' is neither true nor false"))
+        }
+        Some(Value::Array(_)) => {
+            let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+            Ok(Value::Array(items.map(|item| Value::String(item.to_owned())).collect()))
         }
         _ => Ok(Value::String(text.to_owned())),
     }

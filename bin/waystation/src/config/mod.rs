@@ -4,6 +4,7 @@ mod amqp;
 pub mod keys;
 pub mod layers;
 pub mod print;
+mod webhooks;
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -11,6 +12,7 @@ pub use amqp::{Amqp, Place};
 use serde::{Deserialize, Serialize};
 use waystation_access::TokenEntry;
 use waystation_http::limits;
+pub use webhooks::Webhooks;
 
 /// The whole configuration. Every key has a default; an unknown one is an error.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -21,6 +23,7 @@ pub struct Config {
     pub limits: Limits,
     pub http: Http,
     pub amqp: Amqp,
+    pub webhooks: Webhooks,
     pub tls: Tls,
     pub auth: Auth,
     pub audit: Audit,
@@ -257,6 +260,7 @@ impl Config {
         range(["audit", "retention_ms"], self.audit.retention_ms, 1, 10 * 365 * 24 * 60 * 60 * 1000)?;
         range(["audit", "retention_bytes"], self.audit.retention_bytes, 1 << 10, 1 << 50)?;
         self.http.check()?;
+        self.webhooks.check()?;
         self.amqp.check(self.tls.certificate.is_some())?;
         if self.data.dir.as_os_str().is_empty() {
             return problem(["data", "dir"], "must name a folder".into());

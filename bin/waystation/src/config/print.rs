@@ -90,6 +90,7 @@ mod tests {
         config.tls.certificate = Some("x".into());
         config.tls.key = Some("x".into());
         config.tls.client_ca = Some("x".into());
+        config.webhooks.ca = Some("x".into());
         let token = TokenEntry {
             name: "a".into(),
             hash: "b".into(),

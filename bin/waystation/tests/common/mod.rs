@@ -65,6 +65,13 @@ impl Ran {
         self.stderr
     }
 
+    /// It ended with this code and said this on standard output.
+    #[track_caller]
+    pub fn bad_said(self, code: i32, said: &str) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert!(self.stdout.contains(said), "{self:?}\n  should say: {said}");
+    }
+
     /// Its one line of JSON.
     #[track_caller]
     pub fn json(self) -> Value {

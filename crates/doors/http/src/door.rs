@@ -13,6 +13,7 @@ use waystation_base::{Clock, Millis};
 use waystation_catalog::Catalog;
 use waystation_host::Broker;
 use waystation_net::{Drain, Permit, Permits};
+use waystation_webhooks::Pushes;
 
 use crate::{
     Definitions,
@@ -43,6 +44,7 @@ pub(crate) struct Door {
     pub kinds: Kinds,
     pub tails: Arc<Tails>,
     pub figures: Vec<Figures>,
+    pub pushes: Pushes,
 }
 
 /// What the door counts since it was opened.
@@ -79,6 +81,7 @@ impl Door {
         drain: Drain,
         clock: Arc<dyn Clock>,
         figures: Vec<Figures>,
+        pushes: Pushes,
     ) -> Door {
         Door {
             started: clock.now(),
@@ -96,6 +99,7 @@ impl Door {
             drain,
             clock,
             figures,
+            pushes,
         }
     }
 

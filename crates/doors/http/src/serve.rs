@@ -25,6 +25,7 @@ use waystation_broker::Refusal;
 use waystation_catalog::Catalog;
 use waystation_host::Broker;
 use waystation_net::{Drain, Listener, Pace, Stream, Timed};
+use waystation_webhooks::Pushes;
 
 use crate::{
     Definitions, adapter,
@@ -60,6 +61,8 @@ pub struct Options {
     pub drain: Drain,
     /// Figures of others, shown with this door's own.
     pub figures: Vec<Figures>,
+    /// Deliveries to endpoints.
+    pub pushes: Pushes,
 }
 
 /// Figures in Prometheus' text format, each with its help and type.
@@ -83,7 +86,7 @@ pub enum Error {
 
 /// Serves until the drain has begun and every connection has ended, or its time is over.
 pub async fn serve(listeners: Vec<Listener>, options: Options) -> Result<(), Error> {
-    let Options { broker, catalog, definitions, loopback_needs_token, limits, clock, drain, figures } =
+    let Options { broker, catalog, definitions, loopback_needs_token, limits, clock, drain, figures, pushes } =
         options;
     catalog.load(&broker).await?;
     let access = catalog.access();
@@ -92,7 +95,7 @@ pub async fn serve(listeners: Vec<Listener>, options: Options) -> Result<(), Err
             return Err(Error::Open(listener.address()?));
         }
     }
-    let door = Arc::new(Door::new(broker, catalog, definitions, limits, drain, clock, figures));
+    let door = Arc::new(Door::new(broker, catalog, definitions, limits, drain, clock, figures, pushes));
     let router = adapter::router(door.clone());
     let mut accepting = JoinSet::new();
     for listener in listeners {

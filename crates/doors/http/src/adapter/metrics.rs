@@ -13,6 +13,7 @@ use axum::{
 use waystation_base::{Millis, Name};
 use waystation_broker::{Kind as Thing, view::Counters};
 use waystation_host::{Overview, View};
+use waystation_webhooks::push::Figures;
 
 use crate::{api::Problem, auth::Caller, door::Door, failure::Failure};
 
@@ -268,6 +269,27 @@ fn of_the_server(text: &mut Text, door: &Door, overview: &Overview) {
     text.single("entities", "gauge", "Queues, topics and subscriptions.", overview.entities);
 }
 
+/// Figures of pushes: name, type, help, and how to read it.
+const PUSHES: [(&str, &str, &str, fn(&Figures) -> u64); 6] = [
+    ("push_active", "gauge", "1: it delivers; 0: suspended, waiting, paused or disabled.", |it| {
+        it.is_active.into()
+    }),
+    ("push_requests", "gauge", "Requests under way.", |it| it.requests.into()),
+    ("push_attempts_total", "counter", "Requests sent.", |it| it.counts.attempts),
+    ("push_delivered_total", "counter", "Messages delivered.", |it| it.counts.delivered),
+    ("push_retried_total", "counter", "Messages to be tried again.", |it| it.counts.retried),
+    ("push_dead_lettered_total", "counter", "Messages given up.", |it| it.counts.dead_lettered),
+];
+
+fn of_pushes(text: &mut Text, rows: &[(Name, Figures)]) {
+    for (name, kind, help, read) in PUSHES {
+        text.family(name, kind, help);
+        for (push, figures) in rows {
+            text.sample(name, Some(("push", push.as_str())), read(figures));
+        }
+    }
+}
+
 /// Figures in Prometheus' text format.
 #[utoipa::path(get, path = "/metrics", tag = "server", responses(
     (status = 200, description = "Figures", body = String, content_type = "text/plain"),
@@ -281,6 +303,7 @@ pub(super) async fn metrics(State(door): State<Arc<Door>>, _caller: Caller) -> R
         let rows = rows(&door, &table).await?;
         text.table(&table, &rows);
     }
+    of_pushes(&mut text, &door.pushes.figures(NAMED_MAX).await);
     door.figures.iter().for_each(|figures| text.0 += &figures());
     Ok(([(header::CONTENT_TYPE, FORMAT)], text.0).into_response())
 }
@@ -314,6 +337,9 @@ mod tests {
                 let name = format!("`waystation_{}_{name}`", table.label);
                 assert!(documented.contains(&name), "{name}");
             }
+        }
+        for (name, ..) in PUSHES {
+            assert!(documented.contains(&format!("`waystation_{name}`")), "{name}");
         }
         for (name, _) in COUNTERS {
             assert!(documented.contains(&format!("`{name}`")), "{name}");

@@ -11,6 +11,7 @@ mod health;
 pub(crate) mod kinds;
 mod metrics;
 mod publish;
+mod pushes;
 mod receive;
 mod settle;
 mod stream;
@@ -49,6 +50,7 @@ use crate::{
         (name = "topics", description = "Partitioned logs with retention"),
         (name = "subscriptions", description = "Named positions on topics"),
         (name = "routes", description = "Published to, store nothing, hand on by their bindings"),
+        (name = "pushes", description = "Queues and subscriptions delivered to endpoints by signed webhooks"),
         (name = "transactions", description = "Several publishes and settlements as one"),
         (name = "access", description = "Users, permissions, virtual hosts, policies"),
         (name = "server", description = "Health, figures and this description"),
@@ -67,6 +69,7 @@ Waystation: the place where messages between services stop over.
   /v1/users       users; /v1/permissions, /v1/topic-permissions: what they may do
   /v1/vhosts      virtual hosts
   /v1/policies    policies; /v1/operator-policies
+  /v1/pushes      deliveries to endpoints
   /v1/status      the server as it is now
   /metrics        figures for Prometheus
   /livez /readyz  health
@@ -77,6 +80,7 @@ fn described() -> OpenApiRouter<Arc<Door>> {
         .merge(entities::routes())
         .merge(bindings::routes())
         .merge(access::routes())
+        .merge(pushes::routes())
         .routes(routes!(publish::to_queue))
         .routes(routes!(publish::to_topic))
         .routes(routes!(publish::to_route))

@@ -94,7 +94,7 @@ async fn receive(
 
 /// Messages as a batch of CloudEvents.
 pub(super) fn events(messages: &[Delivery]) -> Result<Response, Failure> {
-    let events: Vec<_> = messages.iter().map(cloud_out::Event).collect();
+    let events: Vec<_> = messages.iter().map(cloud_out::Event::held).collect();
     let text = serde_json::to_vec(&events).map_err(Failure::internal)?;
     Ok(([(header::CONTENT_TYPE, media::CLOUD_EVENTS)], text).into_response())
 }

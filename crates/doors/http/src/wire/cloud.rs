@@ -17,12 +17,11 @@ use waystation_base::{
     Message, Value,
     message::header::{CONTENT_TYPE, MESSAGE_ID, TRACEPARENT, TRACESTATE, TYPE},
 };
+use waystation_events::cloud::{PARTITION_KEY, PREFIX};
 
 use super::{Error, body, headers, line, stamp::Stamp, time, value::Read};
 use crate::api::media;
 
-/// Prefix of attributes in HTTP headers and in stored headers.
-pub const PREFIX: &str = "ce-";
 /// The one version that is understood.
 const VERSION: &str = "1.0";
 /// Attributes that are texts, and not empty.
@@ -39,8 +38,6 @@ const TEXTS: &[&str] = &[
     "traceparent",
     "tracestate",
 ];
-/// The attribute of the partitioning extension.
-pub const PARTITION_KEY: &str = "partitionkey";
 /// Events of one batch.
 pub const EVENTS_MAX: usize = 10_000;
 

@@ -1,6 +1,5 @@
 //! Bytes to messages and back, without a socket or the broker: NDJSON, JSON, CloudEvents, property headers.
 
-pub mod body;
 pub mod cloud;
 pub mod cloud_out;
 pub mod headers;
@@ -9,12 +8,11 @@ pub mod line;
 pub mod lines;
 pub mod show;
 pub mod stamp;
-pub mod time;
-pub mod value;
 
 use std::borrow::Cow;
 
 use waystation_base::message;
+pub use waystation_events::{body, time, value};
 
 /// Why bytes are not a message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

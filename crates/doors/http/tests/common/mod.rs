@@ -16,6 +16,7 @@ use waystation_base::os::{OsClock, OsDisk};
 use waystation_catalog::Catalog;
 use waystation_http::{Limits, Options, serve};
 use waystation_net::{Drain, Listener, Tls};
+use waystation_webhooks::{Guard, Pushes, Sender};
 
 /// Long enough for anything that happens at all.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -67,6 +68,13 @@ impl Answer {
     }
 }
 
+/// Deliveries that may reach this machine.
+pub fn pushes(broker: &waystation_host::Broker, clock: Arc<OsClock>) -> Pushes {
+    let guard = Guard::new(vec!["127.0.0.0/8".parse().expect("a network")], true);
+    let sender = Sender::new(guard, clock.clone(), None).expect("a client");
+    Pushes::new(broker.clone(), clock, sender)
+}
+
 impl Server {
     pub async fn start() -> Server {
         Server::with(Limits::default(), vec![]).await
@@ -95,6 +103,7 @@ impl Server {
         let address = listener.address().expect("bound");
         let (loopback_needs_token, drain) = (!tokens.is_empty(), Drain::default());
         let access = Access::new(tokens).expect("good tokens");
+        let pushes = pushes(&broker, clock.clone());
         let options = Options {
             broker,
             catalog: Catalog::new(access.clone()),
@@ -104,6 +113,7 @@ impl Server {
             clock,
             drain: drain.clone(),
             figures: Vec::new(),
+            pushes,
         };
         let door = tokio::spawn(serve(vec![listener], options));
         Server { address, drain, access, door, stop, driver, _dir: dir }

@@ -1,0 +1,57 @@
+//! What delivers to endpoints while the server runs: pushes, and the callbacks of calls?
+
+use std::{fmt, fs, sync::Arc};
+
+use waystation_base::Clock;
+use waystation_host::Broker;
+use waystation_net::Drain;
+use waystation_webhooks::{Pushes, Secret, Sender, push::callbacks};
+
+use crate::{
+    config::Config,
+    exit::{Exit, Failure},
+};
+
+/// Ready to deliver; nothing is delivered yet.
+pub struct Deliveries {
+    /// Those that are declared.
+    pub pushes: Pushes,
+    broker: Broker,
+    clock: Arc<dyn Clock>,
+    sender: Sender,
+    secrets: Arc<[Secret]>,
+}
+
+impl Deliveries {
+    /// As configured.
+    pub fn new(config: &Config, broker: &Broker, clock: &Arc<dyn Clock>) -> Result<Deliveries, Failure> {
+        let wrong = |error: &dyn fmt::Display| Failure::usage(format!("webhooks: {error}"));
+        let authorities = config.webhooks.ca.as_ref().map(fs::read).transpose();
+        let authorities = authorities.map_err(|error| wrong(&error))?;
+        let sender = Sender::new(config.webhooks.guard(), clock.clone(), authorities.as_deref());
+        let sender = sender.map_err(|error| wrong(&error))?;
+        let secrets = config.webhooks.secrets().map_err(|error| wrong(&error))?.into();
+        let (broker, clock) = (broker.clone(), clock.clone());
+        let pushes = Pushes::new(broker.clone(), clock.clone(), sender.clone());
+        Ok(Deliveries { pushes, broker, clock, sender, secrets })
+    }
+
+    /// Delivers until the drain begins, and lets what is under way end.
+    pub async fn serve(self, drain: Drain) -> Result<(), Failure> {
+        let Deliveries { pushes, broker, clock, sender, secrets } = self;
+        let callbacks = async {
+            if secrets.is_empty() {
+                // Unsigned they would be worth nothing to whoever gets them.
+                return Ok(());
+            }
+            callbacks::serve(broker, clock, sender, secrets, drain.begun()).await
+        };
+        let pushes = async {
+            pushes.serve(drain.begun()).await;
+            Ok(())
+        };
+        tokio::try_join!(callbacks, pushes)
+            .map(|_| ())
+            .map_err(|refusal| Failure::new(Exit::Failure, refusal))
+    }
+}

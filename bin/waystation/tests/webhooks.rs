@@ -1,0 +1,354 @@
+//! Does a push deliver each message at least once, with one id, whatever its receiver and this server go through?
+
+mod common;
+#[path = "common/receiver.rs"]
+mod receiver;
+
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
+
+use common::{Server, Setup, until};
+use receiver::{Do, Receiver, Seen};
+use serde_json::{Value, json};
+use waystation_webhooks::sign::{Secret, signature};
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+fn setup() -> Setup {
+    let mut setup = Setup::new();
+    let more = ["--amqp", "off", "--amqp-management", "off", "--webhook-allow", "127.0.0.1"];
+    setup.arguments.extend(more.map(str::to_owned));
+    setup
+}
+
+/// A server with a queue `work` whose dead letters go to `dead`, and a push of it.
+fn pushing(setup: &Setup, receiver: &Receiver, options: &str) -> Server {
+    let server = setup.start();
+    server.ok("queue create dead");
+    server.ok("queue create work --dead-letter dead");
+    let url = receiver.url();
+    server.ok(&format!(
+        "push create p --queue work --url {url} --secret {SECRET} --timeout 400ms --first-pause 50ms --most-pause 200ms \
+         --breaker-failures 1000"
+    ));
+    if !options.is_empty() {
+        server.ok(&format!("push change p {options}"));
+    }
+    server
+}
+
+fn publish(server: &Server, numbers: std::ops::Range<u32>) {
+    let lines: String = numbers.map(|n| format!("{}\n", json!({"body": {"n": n}}))).collect();
+    server.cli_with(&["publish", "work", "--ndjson", "-"], lines.as_bytes()).good();
+}
+
+fn number(seen: &Seen) -> u64 {
+    serde_json::from_slice::<Value>(&seen.body).expect("JSON")["n"].as_u64().expect("a number")
+}
+
+fn show(server: &Server) -> Value {
+    server.json("push show p")
+}
+
+fn metrics(server: &Server) -> String {
+    let address = server.url.strip_prefix("http://").expect("plain HTTP");
+    let mut stream = TcpStream::connect(address).expect("connected");
+    let request = format!("GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("written");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("an answer");
+    text
+}
+
+fn is_empty(server: &Server) -> bool {
+    let queue = server.json("queue show work");
+    ["ready", "in_flight", "delayed"].iter().all(|what| queue[what] == 0)
+}
+
+#[test]
+fn a_receiver_that_fails_in_every_way_gets_the_message_under_one_id_and_a_good_signature() {
+    let mut step = 0;
+    let receiver = Receiver::new(move |_| {
+        step += 1;
+        match step {
+            1 => Do::Answer(500),
+            2 => Do::Silent(Duration::from_secs(2)),
+            3 => Do::HangUp,
+            4 => Do::Answer(302),
+            5 => Do::Later(429, 1),
+            6 => Do::Answer(404),
+            _ => Do::Answer(204),
+        }
+    });
+    let setup = setup();
+    let server = pushing(&setup, &receiver, "");
+    publish(&server, 7..8);
+    until("it has arrived", || show(&server)["counts"]["delivered"] == 1);
+    let seen = receiver.seen();
+    assert_eq!(seen.len(), 7, "{seen:?}");
+    let keys = [Secret::parse(SECRET).expect("a secret")];
+    for one in &seen {
+        assert_eq!((one.id(), number(one)), (seen[0].id(), 7));
+        let timestamp_s = one.header("webhook-timestamp").parse().expect("seconds");
+        assert_eq!(one.header("webhook-signature"), signature(one.id(), timestamp_s, &one.body, &keys));
+    }
+    assert!(seen[5].at - seen[4].at >= Duration::from_secs(1), "Retry-After is honoured");
+    assert!(is_empty(&server));
+    let info = show(&server);
+    assert_eq!((&info["counts"]["retried"], &info["counts"]["attempts"]), (&6.into(), &7.into()));
+    let endings: Vec<_> =
+        info["attempts"].as_array().expect("a list").iter().map(|it| it["status"].clone()).collect();
+    // The same is on record, and outlives the server.
+    server.kill();
+    let server = setup.start();
+    let records = server.ok("peek $webhooks --count 100 --json");
+    assert_eq!(records.lines().filter(|line| line.contains("\"push\":\"p\"")).count(), 7, "{records}");
+    assert_eq!(
+        endings,
+        [json!(204), json!(404), json!(429), json!(302), Value::Null, Value::Null, json!(500)]
+    );
+}
+
+#[test]
+fn in_order_no_message_is_sent_before_the_one_ahead_has_arrived() {
+    let mut count = 0;
+    let receiver = Receiver::new(move |_| {
+        count += 1;
+        if count % 3 == 0 { Do::Answer(503) } else { Do::Answer(200) }
+    });
+    let setup = setup();
+    let server = pushing(&setup, &receiver, "--ordered --first-pause 1ms --most-pause 5ms");
+    publish(&server, 0..30);
+    until("all have arrived", || show(&server)["counts"]["delivered"] == 30);
+    let numbers: Vec<u64> = receiver.seen().iter().map(number).collect();
+    let mut sorted = numbers.clone();
+    sorted.sort_unstable();
+    assert_eq!(numbers, sorted, "each is repeated until it has arrived, and then comes the next");
+    assert!(numbers.len() >= 44, "{numbers:?}");
+}
+
+#[test]
+fn an_endpoint_that_fails_is_left_alone_and_tried_by_one_request() {
+    let receiver = Receiver::new(|_| Do::Answer(500));
+    let setup = setup();
+    let server = pushing(&setup, &receiver, "--breaker-failures 3 --breaker-pause 700ms --concurrency 1");
+    publish(&server, 0..20);
+    until("it is suspended", || show(&server)["state"] == "suspended");
+    assert_eq!(receiver.seen().len(), 3);
+    until("it was tried", || receiver.seen().len() == 4);
+    let seen = receiver.seen();
+    assert!(seen[3].at - seen[2].at >= Duration::from_millis(690), "not before its time");
+    until("it is suspended again", || show(&server)["state"] == "suspended");
+    receiver.set(|_| Do::Answer(200));
+    server.ok("push resume p");
+    until("all have arrived", || show(&server)["counts"]["delivered"] == 20);
+    assert_eq!(show(&server)["state"], "active");
+    let metrics = metrics(&server);
+    assert!(metrics.contains("waystation_push_delivered_total{push=\"p\"} 20"), "{metrics}");
+}
+
+#[test]
+fn what_is_given_up_goes_to_the_dead_letters_with_its_cause() {
+    let receiver = Receiver::new(|seen| if number(seen) == 1 { Do::Answer(400) } else { Do::Answer(200) });
+    let setup = setup();
+    let server = pushing(&setup, &receiver, "--attempts 3");
+    publish(&server, 0..3);
+    until("one is given up", || show(&server)["counts"]["dead_lettered"] == 1);
+    until("the others have arrived", || show(&server)["counts"]["delivered"] == 2);
+    let letter = server.json("peek dead");
+    assert_eq!(letter["body"]["n"], 1, "{letter}");
+    assert_eq!(letter["headers"]["ws-death-error"], "answered 400");
+    assert_eq!(letter["headers"]["ws-death-attempts"], 3);
+    // The push may have a place of its own for them, and may not try again at all.
+    server.ok("queue create own");
+    server.ok("push change p --dead-letter own --client-errors final");
+    publish(&server, 1..2);
+    until("it is in the other place", || server.json("queue show own")["ready"] == 1);
+    let letter = server.json("peek own");
+    assert_eq!(
+        (&letter["headers"]["ws-death-error"], &letter["headers"]["ws-death-attempts"]),
+        (&json!("answered 400"), &json!(1))
+    );
+    assert_eq!(receiver.seen().len(), 6);
+    assert!(is_empty(&server));
+}
+
+#[test]
+fn gone_disables_the_push_and_loses_nothing_and_a_restart_does_not_ask_again() {
+    let receiver = Receiver::new(|_| Do::Answer(410));
+    let setup = setup();
+    let server = pushing(&setup, &receiver, "--concurrency 1");
+    publish(&server, 0..2);
+    until("it is disabled", || show(&server)["state"] == "disabled");
+    until("they are back", || server.json("queue show work")["ready"] == 2);
+    server.kill();
+    let asked = receiver.seen().len();
+    let server = setup.start();
+    assert_eq!(show(&server)["state"], "disabled");
+    assert_eq!(receiver.seen().len(), asked);
+    receiver.set(|_| Do::Answer(200));
+    server.ok("push resume p");
+    until("both have arrived", || show(&server)["counts"]["delivered"] == 2);
+    server.ok("push pause p");
+    server.kill();
+    let server = setup.start();
+    assert_eq!(show(&server)["state"], "paused", "a pause outlives a restart");
+}
+
+#[test]
+fn every_message_arrives_with_one_id_over_kills_of_the_server_and_of_the_receiver() {
+    const KILLS: u32 = 8;
+    const MESSAGES: u32 = 40;
+    let mut count = 0u32;
+    let mut receiver = Receiver::new(move |_| {
+        count += 1;
+        match count % 10 {
+            3 => Do::Answer(500),
+            5 => Do::HangUp,
+            7 => Do::Silent(Duration::from_millis(500)),
+            _ => Do::Answer(200),
+        }
+    });
+    let setup = setup();
+    let mut server = pushing(&setup, &receiver, "--attempts 1000 --format structured");
+    for kill in 0..KILLS {
+        publish(&server, kill * MESSAGES..(kill + 1) * MESSAGES);
+        let before = receiver.seen().len();
+        until("some are on their way", || receiver.seen().len() > before + 5);
+        if kill % 3 == 1 {
+            receiver.die();
+        }
+        server.kill();
+        if kill % 3 == 2 {
+            receiver.die();
+            receiver.come_back();
+        }
+        server = setup.start();
+        if kill % 3 == 1 {
+            receiver.come_back();
+        }
+    }
+    until("all is done", || is_empty(&server));
+    let mut ids: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+    for seen in receiver.seen() {
+        let event: Value = serde_json::from_slice(&seen.body).expect("an event");
+        let number = event["data"]["n"].as_u64().expect("a number");
+        ids.entry(number).or_default().push(seen.id().to_owned());
+    }
+    assert_eq!(ids.len(), (KILLS * MESSAGES) as usize, "each has arrived");
+    for (number, ids) in &ids {
+        assert!(ids.iter().all(|id| id == &ids[0]), "message {number} came as {ids:?}");
+    }
+    let mut all: Vec<&String> = ids.values().map(|ids| &ids[0]).collect();
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), ids.len(), "no two share an id");
+    assert_eq!(server.json("queue show dead")["ready"], 0);
+}
+
+#[test]
+fn secrets_are_shown_nowhere() {
+    let receiver = Receiver::new(|seen| match seen.header("authorization") {
+        "Bearer hunter2" => Do::Answer(200),
+        _ => Do::Answer(401),
+    });
+    let setup = setup();
+    let server = pushing(&setup, &receiver, "--header x-other=1");
+    server.cli(&["push", "change", "p", "--header", "authorization=Bearer hunter2"]).good();
+    publish(&server, 0..1);
+    until("it has arrived", || show(&server)["counts"]["delivered"] == 1);
+    server.ok("push change p --format raw");
+    let mut texts = vec![server.ok("push show p"), show(&server).to_string(), server.ok("push list --json")];
+    texts.push(server.ok("peek $audit --count 100 --json"));
+    assert!(texts[3].contains("push/p"), "{}", texts[3]);
+    texts.push(server.log());
+    for text in texts {
+        assert!(
+            !text.contains("hunter2") && !text.contains(SECRET) && !text.contains(&SECRET[6..]),
+            "{text}"
+        );
+    }
+    // And they are still there.
+    publish(&server, 1..2);
+    until("it has arrived too", || show(&server)["counts"]["delivered"] == 2);
+    assert_eq!(receiver.seen().last().expect("one").text(), r#"{"n":1}"#);
+}
+
+#[test]
+fn what_cannot_be_a_push_is_refused_with_what_to_do() {
+    let mut setup = Setup::new();
+    setup.arguments.extend(["--amqp", "off", "--amqp-management", "off"].map(str::to_owned));
+    let server = setup.start();
+    server.ok("queue create dead");
+    server.ok("queue create work --dead-letter dead");
+    let create = |rest: &str| {
+        let all = format!("push create p {rest}");
+        server.cli(&all.split_whitespace().collect::<Vec<_>>())
+    };
+    for (url, said) in [
+        ("http://127.0.0.1:9/", "a loopback address"),
+        ("https://2130706433/", "a loopback address"),
+        ("https://[::ffff:169.254.169.254]/", "link-local"),
+        ("https://user:pw@a.example/", "may not carry a user"),
+        ("http://a.example/", "must begin with https://"),
+        ("ftp://a.example/", "must begin with https://"),
+        ("nonsense", "is not a URL"),
+    ] {
+        create(&format!("--queue work --url {url}")).bad(4, said);
+    }
+    create("--queue absent --url https://a.example/").bad(3, "absent");
+    create("--queue dead --url https://a.example/").bad(4, "needs a place");
+    create("--queue work --url https://a.example/ --dead-letter absent").bad(3, "absent");
+    create("--url https://a.example/").bad(4, "either 'queue' or 'subscription'");
+    create("--queue work --url https://a.example/ --secret whsec_short").bad(4, "secrets");
+    create("--queue work --url https://localhost:1/ --first-pause 1h").good();
+    create("--queue work --url https://a.example/").bad(4, "differs");
+    // A name that leads inside is found out when it is resolved.
+    publish(&server, 0..1);
+    until("it was tried", || show(&server)["counts"]["attempts"] == 1);
+    let cause = show(&server)["attempts"][0]["cause"].as_str().expect("a cause").to_owned();
+    assert!(cause.contains("localhost leads to") && cause.contains("loopback"), "{cause}");
+    server.ok("push delete p");
+    server.cli(&["push", "show", "p"]).bad(3, "no push 'p'");
+}
+
+#[test]
+fn a_subscription_is_pushed_and_a_receiver_is_tried_without_a_server() {
+    let receiver = Receiver::new(|_| Do::Answer(200));
+    let setup = setup();
+    let server = setup.start();
+    server.ok("queue create dead");
+    server.ok("topic create news --partitions 3");
+    server.ok("subscription create board --topic news --dead-letter dead");
+    let url = receiver.url();
+    server.ok(&format!("push create p --subscription board --url {url} --format batch --secret {SECRET}"));
+    let lines: String =
+        (0..50).map(|n| format!("{}\n", json!({"key": n.to_string(), "body": {"n": n}}))).collect();
+    server.cli_with(&["publish", "news", "--ndjson", "-"], lines.as_bytes()).good();
+    until("all have arrived", || show(&server)["counts"]["delivered"] == 50);
+    let events: usize = receiver
+        .seen()
+        .iter()
+        .map(|seen| serde_json::from_slice::<Vec<Value>>(&seen.body).expect("a batch").len())
+        .sum();
+    assert_eq!(events, 50);
+    assert_eq!(server.json("subscription show board")["lag"], 0);
+    let tested = server.json("push test p");
+    assert_eq!((&tested["delivered"], &tested["status"]), (&true.into(), &200.into()));
+    let tested = common::run(&["webhook", "test", &url, "--secret", SECRET, "--json"]).json();
+    assert_eq!(tested["delivered"], true);
+    let last = receiver.seen().pop().expect("a request");
+    assert_eq!(
+        (last.header("ce-type"), last.id()),
+        ("waystation.test", tested["webhook_id"].as_str().expect("an id"))
+    );
+    receiver.set(|_| Do::Answer(500));
+    common::run(&["webhook", "test", &url]).bad_said(4, "answered 500");
+    let pair = common::run(&["webhook", "secret", "--asymmetric", "--json"]).json();
+    let secret = Secret::parse(pair["secret"].as_str().expect("a secret")).expect("a secret");
+    assert_eq!(secret.public().as_deref(), pair["public"].as_str());
+}

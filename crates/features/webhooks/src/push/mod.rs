@@ -1,0 +1,20 @@
+//! Push subscriptions: a queue or subscription delivered to an endpoint.
+
+pub mod addressed;
+pub mod callbacks;
+mod document;
+mod live;
+mod plan;
+mod pusher;
+mod pushes;
+pub mod record;
+mod settle;
+pub mod spec;
+mod valve;
+
+pub use addressed::Addressed;
+pub use live::{Live, PushState};
+pub use plan::{Endpoint, Plan};
+pub use pusher::{Ended, Options, Pusher};
+pub use pushes::{Error, Figures, PushInfo, Pushes, Put, TEST_TYPE, Tested, test_event};
+pub use spec::{Format, PushSpec};

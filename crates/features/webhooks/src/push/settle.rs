@@ -1,0 +1,319 @@
+//! What becomes of messages after an attempt: accepted, given back with a pause, or given up with the cause?
+
+use std::sync::Arc;
+
+use waystation_base::{Clock, Message, Millis, Name, message::header, os};
+use waystation_broker::{
+    Refusal, Source,
+    command::{Outcome, Payload, Publish, Settle, Settlement, Target, Transaction},
+};
+use waystation_host::{Broker, Delivery};
+
+use super::{
+    live::Live,
+    plan::Plan,
+    pusher::{Options, Pusher, stored_at},
+    record,
+};
+use crate::{
+    attempt::{Attempt, Ending},
+    sender::{Failure, Sender, Sent, endpoint},
+    verdict::Verdict,
+};
+
+/// Bytes of a cause in the headers of a dead letter.
+const CAUSE_BYTES_MAX: usize = 1_000;
+
+/// How an attempt ended, for the turn.
+#[derive(Debug)]
+pub enum Step {
+    /// Delivered, or given up: the way is free.
+    Arrived,
+    /// Not delivered; nothing is to be taken before `hold_until`.
+    Again {
+        /// When to go on; none: at once, with other messages.
+        hold_until: Option<Millis>,
+    },
+    /// The one endpoint wants nothing more.
+    Gone,
+    /// The broker refused to settle.
+    Refused(String),
+}
+
+/// What attempts share.
+pub struct Settler {
+    broker: Broker,
+    clock: Arc<dyn Clock>,
+    sender: Sender,
+    plan: Arc<dyn Plan>,
+    options: Options,
+    live: Arc<Live>,
+    /// The source has an address for dead letters.
+    has_dead_letters: bool,
+    /// Deliveries after which the source itself buries a message.
+    attempts_max: Option<u32>,
+}
+
+impl Settler {
+    /// Looks at the source.
+    pub async fn new(pusher: &Pusher) -> Result<Settler, Refusal> {
+        let (has_dead_letters, attempts_max) = match pusher.options.source.clone() {
+            Source::Queue(name) => {
+                let spec = pusher.broker.queue(name).await?.spec;
+                (spec.has_dead_letters(), spec.max_attempts)
+            }
+            Source::Subscription(name) => {
+                let spec = pusher.broker.subscription(name).await?.spec;
+                (spec.dead_letter.is_some(), spec.max_attempts)
+            }
+        };
+        Ok(Settler {
+            broker: pusher.broker.clone(),
+            clock: pusher.clock.clone(),
+            sender: pusher.sender.clone(),
+            plan: pusher.plan.clone(),
+            options: pusher.options.clone(),
+            live: pusher.live.clone(),
+            has_dead_letters,
+            attempts_max,
+        })
+    }
+
+    /// Sends messages as one request and settles them; as several, if they are too large together.
+    pub async fn attempt(&self, deliveries: Vec<Delivery>) -> Step {
+        let mut waiting = vec![deliveries];
+        let mut last = Step::Arrived;
+        while let Some(mut chunk) = waiting.pop() {
+            let job = match self.plan.job(&chunk) {
+                Ok(job) => job,
+                Err(cause) => {
+                    last = self.give_up(&chunk, self.note(&chunk, String::new(), None, Some(cause))).await;
+                    continue;
+                }
+            };
+            if job.body.len() > job.body_bytes_max && chunk.len() > 1 {
+                let rest = chunk.split_off(chunk.len() / 2);
+                waiting.push(rest);
+                waiting.push(chunk);
+                continue;
+            }
+            let sent = self.sender.send(&job).await;
+            let note = self.note(&chunk, job.id, Some(&sent), sent.cause());
+            last = self.settle(&chunk, sent, Attempt { endpoint: endpoint(&job.url), ..note }).await;
+            if !matches!(last, Step::Arrived) {
+                // What has not been tried goes back; its turn comes after this one's.
+                for chunk in waiting.drain(..) {
+                    if let Err(refusal) = self.give_back(&chunk, Outcome::Released).await {
+                        return Step::Refused(refusal.to_string());
+                    }
+                }
+            }
+        }
+        last
+    }
+
+    fn note(
+        &self,
+        chunk: &[Delivery],
+        webhook_id: String,
+        sent: Option<&Sent>,
+        cause: Option<String>,
+    ) -> Attempt {
+        Attempt {
+            at: sent.map_or_else(|| self.clock.now(), |sent| sent.at),
+            webhook_id,
+            attempt: chunk.iter().map(|delivery| delivery.attempt.0).max().unwrap_or_default(),
+            messages: chunk.len() as u32,
+            status: sent.and_then(Sent::status),
+            cause,
+            took_ms: sent.map_or(0, |sent| sent.took_ms),
+            ..Attempt::default()
+        }
+    }
+
+    async fn settle(&self, chunk: &[Delivery], sent: Sent, note: Attempt) -> Step {
+        if sent.result == Err(Failure::Suspended) {
+            return self.wait(chunk, sent.suspended_until).await;
+        }
+        match sent.verdict {
+            Verdict::Done => {
+                let note = Attempt { ending: Ending::Delivered, ..note };
+                self.end(chunk, Outcome::Accepted, note, Step::Arrived).await
+            }
+            Verdict::Gone if self.plan.endpoint().is_some() => {
+                let note = Attempt { ending: Ending::Disabled, ..note };
+                self.end(chunk, Outcome::Released, note, Step::Gone).await
+            }
+            Verdict::Gone | Verdict::Final => self.give_up(chunk, note).await,
+            Verdict::Again { retry_after_ms } => {
+                self.again(chunk, retry_after_ms, sent.suspended_until, note).await
+            }
+        }
+    }
+
+    /// The endpoint is suspended: nothing was sent.
+    async fn wait(&self, chunk: &[Delivery], until: Option<Millis>) -> Step {
+        let now = self.clock.now();
+        let until = until.unwrap_or(now);
+        let (outcome, hold_until) = match self.plan.endpoint() {
+            Some(_) => (Outcome::Released, Some(until)),
+            None => (Outcome::Requeued { delay_ms: until.since(now).max(1) }, None),
+        };
+        match self.give_back(chunk, outcome).await {
+            Ok(()) => Step::Again { hold_until },
+            Err(refusal) => Step::Refused(refusal.to_string()),
+        }
+    }
+
+    /// Gives back what may be tried again, and gives up what was tried often enough.
+    async fn again(
+        &self,
+        chunk: &[Delivery],
+        retry_after_ms: Option<u64>,
+        suspended_until: Option<Millis>,
+        note: Attempt,
+    ) -> Step {
+        let (now, retry) = (self.clock.now(), self.plan.retry(chunk));
+        let is_over = |delivery: &&Delivery| {
+            let age_ms = now.since(stored_at(delivery));
+            retry.is_over(delivery.attempt.0, age_ms, self.attempts_max)
+        };
+        let (over, rest): (Vec<Delivery>, Vec<Delivery>) = chunk.iter().cloned().partition(|it| is_over(&it));
+        if !over.is_empty() {
+            let note = Attempt { messages: over.len() as u32, ..note.clone() };
+            let step = self.give_up(&over, note).await;
+            if rest.is_empty() || matches!(step, Step::Refused(_)) {
+                let is_one = self.plan.endpoint().is_some();
+                return match step {
+                    Step::Arrived if is_one && suspended_until.is_some() => {
+                        Step::Again { hold_until: suspended_until }
+                    }
+                    step => step,
+                };
+            }
+        }
+        let chance = os::random().unwrap_or_default() as u64;
+        let next_ms = retry.pause_ms(note.attempt, retry_after_ms, chance);
+        // In order, the pause is the pusher's: the message has to stay first.
+        let delay_ms = if self.options.ordered { 0 } else { next_ms };
+        let suspended = suspended_until.filter(|_| self.plan.endpoint().is_some());
+        let hold_until =
+            if self.options.ordered { suspended.max(Some(now.plus(next_ms))) } else { suspended };
+        let messages = rest.len() as u32;
+        let note = Attempt { ending: Ending::Retried, next_ms: Some(next_ms), messages, ..note };
+        self.end(&rest, Outcome::Requeued { delay_ms }, note, Step::Again { hold_until }).await
+    }
+
+    /// To the dead letters, or, where there are none, back for a long time: nothing is dropped.
+    async fn give_up(&self, chunk: &[Delivery], note: Attempt) -> Step {
+        let cause: String = note.cause.clone().unwrap_or_default().chars().take(CAUSE_BYTES_MAX).collect();
+        let buried = Attempt { ending: Ending::DeadLettered, ..note.clone() };
+        let settled = match &self.options.dead_letter {
+            Some(address) => {
+                let letters = vec![self.letters(chunk, address, &cause)];
+                self.settle_all(chunk, &Outcome::Accepted, letters, &buried).await
+            }
+            None if self.has_dead_letters => {
+                let rejected = Outcome::Rejected { error: Some(cause) };
+                self.settle_all(chunk, &rejected, Vec::new(), &buried).await
+            }
+            None => Err(Refusal::Stopped("there is no address for dead letters".into())),
+        };
+        if settled.is_ok() {
+            self.tell(buried);
+            return Step::Arrived;
+        }
+        let next_ms = self.plan.retry(chunk).most_ms;
+        let delay_ms = if self.options.ordered { 0 } else { next_ms };
+        let hold_until = self.options.ordered.then(|| self.clock.now().plus(next_ms));
+        let note = Attempt { ending: Ending::Kept, next_ms: Some(next_ms), ..note };
+        self.end(chunk, Outcome::Requeued { delay_ms }, note, Step::Again { hold_until }).await
+    }
+
+    /// Messages on their way to the push's own address for dead letters.
+    fn letters(&self, chunk: &[Delivery], address: &Name, cause: &str) -> Publish {
+        let now = self.clock.now();
+        let source = self.options.source.name().as_str();
+        let letters = chunk.iter().map(|delivery| letter(delivery, source, cause, now)).collect();
+        Publish { to: Target::Address(address.clone()), partition: None, payload: Payload::Messages(letters) }
+    }
+
+    fn outcomes(&self, chunk: &[Delivery], outcome: &Outcome) -> Settle {
+        let one = |delivery: &Delivery| Settlement {
+            tag: delivery.tag,
+            attempt: delivery.attempt,
+            outcome: outcome.clone(),
+        };
+        Settle { source: self.options.source.clone(), settlements: chunk.iter().map(one).collect() }
+    }
+
+    /// Settles what was not tried.
+    async fn give_back(&self, chunk: &[Delivery], outcome: Outcome) -> Result<(), Refusal> {
+        let Settle { source, settlements } = self.outcomes(chunk, &outcome);
+        self.broker.settle(source, settlements).await
+    }
+
+    /// Settles, publishes and puts the attempt on record in one step; without the record, if that is what is refused.
+    async fn settle_all(
+        &self,
+        chunk: &[Delivery],
+        outcome: &Outcome,
+        publishes: Vec<Publish>,
+        note: &Attempt,
+    ) -> Result<(), Refusal> {
+        let settlements = vec![self.outcomes(chunk, outcome)];
+        if let Some(record) = record::publish(&self.options.name, note, self.clock.now()) {
+            let publishes = publishes.iter().cloned().chain([record]).collect();
+            let all = Transaction { publishes, settlements: settlements.clone() };
+            if self.broker.transact(all).await.is_ok() {
+                return Ok(());
+            }
+        }
+        self.broker.transact(Transaction { publishes, settlements }).await.map(|_| ())
+    }
+
+    /// Settles after an attempt and tells the turn.
+    async fn end(&self, chunk: &[Delivery], outcome: Outcome, note: Attempt, step: Step) -> Step {
+        let settled = self.settle_all(chunk, &outcome, Vec::new(), &note).await;
+        self.tell(note);
+        match settled {
+            Ok(()) => step,
+            Err(refusal) => Step::Refused(refusal.to_string()),
+        }
+    }
+
+    /// Keeps the attempt to be seen, and logs what failed.
+    fn tell(&self, note: Attempt) {
+        if note.ending != Ending::Delivered {
+            tracing::info!(
+                push = %self.options.name,
+                endpoint = %note.endpoint,
+                webhook_id = %note.webhook_id,
+                attempt = note.attempt,
+                status = note.status,
+                ending = ?note.ending,
+                next_ms = note.next_ms,
+                "a webhook was not delivered"
+            );
+        }
+        self.live.history.add(note);
+    }
+}
+
+/// A dead letter with the headers that the broker gives its own.
+fn letter(delivery: &Delivery, source: &str, cause: &str, now: Millis) -> Message {
+    let mut message = Message { deliver_at: None, expires_at: None, ..delivery.message.clone() };
+    let headers = &mut message.headers;
+    let count = headers.get(header::DEATH_COUNT).and_then(waystation_base::Value::as_i64).unwrap_or(0);
+    headers.set(header::DEATH_REASON, "rejected");
+    headers.set(header::DEATH_SOURCE, source);
+    headers.set(header::DEATH_COUNT, count + 1);
+    headers.set(header::DEATH_TIME, waystation_base::Value::Timestamp(now));
+    headers.set(header::DEATH_ATTEMPTS, i64::from(delivery.attempt.0));
+    headers.set(header::DEATH_ERROR, cause);
+    if headers.get(header::DEATH_FIRST_SOURCE).is_none() {
+        headers.set(header::DEATH_FIRST_SOURCE, source);
+        headers.set(header::DEATH_FIRST_REASON, "rejected");
+    }
+    message
+}
