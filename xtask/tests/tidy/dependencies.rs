@@ -14,9 +14,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("waystation-admin", &["waystation-base", "waystation-broker", "waystation-host"]),
     ("waystation-access", &["waystation-base", "waystation-broker", "waystation-host", "waystation-net"]),
     ("waystation-catalog", &["waystation-base", "waystation-broker", "waystation-host", "waystation-access"]),
+    ("waystation-calls", &["waystation-base", "waystation-broker", "waystation-host"]),
     (
         "waystation-http",
         &[
+            "waystation-calls",
             "waystation-base",
             "waystation-broker",
             "waystation-host",
@@ -48,6 +50,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "waystation-admin",
             "waystation-access",
             "waystation-catalog",
+            "waystation-calls",
             "waystation-http",
             "waystation-amqp091",
         ],
