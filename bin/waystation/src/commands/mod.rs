@@ -3,12 +3,14 @@
 mod access;
 mod amqp;
 mod apply;
+mod calls;
 mod configuration;
 mod consume;
 mod doors;
 mod entities;
 mod feed;
 mod journal;
+mod operations;
 mod peek;
 mod publish;
 mod routes;
@@ -43,6 +45,9 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Vhost(command) => client::run(access::vhost(client()?, command, output)),
         Command::Policy(command) => client::run(access::policy(client()?, command, output)),
         Command::Amqp(command) => client::run(amqp::run(client()?, command, output)),
+        Command::Call(args) => client::run(calls::call(client()?, args, output)),
+        Command::Calls(command) => client::run(calls::calls(client()?, command, output)),
+        Command::Operation(command) => client::run(operations::operation(client()?, command, output)),
         Command::Publish(args) => client::run(publish::run(client()?, args, output)),
         Command::Consume(args) => client::run(consume::run(client()?, args, output)),
         Command::Peek(args) => client::run(peek::run(client()?, args, output)),

@@ -22,6 +22,7 @@ use tower::Service as _;
 use waystation_access::GUEST;
 use waystation_base::Clock;
 use waystation_broker::Refusal;
+use waystation_calls::Calls;
 use waystation_catalog::Catalog;
 use waystation_host::Broker;
 use waystation_net::{Drain, Listener, Pace, Stream, Timed};
@@ -46,6 +47,8 @@ const TLS_WATCH: Duration = Duration::from_secs(30);
 pub struct Options {
     /// The broker behind it.
     pub broker: Broker,
+    /// The asynchronous calls; their engine runs beside.
+    pub calls: Calls,
     /// Tokens, users, virtual hosts and policies. Keep a clone of its users to replace the tokens.
     pub catalog: Catalog,
     /// Whoever speaks RabbitMQ's definitions, if anybody does.
@@ -83,7 +86,7 @@ pub enum Error {
 
 /// Serves until the drain has begun and every connection has ended, or its time is over.
 pub async fn serve(listeners: Vec<Listener>, options: Options) -> Result<(), Error> {
-    let Options { broker, catalog, definitions, loopback_needs_token, limits, clock, drain, figures } =
+    let Options { broker, calls, catalog, definitions, loopback_needs_token, limits, clock, drain, figures } =
         options;
     catalog.load(&broker).await?;
     let access = catalog.access();
@@ -92,7 +95,7 @@ pub async fn serve(listeners: Vec<Listener>, options: Options) -> Result<(), Err
             return Err(Error::Open(listener.address()?));
         }
     }
-    let door = Arc::new(Door::new(broker, catalog, definitions, limits, drain, clock, figures));
+    let door = Arc::new(Door::new(broker, calls, catalog, definitions, limits, drain, clock, figures));
     let router = adapter::router(door.clone());
     let mut accepting = JoinSet::new();
     for listener in listeners {

@@ -73,8 +73,18 @@ async fn an_address_for_everybody_without_tokens_is_refused() {
     let (limits, drain) = (Limits::default(), Drain::default());
     let figures = Vec::new();
     let (catalog, definitions) = (waystation_catalog::Catalog::new(access), None);
-    let options =
-        Options { broker, catalog, definitions, loopback_needs_token: false, limits, clock, drain, figures };
+    let (calls, _engine) = waystation_calls::Calls::new(broker.clone(), clock.clone());
+    let options = Options {
+        broker,
+        calls,
+        catalog,
+        definitions,
+        loopback_needs_token: false,
+        limits,
+        clock,
+        drain,
+        figures,
+    };
     assert!(matches!(serve(vec![listener], options).await, Err(Error::Open(_))));
     driver.abort();
 }

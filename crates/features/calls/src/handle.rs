@@ -99,11 +99,15 @@ impl Calls {
         answer.await.map_err(|_| Error::Ended)?
     }
 
-    /// Waits until the calls of earlier runs are read back.
+    /// Waits until the calls of earlier runs are read back, or the engine has ended.
     pub async fn ready(&self) {
         let mut ready = self.shared.ready.subscribe();
-        // The sender lives in `self`.
-        let _ = ready.wait_for(|ready| *ready).await;
+        tokio::select! {
+            biased;
+            // The sender lives in `self`.
+            _ = ready.wait_for(|ready| *ready) => {}
+            () = self.asks.closed() => {}
+        }
     }
 
     /// Declares an operation, on behalf of whom `broker` acts for.

@@ -5,7 +5,7 @@ use waystation_base::Name;
 /// The compacted topic of all calls: the latest record of each, keyed by its id.
 pub const CALLS: &str = "$calls";
 /// The queue for workers' replies; messages carry it as `reply-to`.
-pub const REPLIES: &str = "$calls.replies";
+pub const REPLIES: &str = waystation_base::name::CALL_REPLIES;
 /// The queue of callbacks that are to be delivered: see [`crate::outcome`].
 pub const CALLBACKS: &str = "$calls.callbacks";
 /// The topic of results that came too late, or for no call.

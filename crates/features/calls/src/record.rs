@@ -84,7 +84,6 @@ pub struct Progress {
 
 /// A result without its body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ResultHead {
     /// The HTTP status.
     pub status: u16,
@@ -96,7 +95,6 @@ pub struct ResultHead {
 
 /// Why a call has no result: what its problem (RFC 9457) will say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Fault {
     /// The HTTP status of the problem.
     pub status: u16,

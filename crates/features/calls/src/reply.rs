@@ -52,7 +52,7 @@ pub(crate) fn read(message: &Message) -> Reply {
 }
 
 /// What a result keeps of a message's headers: its type and coding, and the sender's own.
-fn headers(message: &Message) -> Vec<(String, String)> {
+pub(crate) fn headers(message: &Message) -> Vec<(String, String)> {
     const LEFT_OUT: [&str; 8] = [
         known::CORRELATION_ID,
         known::REPLY_TO,

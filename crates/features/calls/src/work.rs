@@ -36,6 +36,16 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// A success with a message's body and the headers that a result keeps.
+    pub fn of(message: &waystation_base::Message) -> Answer {
+        Answer {
+            status: 200,
+            headers: crate::reply::headers(message),
+            body: message.body.clone(),
+            error: None,
+        }
+    }
+
     /// Why it cannot be kept as it is; none: it can.
     pub fn fault(&self) -> Option<Fault> {
         let bytes: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
