@@ -33,7 +33,7 @@ pub(crate) fn step(
     record.version += 1;
     record.changed = now;
     match change {
-        Change::Begin(held) => begin(record, *held, now),
+        Change::Begin(held) => Ok(begin(record, *held, max_attempts, now)),
         Change::Progress { attempt, progress } => {
             check_attempt(&record, *attempt)?;
             report(record, progress, now)
@@ -78,13 +78,20 @@ fn check_attempt(record: &Record, attempt: Option<u32>) -> Result<(), Error> {
     }
 }
 
-fn begin(mut record: Record, held: Held, now: Millis) -> Result<Step, Error> {
+fn begin(mut record: Record, held: Held, max_attempts: u32, now: Millis) -> Step {
+    if record.attempt >= max_attempts {
+        // Workers took it and were not heard of again: whoever took it next might fare the same.
+        let detail = format!("{} workers took the call and let their leases run out", record.attempt);
+        record.last_error.get_or_insert_with(|| detail.clone());
+        let fault = Fault::new(500, "call-attempts-used-up", &detail);
+        return finish(record, State::Failed, Err(fault), Some(held), now);
+    }
     record.state = State::Working;
     record.attempt += 1;
     record.held = Some(held);
     record.progress = None;
     record.started = record.started.or(Some(now));
-    Ok(Step { record, body: Bytes::new(), settle: None })
+    Step { record, body: Bytes::new(), settle: None }
 }
 
 fn report(mut record: Record, progress: &Progress, now: Millis) -> Result<Step, Error> {
@@ -233,6 +240,19 @@ mod tests {
         assert_eq!(last.settle, Some((HELD, Outcome::Rejected { error: Some("no".into()) })));
         let at_once = take(working(), fail(false)).record;
         assert_eq!(at_once.fault.map(|fault| (fault.status, fault.detail)), Some((500, "no".into())));
+    }
+
+    #[test]
+    fn a_call_whose_workers_never_come_back_fails_when_its_attempts_are_used_up() {
+        let mut record = record();
+        for attempt in 1..=3 {
+            record = take(record, Change::Begin(HELD)).record;
+            assert_eq!((record.state, record.attempt), (State::Working, attempt));
+        }
+        let end = take(record, Change::Begin(HELD));
+        assert_eq!((end.record.state, end.record.attempt), (State::Failed, 3));
+        assert_eq!(end.record.fault.map(|fault| fault.status), Some(500));
+        assert!(matches!(end.settle, Some((HELD, Outcome::Rejected { error: Some(_) }))));
     }
 
     #[test]

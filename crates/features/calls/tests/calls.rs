@@ -4,12 +4,15 @@ mod common;
 
 use common::{PATIENCE, Running, complete, op, start, topic, with_key};
 use tempfile::TempDir;
-use waystation_base::{Value, message::header as known};
+use waystation_base::{Name, Value, message::header as known, os::OsClock};
+use waystation_broker::spec::{QueueSpec, Spec};
 use waystation_calls::{
     Change, Error, Filter, Operation, Progress, Start, State,
     limits::{BODY_BYTES_MAX, TWINS_MAX},
     names::{self, CALLBACKS, LATE, header},
 };
+
+static OP: std::sync::OnceLock<Name> = std::sync::OnceLock::new();
 
 #[tokio::test]
 async fn any_queue_client_serves_a_call_by_a_reply() {
@@ -77,6 +80,34 @@ async fn a_failed_attempt_is_tried_again_and_the_last_one_is_the_calls() {
     }
     let record = running.outcome(id).await.record;
     assert_eq!(record.fault.map(|fault| fault.detail), Some("no 2".into()));
+    running.crash().await;
+}
+
+#[tokio::test]
+async fn a_call_whose_workers_die_goes_to_the_next_and_at_last_to_the_dead_letters() {
+    let dir = TempDir::new().expect("a folder");
+    let running = Running::start(dir.path());
+    let queue = QueueSpec { dead_letter: Some("dead".into()), ..QueueSpec::default() };
+    for (name, spec) in [("dead", QueueSpec::default()), ("op", queue)] {
+        let declared = running.broker.declare(op(name), Spec::Queue(spec), false, Default::default());
+        declared.await.expect("declared");
+    }
+    running.declare("op", Operation { max_attempts: 2, ..Operation::default() }).await;
+    let id = running.call("op", "x").await;
+    let take = |lease_ms| {
+        let wait = std::time::Duration::from_secs(5);
+        running.calls.receive(OP.get_or_init(|| op("op")), 1, wait, Some(lease_ms), &OsClock)
+    };
+    for attempt in 1..=2 {
+        let work = take(20).await.expect("received").pop().expect("work");
+        assert_eq!((work.id, work.attempt), (id, attempt));
+    }
+    // The earlier worker's result would have counted until now, and the later one's until the next takes it.
+    let nobody = take(20).await.expect("received");
+    assert!(nobody.is_empty(), "{nobody:?}");
+    let record = running.outcome(id).await.record;
+    assert_eq!((record.state, record.attempt), (State::Failed, 2));
+    assert_eq!(&running.take("dead").await.expect("a dead letter").message.body[..], b"x");
     running.crash().await;
 }
 
