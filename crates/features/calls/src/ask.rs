@@ -92,7 +92,12 @@ pub struct ListPage {
 #[derive(Clone, Debug)]
 pub enum Change {
     /// A worker has received it.
-    Begin(Held),
+    Begin {
+        /// The message that it holds.
+        held: Held,
+        /// From this queue.
+        queue: Name,
+    },
     /// A worker is so far.
     Progress {
         /// Under which attempt; none: whichever.

@@ -240,7 +240,7 @@ impl Calls {
     async fn begin(&self, queue: &Name, delivery: Delivery) -> Result<Option<Work>, Error> {
         let id = CallId(delivery.message.id);
         let held = Held { tag: delivery.tag, attempt: delivery.attempt };
-        match self.began(id, held).await {
+        match self.began(id, held, queue.clone()).await {
             Ok(Began::Yours(attempt)) => {
                 let held_until = delivery.held_until;
                 Ok(Some(Work { id, attempt, held_until, delivery }))
@@ -256,8 +256,8 @@ impl Calls {
         }
     }
 
-    async fn began(&self, id: CallId, held: Held) -> Result<Began, Error> {
-        match self.change(id, Change::Begin(held)).await {
+    async fn began(&self, id: CallId, held: Held, queue: Name) -> Result<Began, Error> {
+        match self.change(id, Change::Begin { held, queue }).await {
             Ok(Changed { state, attempt, .. }) if !state.is_finished() => Ok(Began::Yours(attempt)),
             Ok(_) => Ok(Began::Closed),
             Err(error) => Err(error),
@@ -266,16 +266,12 @@ impl Calls {
 
     /// Prolongs a worker's lease on a call to so many milliseconds from now; gives its new end.
     pub async fn extend(&self, id: CallId, attempt: Option<u32>, lease_ms: u64) -> Result<Millis, Error> {
-        let seen = self.see(id).await?;
-        let not_held = Error::NotHeld(attempt.unwrap_or(seen.attempt));
-        if seen.state.is_finished() {
-            return Err(Error::Closed(seen.state));
+        let Record { state, held, queue, attempt: present, .. } = self.show(id).await?.record;
+        if state.is_finished() {
+            return Err(Error::Closed(state));
         }
-        let held = seen.held.filter(|_| attempt.is_none_or(|attempt| attempt == seen.attempt));
-        let Held { tag, attempt } = held.ok_or(not_held)?;
-        let operation = self.operation(&seen.operation).await?;
-        let queue = operation.queue_name(&seen.operation);
-        let queue = queue.map_err(|error| Error::Damaged(error.to_string()))?;
+        let held = held.filter(|_| attempt.is_none_or(|attempt| attempt == present));
+        let Held { tag, attempt } = held.ok_or(Error::NotHeld(attempt.unwrap_or(present)))?;
         Ok(self.broker.extend(Source::Queue(queue), vec![(tag, attempt)], lease_ms).await?)
     }
 

@@ -209,6 +209,7 @@ mod tests {
         Record {
             id: CallId(MessageId::new(Millis(number), 1 << 64)),
             operation: Name::new("op").expect("a name"),
+            queue: Name::new("op").expect("a name"),
             state,
             version: 1,
             created: Millis(number),

@@ -145,6 +145,8 @@ pub struct Record {
     pub id: CallId,
     /// What was called.
     pub operation: Name,
+    /// The queue that its request went to, whatever the operation says by now.
+    pub queue: Name,
     /// Where it stands.
     pub state: State,
     /// How many steps it has taken, the first included.
@@ -238,6 +240,7 @@ mod tests {
         let record = Record {
             id: CallId(MessageId::new(Millis(5), 7)),
             operation: Name::new("orders").expect("a name"),
+            queue: Name::new("orders").expect("a name"),
             state: State::Succeeded,
             version: 3,
             created: Millis(1),

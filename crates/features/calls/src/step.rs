@@ -33,7 +33,7 @@ pub(crate) fn step(
     record.version += 1;
     record.changed = now;
     match change {
-        Change::Begin(held) => Ok(begin(record, *held, max_attempts, now)),
+        Change::Begin { held, .. } => Ok(begin(record, *held, max_attempts, now)),
         Change::Progress { attempt, progress } => {
             check_attempt(&record, *attempt)?;
             report(record, progress, now)
@@ -168,10 +168,15 @@ mod tests {
 
     const HELD: Held = Held { tag: Tag(9), attempt: Attempt(1) };
 
+    fn begun() -> Change {
+        Change::Begin { held: HELD, queue: Name::new("op").expect("a name") }
+    }
+
     fn record() -> Record {
         Record {
             id: CallId(MessageId::new(Millis(1), 7)),
             operation: Name::new("op").expect("a name"),
+            queue: Name::new("op").expect("a name"),
             state: State::Queued,
             version: 1,
             created: Millis(1),
@@ -194,7 +199,7 @@ mod tests {
     }
 
     fn working() -> Record {
-        step(record(), &Change::Begin(HELD), 3, Millis(5)).expect("begun").record
+        step(record(), &begun(), 3, Millis(5)).expect("begun").record
     }
 
     fn take(record: Record, change: Change) -> Step {
@@ -222,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_worker_of_an_earlier_attempt_is_refused() {
-        let again = take(working(), Change::Begin(HELD)).record;
+        let again = take(working(), begun()).record;
         assert_eq!(again.attempt, 2);
         let refused = step(again.clone(), &complete(Some(1), 200, None, ""), 3, Millis(9));
         assert_eq!(refused, Err(Error::NotHeld(1)));
@@ -246,10 +251,10 @@ mod tests {
     fn a_call_whose_workers_never_come_back_fails_when_its_attempts_are_used_up() {
         let mut record = record();
         for attempt in 1..=3 {
-            record = take(record, Change::Begin(HELD)).record;
+            record = take(record, begun()).record;
             assert_eq!((record.state, record.attempt), (State::Working, attempt));
         }
-        let end = take(record, Change::Begin(HELD));
+        let end = take(record, begun());
         assert_eq!((end.record.state, end.record.attempt), (State::Failed, 3));
         assert_eq!(end.record.fault.map(|fault| fault.status), Some(500));
         assert!(matches!(end.settle, Some((HELD, Outcome::Rejected { error: Some(_) }))));

@@ -287,6 +287,32 @@ async fn calls_go_on_after_a_crash_where_they_were() {
 }
 
 #[tokio::test]
+async fn a_call_stays_with_its_queue_whatever_becomes_of_its_operation() {
+    let dir = TempDir::new().expect("a folder");
+    let running = Running::start(dir.path());
+    running.declare("op", Operation { queue: Some("old".into()), ..Operation::default() }).await;
+    let (moved, left) = (running.call("op", "1").await, running.call("op", "2").await);
+    assert_eq!(running.receive("op").await.pop().expect("work").id, moved);
+    assert_eq!(running.receive("op").await.pop().expect("work").id, left);
+    let new = Operation { queue: Some("new".into()), ..Operation::default() };
+    running.calls.declare(running.broker.clone(), op("op"), new, true).await.expect("changed");
+    // The same tag and attempt are held on the new queue: they are another call's.
+    let other = running.call("op", "3").await;
+    assert_eq!(running.receive("op").await.pop().expect("work").id, other);
+    running.calls.extend(moved, Some(1), 60_000).await.expect("extended");
+    running.calls.change(moved, complete(Some(1), 200, "one")).await.expect("completed");
+    assert_eq!(running.broker.queue(op("new")).await.expect("a queue").in_flight, 1);
+    running.calls.remove(running.broker.clone(), op("op")).await.expect("removed");
+    running.calls.change(left, complete(Some(1), 200, "two")).await.expect("completed");
+    running.calls.change(other, complete(Some(1), 200, "three")).await.expect("completed");
+    for queue in ["old", "new"] {
+        let queue = running.broker.queue(op(queue)).await.expect("a queue");
+        assert_eq!((queue.ready, queue.in_flight), (0, 0), "{}", queue.name);
+    }
+    running.crash().await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_started_is_refused_with_the_reason() {
     let dir = TempDir::new().expect("a folder");
     let running = Running::start(dir.path());

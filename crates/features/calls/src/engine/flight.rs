@@ -109,7 +109,7 @@ impl Luggage {
         }
         if let (Some((held, outcome)), true) = (&step.settle, with_request) {
             let Held { tag, attempt } = *held;
-            transaction.settlements.push(settle(self.queue(&step.record), tag, attempt, outcome.clone()));
+            transaction.settlements.push(settle(step.record.queue.clone(), tag, attempt, outcome.clone()));
         }
         if let Some(reply) = reply {
             let outcome = Outcome::Accepted;
@@ -118,13 +118,6 @@ impl Luggage {
         let published = self.broker.transact(transaction).await?;
         let offset = published.first().and_then(|it| it.stretches.first()).map(|it| it.1);
         offset.ok_or_else(|| Refusal::Damaged("the record was not stored".into()))
-    }
-
-    /// The queue that the request lies in.
-    fn queue(&self, record: &Record) -> Name {
-        let name = &record.operation;
-        let queue = self.operation.as_ref().and_then(|operation| operation.queue_name(name).ok());
-        queue.unwrap_or_else(|| name.clone())
     }
 
     /// Writes down that a call is forgotten.

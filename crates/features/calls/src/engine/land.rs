@@ -1,6 +1,5 @@
 //! How does a change begin, and what follows when it is durable?
 
-use waystation_base::Name;
 use waystation_broker::command::Transaction;
 
 use super::{
@@ -35,12 +34,12 @@ impl Engine {
             Change::Cancel | Change::Expire => {
                 reply.map(|reply| reply.send(Ok(same)));
             }
-            Change::Begin(held) => {
-                let queue = self.queue_of(&entry);
+            Change::Begin { held, queue } => {
                 self.busy.entry(id).or_default();
                 self.flights.push(Box::pin(async move {
-                    let result = luggage.discard(queue, held).await.map(|()| After::Same(same));
-                    Landed::Changed { id, result, change: Box::new(Change::Begin(held)), reply }
+                    let result = luggage.discard(queue.clone(), held).await.map(|()| After::Same(same));
+                    let change = Box::new(Change::Begin { held, queue });
+                    Landed::Changed { id, result, change, reply }
                 }));
             }
             Change::Forget => {
@@ -66,12 +65,6 @@ impl Engine {
         let name = self.index.operation_of(entry);
         let operation = self.operations.borrow().get(&name).cloned();
         Luggage { broker: self.broker.clone(), id, offset: entry.offset, operation, now: self.now() }
-    }
-
-    fn queue_of(&self, entry: &Entry) -> Name {
-        let name = self.index.operation_of(entry);
-        let operation = self.operations.borrow().get(&name).cloned();
-        operation.and_then(|operation| operation.queue_name(&name).ok()).unwrap_or(name)
     }
 
     /// A change of a call that is not there.

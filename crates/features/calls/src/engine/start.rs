@@ -65,8 +65,9 @@ impl Engine {
         let callback = callback(&operation, start)?;
         let timeout_ms = start.timeout_ms.unwrap_or(u64::MAX).clamp(1, operation.timeout_ms);
         let deadline = start.now.plus(timeout_ms);
-        let record = first(name, &operation, start, callback, deadline);
-        let queue = operation.queue_name(name).map_err(|error| Error::Callback(error.to_string()))?;
+        // It was checked when the operation was declared.
+        let queue = operation.queue_name(name).map_err(|error| Error::Damaged(error.to_string()))?;
+        let record = first(name, queue.clone(), &operation, start, callback, deadline);
         let publish =
             |to: Name, message| Publish { to: to.into(), partition: None, payload: Payload::One(message) };
         let request = ask::request(name, start, deadline);
@@ -103,6 +104,7 @@ fn callback(operation: &Arc<Operation>, start: &Start) -> Result<Option<String>,
 
 fn first(
     name: &Name,
+    queue: Name,
     operation: &Operation,
     start: &Start,
     callback: Option<String>,
@@ -113,6 +115,7 @@ fn first(
     Record {
         id: start.id,
         operation: name.clone(),
+        queue,
         state: State::Queued,
         version: 1,
         created: start.now,
