@@ -13,6 +13,10 @@ use crate::limits::NAME_BYTES_MAX;
 #[serde(try_from = "SmolStr", into = "SmolStr")]
 pub struct Name(SmolStr);
 
+/// The queue for replies to asynchronous calls: the one name of Waystation's own that clients publish to, by every door and from
+/// every virtual host.
+pub const CALL_REPLIES: &str = "$calls.replies";
+
 /// Why a name was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {

@@ -20,9 +20,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("waystation-access", &["waystation-base", "waystation-broker", "waystation-host", "waystation-net"]),
     ("waystation-catalog", &["waystation-base", "waystation-broker", "waystation-host", "waystation-access"]),
+    ("waystation-calls", &["waystation-base", "waystation-broker", "waystation-host"]),
     (
         "waystation-http",
         &[
+            "waystation-calls",
             "waystation-base",
             "waystation-broker",
             "waystation-host",
@@ -56,6 +58,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "waystation-admin",
             "waystation-access",
             "waystation-catalog",
+            "waystation-calls",
             "waystation-http",
             "waystation-amqp091",
             "waystation-webhooks",

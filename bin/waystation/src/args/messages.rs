@@ -65,7 +65,7 @@ pub struct Publish {
     pub kind: Option<String>,
 }
 
-fn header(text: &str) -> Result<(String, String), String> {
+pub fn header(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err(format!("'{text}' is not a header; write it like NAME=VALUE")),

@@ -1,6 +1,7 @@
 //! What can be said on the command line?
 
 pub mod access;
+pub mod calls;
 pub mod entities;
 pub mod messages;
 pub mod pushes;
@@ -90,6 +91,14 @@ pub enum Command {
     /// Try a receiver of webhooks, make a secret
     #[command(subcommand)]
     Webhook(pushes::WebhookCommand),
+    /// Call an operation and wait for its result
+    Call(calls::Call),
+    /// List, show and cancel calls, and fetch their results
+    #[command(subcommand)]
+    Calls(calls::CallsCommand),
+    /// Declare, list, show and remove operations, which can be called
+    #[command(subcommand)]
+    Operation(calls::OperationCommand),
     /// Publish messages to a queue or topic, or by a route
     Publish(messages::Publish),
     /// Take messages from a queue or subscription; each is acknowledged once it has been written

@@ -230,6 +230,10 @@ impl Client {
     /// Which of the kinds has something of that name; asked in this order.
     pub async fn kind_of(&self, name: &str, said: Option<&str>, kinds: &[Kind]) -> Result<Kind, Failure> {
         let wrong = |error| Failure::usage(format!("'{name}': {error}"));
+        if name == name::CALL_REPLIES && kinds.contains(&Kind::Route) {
+            // What may be published to may be this queue.
+            return Ok(Kind::Queue);
+        }
         if name.starts_with('$') && kinds.contains(&Kind::Topic) {
             // Waystation's own are topics.
             return Name::reserved(name).map(|_| Kind::Topic).map_err(wrong);

@@ -3,6 +3,7 @@
 mod access;
 mod amqp;
 mod apply;
+mod calls;
 mod configuration;
 mod consume;
 mod deliveries;
@@ -10,6 +11,7 @@ mod doors;
 mod entities;
 mod feed;
 mod journal;
+mod operations;
 mod peek;
 mod publish;
 mod pushes;
@@ -48,6 +50,9 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Amqp(command) => client::run(amqp::run(client()?, command, output)),
         Command::Push(command) => client::run(pushes::run(client()?, command, output)),
         Command::Webhook(command) => webhook::run(command, output),
+        Command::Call(args) => client::run(calls::call(client()?, args, output)),
+        Command::Calls(command) => client::run(calls::calls(client()?, command, output)),
+        Command::Operation(command) => client::run(operations::operation(client()?, command, output)),
         Command::Publish(args) => client::run(publish::run(client()?, args, output)),
         Command::Consume(args) => client::run(consume::run(client()?, args, output)),
         Command::Peek(args) => client::run(peek::run(client()?, args, output)),

@@ -13,6 +13,7 @@ use waystation_base::{
     Clock,
     os::{OsClock, OsDisk},
 };
+use waystation_calls::Calls;
 use waystation_catalog::Catalog;
 use waystation_host::{Driver, Mode as HostMode, OpenError, Recovery};
 use waystation_net::{Drain, Listener, Tls, tls};
@@ -71,6 +72,7 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
     let drain = Drain::default();
     let deliveries = Deliveries::new(&config, &broker, &clock)?;
     let pushes = deliveries.pushes.clone();
+    let (calls, engine) = Calls::new(broker.clone(), clock.clone());
     let registry = Arc::new(Registry::default());
     let figures: waystation_http::Figures = {
         let registry = registry.clone();
@@ -82,13 +84,14 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
         vec![listener],
         waystation_http::Options {
             broker: broker.clone(),
+            calls: calls.clone(),
             catalog: catalog.clone(),
             definitions: Some(Arc::new(doors::Speaker::new(managed.clone()))),
             loopback_needs_token: config.auth.loopback_needs_token,
             limits: config.http.limits(),
             clock: clock.clone(),
             drain: drain.clone(),
-            figures: vec![figures],
+            figures: vec![figures, Arc::new(move || calls.figures())],
             pushes: pushes.clone(),
         },
     );
@@ -99,7 +102,19 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
         http.await.map_err(|error| Failure::new(Exit::Failure, error))
     };
     let amqp = amqp.serve(config.amqp.clone(), managed);
-    let door = async move { tokio::try_join!(http, amqp, delivering).map(|_| ()) };
+    let door = async move {
+        let (end, ended) = oneshot::channel::<()>();
+        let engine = tokio::spawn(async {
+            if let Err(error) = engine.run(async { drop(ended.await) }).await {
+                tracing::error!(%error, "calls are not served");
+            }
+        });
+        let served = tokio::try_join!(http, amqp, delivering).map(|_| ());
+        // Nobody asks any more; what is under way is seen to its end.
+        drop(end);
+        engine.await.map_err(crashed)?;
+        served
+    };
     let reloader = Reloader { args_config: args.config.clone(), access, tls };
     let exit = conduct(driver, door, drain, signals, reloader).await?;
     tracing::info!("ended");

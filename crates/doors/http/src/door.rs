@@ -10,6 +10,7 @@ use std::{
 
 use waystation_access::Access;
 use waystation_base::{Clock, Millis};
+use waystation_calls::Calls;
 use waystation_catalog::Catalog;
 use waystation_host::Broker;
 use waystation_net::{Drain, Permit, Permits};
@@ -30,6 +31,7 @@ pub(crate) const BUFFER_UNIT: usize = 1024;
 /// The door's state. Handlers have it behind an [`Arc`].
 pub(crate) struct Door {
     pub broker: Broker,
+    pub calls: Calls,
     pub catalog: Catalog,
     pub definitions: Option<Arc<dyn Definitions>>,
     pub limits: Limits,
@@ -75,6 +77,7 @@ impl Counts {
 impl Door {
     pub fn new(
         broker: Broker,
+        calls: Calls,
         catalog: Catalog,
         definitions: Option<Arc<dyn Definitions>>,
         limits: Limits,
@@ -93,6 +96,7 @@ impl Door {
             kinds: Kinds::default(),
             tails: Arc::default(),
             broker,
+            calls,
             catalog,
             definitions,
             limits,

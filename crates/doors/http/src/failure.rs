@@ -31,6 +31,8 @@ pub(crate) enum Kind {
     NotHeld,
     Limit,
     Exclusive,
+    Closed,
+    NotReady,
     Gone,
     TooLarge,
     UnsupportedType,
@@ -61,6 +63,8 @@ impl Kind {
             Kind::NotHeld => ("not-held", "The message is not held", 409),
             Kind::Limit => ("limit", "A limit of the server is reached", 409),
             Kind::Exclusive => ("exclusive", "Somebody else has it for himself", 409),
+            Kind::Closed => ("call-closed", "The call has its outcome already", 409),
+            Kind::NotReady => ("not-ready", "The call has no outcome yet", 409),
             Kind::Gone => ("gone", "It was removed meanwhile", 410),
             Kind::TooLarge => ("too-large", "The request is too large", 413),
             Kind::UnsupportedType => ("unsupported-type", "The content type does not apply here", 415),
@@ -78,7 +82,9 @@ impl Kind {
 
     fn retry_after_s(self) -> Option<u64> {
         match self {
-            Kind::Full | Kind::Busy | Kind::Overloaded | Kind::Draining => Some(RETRY_SOON_S),
+            Kind::NotReady | Kind::Full | Kind::Busy | Kind::Overloaded | Kind::Draining => {
+                Some(RETRY_SOON_S)
+            }
             Kind::DiskLow => Some(RETRY_LATER_S),
             _ => None,
         }
@@ -153,6 +159,32 @@ impl From<Refusal> for Failure {
             Refusal::Undelayable { .. } => problem.field = Some("deliver_at".to_owned()),
             Refusal::Message { index, .. } => problem.index = Some(*index as u64),
             Refusal::Limit { limit, .. } | Refusal::TooLarge { limit, .. } => problem.limit = Some(*limit),
+            _ => {}
+        })
+    }
+}
+
+impl From<waystation_calls::Error> for Failure {
+    fn from(error: waystation_calls::Error) -> Failure {
+        use waystation_calls::Error;
+        let kind = match error {
+            Error::Refused(refusal) => return refusal.into(),
+            Error::NoOperation(_) | Error::NoCall => Kind::NotFound,
+            Error::Differs(_) => Kind::Exists,
+            Error::Gone => Kind::Gone,
+            Error::Closed(_) => Kind::Closed,
+            Error::NotHeld(_) => Kind::NotHeld,
+            Error::Spec(_) | Error::KeyReused | Error::BadKey(_) | Error::Callback(_) => Kind::Invalid,
+            Error::TooLarge { .. } => Kind::TooLarge,
+            Error::Limit { .. } => Kind::Busy,
+            Error::Damaged(_) => Kind::Damaged,
+            Error::Ended => Kind::Draining,
+        };
+        Failure::new(kind, &error).with(|problem| match &error {
+            Error::Spec(error) => problem.field = Some(error.field.to_owned()),
+            Error::KeyReused | Error::BadKey(_) => problem.field = Some("idempotency-key".into()),
+            Error::Callback(_) => problem.field = Some("ws-callback-url".into()),
+            Error::TooLarge { limit } | Error::Limit { limit, .. } => problem.limit = Some(*limit),
             _ => {}
         })
     }

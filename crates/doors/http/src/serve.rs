@@ -22,6 +22,7 @@ use tower::Service as _;
 use waystation_access::GUEST;
 use waystation_base::Clock;
 use waystation_broker::Refusal;
+use waystation_calls::Calls;
 use waystation_catalog::Catalog;
 use waystation_host::Broker;
 use waystation_net::{Drain, Listener, Pace, Stream, Timed};
@@ -47,6 +48,8 @@ const TLS_WATCH: Duration = Duration::from_secs(30);
 pub struct Options {
     /// The broker behind it.
     pub broker: Broker,
+    /// The asynchronous calls; their engine runs beside.
+    pub calls: Calls,
     /// Tokens, users, virtual hosts and policies. Keep a clone of its users to replace the tokens.
     pub catalog: Catalog,
     /// Whoever speaks RabbitMQ's definitions, if anybody does.
@@ -86,8 +89,18 @@ pub enum Error {
 
 /// Serves until the drain has begun and every connection has ended, or its time is over.
 pub async fn serve(listeners: Vec<Listener>, options: Options) -> Result<(), Error> {
-    let Options { broker, catalog, definitions, loopback_needs_token, limits, clock, drain, figures, pushes } =
-        options;
+    let Options {
+        broker,
+        calls,
+        catalog,
+        definitions,
+        loopback_needs_token,
+        limits,
+        clock,
+        drain,
+        figures,
+        pushes,
+    } = options;
     catalog.load(&broker).await?;
     let access = catalog.access();
     for listener in &listeners {
@@ -95,7 +108,8 @@ pub async fn serve(listeners: Vec<Listener>, options: Options) -> Result<(), Err
             return Err(Error::Open(listener.address()?));
         }
     }
-    let door = Arc::new(Door::new(broker, catalog, definitions, limits, drain, clock, figures, pushes));
+    let door =
+        Arc::new(Door::new(broker, calls, catalog, definitions, limits, drain, clock, figures, pushes));
     let router = adapter::router(door.clone());
     let mut accepting = JoinSet::new();
     for listener in listeners {

@@ -74,9 +74,19 @@ async fn an_address_for_everybody_without_tokens_is_refused() {
     let figures = Vec::new();
     let (catalog, definitions) = (waystation_catalog::Catalog::new(access), None);
     let pushes = common::pushes(&broker, clock.clone());
-    let loopback_needs_token = false;
-    let options =
-        Options { broker, catalog, definitions, loopback_needs_token, limits, clock, drain, figures, pushes };
+    let (calls, _engine) = waystation_calls::Calls::new(broker.clone(), clock.clone());
+    let options = Options {
+        broker,
+        calls,
+        catalog,
+        definitions,
+        loopback_needs_token: false,
+        limits,
+        clock,
+        drain,
+        figures,
+        pushes,
+    };
     assert!(matches!(serve(vec![listener], options).await, Err(Error::Open(_))));
     driver.abort();
 }

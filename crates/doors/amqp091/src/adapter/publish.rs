@@ -182,7 +182,7 @@ impl Connection {
         // Under the default exchange a key is the name of a queue, and kept as Waystation's name for it.
         let key = match &route {
             Some(_) => publish.routing_key.clone(),
-            None => names::name(&asked.vhost, &publish.routing_key)
+            None => names::queue_by_key(&asked.vhost, &publish.routing_key)
                 .map_or_else(|_| publish.routing_key.clone(), SmolStr::from),
         };
         let mut incoming = read_message(&content.properties, shown, key, content.body, id, now)?;
@@ -377,7 +377,7 @@ pub(super) fn to_queues(vhost: &str, key: &SmolStr, incoming: Incoming) -> Small
     let mut addresses: SmallVec<[Name; 1]> = SmallVec::new();
     for key in std::iter::once(key).chain(&copies) {
         // What cannot be a name is nobody's.
-        if let Ok(name) = names::name(vhost, key)
+        if let Ok(name) = names::queue_by_key(vhost, key)
             && !addresses.contains(&name)
         {
             addresses.push(name);

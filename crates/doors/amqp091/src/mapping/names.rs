@@ -12,6 +12,11 @@ pub fn name(vhost: &str, amqp: &str) -> Result<Name, name::Error> {
     Name::new(vhost::join(vhost, amqp))
 }
 
+/// The queue that a key names under the default exchange. The one for replies to calls is the same in every virtual host.
+pub fn queue_by_key(vhost: &str, key: &str) -> Result<Name, name::Error> {
+    if key == name::CALL_REPLIES { Name::reserved(key) } else { self::name(vhost, key) }
+}
+
 /// What AMQP clients call it, whatever virtual host it is in.
 pub fn amqp_name(name: &str) -> Cow<'_, str> {
     if is_plain(name) || !has_marks(name) { Cow::Borrowed(name) } else { Cow::Owned(vhost::split(name).1) }
@@ -54,6 +59,16 @@ mod tests {
         }
         assert_eq!(name("/", ""), Err(waystation_base::name::Error::Empty));
         assert!(name("/", &"ä".repeat(127)).is_ok());
+    }
+
+    #[test]
+    fn only_the_key_of_replies_to_calls_names_a_queue_of_our_own() {
+        for vhost in ["/", "shop"] {
+            let name = queue_by_key(vhost, "$calls.replies").expect("a name");
+            assert_eq!(name.as_str(), "$calls.replies");
+        }
+        assert_eq!(queue_by_key("/", "$calls").expect("a name").as_str(), "%24calls");
+        assert_eq!(queue_by_key("shop", "orders").expect("a name").as_str(), "shop::orders");
     }
 
     proptest! {

@@ -5,7 +5,7 @@ use axum::{
     http::{HeaderMap, Method, header, request::Parts},
 };
 use serde::de::DeserializeOwned;
-use waystation_base::{Name, filter::Filter};
+use waystation_base::{Name, filter::Filter, name};
 
 use crate::{
     auth::Caller,
@@ -23,9 +23,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
         let Path(text) = Path::<String>::from_request_parts(parts, state)
             .await
             .map_err(|error| Failure::new(Kind::Malformed, error.body_text()))?;
-        // Waystation's own topics can be looked at, and no more.
+        // Waystation's own can be looked at, and no more; but for the queue that workers reply to.
+        let is_reply = parts.method == Method::POST
+            && text == name::CALL_REPLIES
+            && parts.uri.path().ends_with("/messages");
         match Name::reserved(&text) {
-            Ok(name) if parts.method == Method::GET => Ok(Named(name)),
+            Ok(name) if parts.method == Method::GET || is_reply => Ok(Named(name)),
             _ => name("name", &text).map(Named),
         }
     }

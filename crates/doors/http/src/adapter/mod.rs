@@ -3,6 +3,7 @@
 mod access;
 mod bindings;
 mod browse;
+mod calls;
 mod entities;
 mod events;
 mod extract;
@@ -51,6 +52,8 @@ use crate::{
         (name = "subscriptions", description = "Named positions on topics"),
         (name = "routes", description = "Published to, store nothing, hand on by their bindings"),
         (name = "pushes", description = "Queues and subscriptions delivered to endpoints by signed webhooks"),
+        (name = "operations", description = "What can be called, and how workers get at it"),
+        (name = "calls", description = "Accepted now, answered later: state, result, cancellation"),
         (name = "transactions", description = "Several publishes and settlements as one"),
         (name = "access", description = "Users, permissions, virtual hosts, policies"),
         (name = "server", description = "Health, figures and this description"),
@@ -70,6 +73,8 @@ Waystation: the place where messages between services stop over.
   /v1/vhosts      virtual hosts
   /v1/policies    policies; /v1/operator-policies
   /v1/pushes      deliveries to endpoints
+  /v1/operations  what can be called
+  /v1/calls       calls
   /v1/status      the server as it is now
   /metrics        figures for Prometheus
   /livez /readyz  health
@@ -81,6 +86,7 @@ fn described() -> OpenApiRouter<Arc<Door>> {
         .merge(bindings::routes())
         .merge(access::routes())
         .merge(pushes::routes())
+        .merge(calls::routes())
         .routes(routes!(publish::to_queue))
         .routes(routes!(publish::to_topic))
         .routes(routes!(publish::to_route))

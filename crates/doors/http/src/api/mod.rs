@@ -1,6 +1,7 @@
 //! What is said over the HTTP interface, as plain data: the same types for the server, the command line and the description.
 
 mod access;
+mod call;
 mod entity;
 mod message;
 mod problem;
@@ -11,6 +12,7 @@ pub use access::{
     APPLY_TO, ImportStep, Imported, Permission, PermissionSpec, Policy, PolicySpec, TopicPermission,
     TopicPermissionSpec, User, UserChange, UserSpec, Vhost, VhostSpec,
 };
+pub use call::{Call, CallResult, Cancellation, FailureReport, OperationInfo, ProgressReport, Stepped};
 pub use entity::{
     Binding, Bindings, Declaration, Declared, List, Removed, SeekPosition, SeekRequest, SeekStart, Status,
 };

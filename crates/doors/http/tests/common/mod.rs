@@ -13,6 +13,7 @@ use tokio::{
 };
 use waystation_access::{Access, TokenEntry};
 use waystation_base::os::{OsClock, OsDisk};
+use waystation_calls::Calls;
 use waystation_catalog::Catalog;
 use waystation_http::{Limits, Options, serve};
 use waystation_net::{Drain, Listener, Tls};
@@ -28,6 +29,7 @@ pub struct Server {
     pub access: Access,
     door: JoinHandle<Result<(), waystation_http::Error>>,
     stop: oneshot::Sender<()>,
+    engine: JoinHandle<Result<(), waystation_calls::Error>>,
     driver: JoinHandle<Result<(), waystation_host::Failure>>,
     _dir: TempDir,
 }
@@ -104,8 +106,11 @@ impl Server {
         let (loopback_needs_token, drain) = (!tokens.is_empty(), Drain::default());
         let access = Access::new(tokens).expect("good tokens");
         let pushes = pushes(&broker, clock.clone());
+        let (calls, engine) = Calls::new(broker.clone(), clock.clone());
+        let engine = tokio::spawn(engine.run(std::future::pending()));
         let options = Options {
             broker,
+            calls,
             catalog: Catalog::new(access.clone()),
             definitions: None,
             loopback_needs_token,
@@ -116,13 +121,15 @@ impl Server {
             pushes,
         };
         let door = tokio::spawn(serve(vec![listener], options));
-        Server { address, drain, access, door, stop, driver, _dir: dir }
+        Server { address, drain, access, door, stop, engine, driver, _dir: dir }
     }
 
     /// Drains the door and stops the broker.
     pub async fn end(self) {
         self.drain.begin();
         self.door.await.expect("no panic").expect("a good end");
+        // Nobody can ask any more.
+        self.engine.await.expect("no panic").expect("a good end");
         drop(self.stop);
         self.driver.await.expect("no panic").expect("a good end");
     }
@@ -175,6 +182,14 @@ pub async fn answer(stream: &mut TcpStream) -> Answer {
     // A reset after the answer is as good as an end.
     let _ = read;
     parse(&bytes)
+}
+
+/// The same as text, without taking it apart.
+pub async fn answer_text(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("an end");
+    let _ = read;
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 pub fn parse(bytes: &[u8]) -> Answer {

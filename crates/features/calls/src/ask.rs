@@ -1,0 +1,196 @@
+//! What can be asked of the engine?
+
+use bytes::Bytes;
+use smol_str::SmolStr;
+use tokio::sync::{oneshot, watch};
+use waystation_base::{Message, Millis, Name, Offset, Value};
+use waystation_broker::effect::Declared;
+use waystation_host::{Broker, Delivery};
+
+use crate::{Answer, CallId, Error, Held, Key, Operation, Progress, State};
+
+/// A call to be started.
+#[derive(Clone, Debug, Default)]
+pub struct Start {
+    /// Its id.
+    pub id: CallId,
+    /// When it came.
+    pub now: Millis,
+    /// Who calls.
+    pub caller: Option<String>,
+    /// The request's body.
+    pub body: Bytes,
+    /// The message headers that the worker is to see, besides what a call adds.
+    pub headers: Vec<(SmolStr, Value)>,
+    /// What orders and partitions go by.
+    pub key: Option<Bytes>,
+    /// 0 (least) to 255 (first).
+    pub priority: u8,
+    /// The idempotency key.
+    pub idempotency: Option<Key>,
+    /// Where the outcome goes, instead of where the operation says.
+    pub callback: Option<String>,
+    /// Milliseconds until it expires, instead of the operation's; no longer than that.
+    pub timeout_ms: Option<u64>,
+}
+
+/// A call was started, or found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// Its id.
+    pub id: CallId,
+    /// It was started by an earlier request with the same idempotency key.
+    pub is_replay: bool,
+}
+
+/// A call as the engine has it in memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    /// Its id.
+    pub id: CallId,
+    /// What was called.
+    pub operation: Name,
+    /// Where it stands.
+    pub state: State,
+    /// How many steps it has taken.
+    pub version: u32,
+    /// How often a worker has begun.
+    pub attempt: u32,
+    /// When it expires, or when it is forgotten.
+    pub due: Millis,
+    /// What the present worker holds.
+    pub held: Option<Held>,
+    /// Calls of the operation that wait and were accepted before it, and itself; none if it does not wait, or past the bound.
+    pub place: Option<u64>,
+    /// Where its record is.
+    pub offset: Offset,
+}
+
+/// Which calls to list.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Of this operation only.
+    pub operation: Option<Name>,
+    /// In this state only.
+    pub state: Option<State>,
+    /// Older than this one.
+    pub before: Option<CallId>,
+    /// Most calls.
+    pub max: usize,
+}
+
+/// A page of calls, newest first.
+#[derive(Clone, Debug, Default)]
+pub struct ListPage {
+    /// The calls.
+    pub calls: Vec<Seen>,
+    /// Where to go on ([`Filter::before`]); none at the end. A page may be short and there still be more.
+    pub next: Option<CallId>,
+}
+
+/// A step that a call is to take.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A worker has received it.
+    Begin {
+        /// The message that it holds.
+        held: Held,
+        /// From this queue.
+        queue: Name,
+    },
+    /// A worker is so far.
+    Progress {
+        /// Under which attempt; none: whichever.
+        attempt: Option<u32>,
+        /// How far.
+        progress: Progress,
+    },
+    /// A worker is done.
+    Complete {
+        /// Under which attempt; none: whichever.
+        attempt: Option<u32>,
+        /// With this.
+        answer: Answer,
+    },
+    /// A worker has failed.
+    Fail {
+        /// Under which attempt; none: whichever.
+        attempt: Option<u32>,
+        /// Why, in its words.
+        error: String,
+        /// Whether trying again may help.
+        retry: bool,
+        /// Milliseconds to wait before.
+        delay_ms: u64,
+    },
+    /// Nobody wants it any more.
+    Cancel,
+    /// Its time is over.
+    Expire,
+    /// Its retention is over.
+    Forget,
+    /// A message came on the reply queue.
+    Reply(Box<Delivery>),
+}
+
+/// What a change did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// Where the call stands now.
+    pub state: State,
+    /// Where it stood before.
+    pub before: State,
+    /// How often a worker has begun.
+    pub attempt: u32,
+}
+
+/// What a cancellation came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cancelled {
+    /// Whether this cancelled it.
+    pub is_cancelled: bool,
+    /// Where the call stands now.
+    pub state: State,
+    /// Where it stood before.
+    pub before: State,
+}
+
+/// What became of a call that a worker received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Began {
+    /// It is the worker's, under this attempt.
+    Yours(u32),
+    /// It has its outcome already; the message is gone.
+    Closed,
+}
+
+pub(crate) type Answering<T> = oneshot::Sender<Result<T, Error>>;
+
+/// What a handle sends to the engine.
+pub(crate) enum Ask {
+    Declare { broker: Broker, name: Name, operation: Operation, change: bool, reply: Answering<Declared> },
+    Remove { broker: Broker, name: Name, reply: Answering<()> },
+    Start { operation: Name, start: Box<Start>, reply: Answering<Started> },
+    See { id: CallId, reply: Answering<Seen> },
+    Watch { id: CallId, reply: Answering<watch::Receiver<u32>> },
+    List { filter: Filter, reply: Answering<ListPage> },
+    Change { id: CallId, change: Change, reply: Option<Answering<Changed>> },
+}
+
+/// The request's message.
+pub(crate) fn request(operation: &Name, start: &Start, deadline: Millis) -> Message {
+    use crate::names::{REPLIES, header};
+    use waystation_base::message::header as known;
+    let id = start.id.to_string();
+    let mut message = Message::new(start.id.0, start.now, start.body.clone());
+    message.headers.0 = start.headers.clone();
+    message.headers.set(known::MESSAGE_ID, id.as_str());
+    message.headers.set(known::CORRELATION_ID, id.as_str());
+    message.headers.set(known::REPLY_TO, REPLIES);
+    message.headers.set(header::OPERATION, operation.as_str());
+    message.headers.set(header::DEADLINE, Value::U64(deadline.0));
+    message.key = start.key.clone();
+    message.priority = start.priority;
+    message.expires_at = Some(deadline);
+    message
+}

@@ -1,0 +1,127 @@
+//! How are operations declared and removed, and what of ours is made with the first one?
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use waystation_base::{Name, limits::NAME_BYTES_MAX};
+use waystation_broker::{
+    Kind, Refusal, SessionId,
+    effect::Declared,
+    spec::{QueueSpec, Spec, TopicSpec},
+};
+use waystation_host::Broker;
+
+use super::Engine;
+use crate::{
+    Error, Operation, SpecError,
+    limits::{GONE_MS, LATE_BYTES, LATE_MS, OPERATIONS_MAX},
+    names::{self, own},
+};
+
+/// The document that keeps an operation.
+fn document(name: &Name) -> Name {
+    // The prefix is short and the name bounded.
+    debug_assert!(names::OPERATION_PREFIX.len() + name.as_str().len() < NAME_BYTES_MAX);
+    own(&format!("{}{name}", names::OPERATION_PREFIX))
+}
+
+impl Engine {
+    /// Makes the topics and queues of this crate, if they are not there.
+    pub(super) async fn set_up(&mut self) -> Result<(), Error> {
+        let calls = TopicSpec { compact: true, tombstone_retention_ms: GONE_MS, ..TopicSpec::default() };
+        let late = TopicSpec {
+            retention_ms: Some(LATE_MS),
+            retention_bytes: Some(LATE_BYTES),
+            ..TopicSpec::default()
+        };
+        for (name, spec) in [
+            (names::CALLS, Spec::Topic(calls)),
+            (names::LATE, Spec::Topic(late)),
+            (names::REPLIES, Spec::Queue(QueueSpec::default())),
+            (names::CALLBACKS, Spec::Queue(QueueSpec::default())),
+        ] {
+            self.broker.declare(own(name), spec, true, SessionId::default()).await?;
+        }
+        self.is_set_up = true;
+        Ok(())
+    }
+
+    /// Declares an operation, and its queue if that is not there.
+    pub(super) async fn declare(
+        &mut self,
+        broker: Broker,
+        name: Name,
+        operation: Operation,
+        change: bool,
+    ) -> Result<Declared, Error> {
+        operation.check(&name)?;
+        let present = self.operations.borrow().get(&name).cloned();
+        match present.as_deref() {
+            Some(present) if *present == operation => return Ok(Declared::Unchanged),
+            Some(_) if !change => return Err(Error::Differs(name.to_string())),
+            None if self.operations.borrow().len() >= OPERATIONS_MAX => {
+                return Err(Error::Limit { what: "operations", limit: OPERATIONS_MAX as u64 });
+            }
+            _ => {}
+        }
+        if !self.is_set_up {
+            self.set_up().await?;
+            self.attach().await;
+        }
+        make_queue(&broker, &name, &operation).await?;
+        let body = serde_json::to_vec(&operation).map_err(|error| Error::Damaged(error.to_string()))?;
+        broker.put_document(document(&name), Some(body.into())).await?;
+        self.publish(|all| drop(all.insert(name, Arc::new(operation))));
+        Ok(if present.is_some() { Declared::Changed } else { Declared::Created })
+    }
+
+    /// Removes an operation. Its calls go on, and its queue stays.
+    pub(super) async fn remove(&mut self, broker: Broker, name: Name) -> Result<(), Error> {
+        if !self.operations.borrow().contains_key(&name) {
+            return Err(Error::NoOperation(name.to_string()));
+        }
+        broker.put_document(document(&name), None).await?;
+        self.publish(|all| drop(all.remove(&name)));
+        Ok(())
+    }
+
+    fn publish(&self, change: impl FnOnce(&mut std::collections::BTreeMap<Name, Arc<Operation>>)) {
+        self.operations.send_modify(|all| change(Arc::make_mut(all)));
+    }
+
+    /// Takes over the operations that were declared before.
+    pub(super) async fn read_operations(&mut self) -> Result<(), Error> {
+        let documents = self.broker.documents(names::OPERATION_PREFIX.to_owned()).await?;
+        let read = |(document, body): (Name, Bytes)| {
+            let name = Name::new(document.as_str().strip_prefix(names::OPERATION_PREFIX)?).ok()?;
+            match serde_json::from_slice::<Operation>(&body) {
+                Ok(operation) => Some((name, Arc::new(operation))),
+                Err(error) => {
+                    tracing::error!(%name, %error, "the operation cannot be read and is not served");
+                    None
+                }
+            }
+        };
+        let all: std::collections::BTreeMap<_, _> = documents.into_iter().filter_map(read).collect();
+        self.publish(|operations| *operations = all);
+        Ok(())
+    }
+}
+
+/// Makes the queue of an operation, if it is not there.
+async fn make_queue(broker: &Broker, name: &Name, operation: &Operation) -> Result<(), Error> {
+    let wrong = |reason: String| SpecError { field: "queue", reason };
+    let queue = operation.queue_name(name).map_err(|error| wrong(error.to_string()))?;
+    match broker.queue(queue.clone()).await {
+        Ok(_) => return Ok(()),
+        Err(Refusal::NotFound { .. }) => {}
+        Err(refusal) => return Err(refusal.into()),
+    }
+    match broker.declare(queue.clone(), Spec::Queue(QueueSpec::default()), false, SessionId::default()).await
+    {
+        // Somebody else has declared it otherwise just now.
+        Ok(_) | Err(Refusal::Exists { kind: Kind::Queue, .. }) => Ok(()),
+        Err(Refusal::Exists { kind, .. }) => Err(wrong(format!("'{queue}' is a {kind}")).into()),
+        Err(refusal) => Err(refusal.into()),
+    }
+}

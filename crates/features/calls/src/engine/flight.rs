@@ -1,0 +1,142 @@
+//! How does a change become durable? The record is read, the next one written with what belongs to it, in one transaction.
+
+use bytes::Bytes;
+use waystation_base::{Message, MessageId, Millis, Name, Offset, Tag};
+use waystation_broker::{
+    Refusal, Source,
+    command::{Outcome, Payload, Publish, Settle, Settlement, Transaction},
+};
+use waystation_host::{Broker, Browse, Delivery, Target};
+
+use crate::{
+    CallId, Change, Changed, Error, Held, Operation, Record, Started,
+    ask::Answering,
+    names::{self, own},
+    outcome,
+    record::{self, key_of},
+    step::{Step, step},
+};
+
+/// What came of a flight.
+pub(crate) enum Landed {
+    /// A new call.
+    Started { record: Box<Record>, result: Result<Offset, Error>, reply: Answering<Started> },
+    /// A step of a call; no record: it is forgotten.
+    Changed {
+        id: CallId,
+        result: Result<After, Error>,
+        change: Box<Change>,
+        reply: Option<Answering<Changed>>,
+    },
+    /// Something about no call in particular.
+    Aside,
+}
+
+/// A call after a step.
+pub(crate) enum After {
+    /// It has this record, there.
+    Is(Box<Record>, Offset, Changed),
+    /// It is no more.
+    Forgotten(Changed),
+    /// It is as it was: the change had nothing to do any more.
+    Same(Changed),
+}
+
+/// Publishes to a topic or queue of ours.
+pub(crate) fn publish(to: &str, message: Message) -> Publish {
+    Publish { to: own(to).into(), partition: None, payload: Payload::One(message) }
+}
+
+/// Settles one message.
+pub(crate) fn settle(queue: Name, tag: Tag, attempt: waystation_base::Attempt, outcome: Outcome) -> Settle {
+    Settle { source: Source::Queue(queue), settlements: vec![Settlement { tag, attempt, outcome }] }
+}
+
+/// Reads the record of a call at an offset, with its result's body.
+pub(crate) async fn read(broker: &Broker, id: CallId, offset: Offset) -> Result<(Record, Bytes), Error> {
+    let from = Some(Tag::new(0, offset));
+    let browse = Browse { from, max: 1, bytes_max: 1, ..Browse::default() };
+    let page = broker.browse(Target::Topic(own(names::CALLS)), browse).await?;
+    let found = page.messages.into_iter().next();
+    let found =
+        found.filter(|found| found.offset == offset && record::id_of(found.message.key.as_ref()) == Some(id));
+    let found = found.ok_or(Error::NoCall)?;
+    Record::read(&found.message.body).map_err(Error::Damaged)
+}
+
+/// What a flight takes with it.
+pub(super) struct Luggage {
+    pub broker: Broker,
+    pub id: CallId,
+    pub offset: Offset,
+    /// As it is declared now; none: not any more.
+    pub operation: Option<std::sync::Arc<Operation>>,
+    pub now: Millis,
+}
+
+impl Luggage {
+    /// Takes a step of an open call.
+    pub async fn fly(&self, change: &Change) -> Result<After, Error> {
+        let (record, _) = read(&self.broker, self.id, self.offset).await?;
+        let before = record.state;
+        let max_attempts = self.operation.as_ref().map_or(1, |operation| operation.max_attempts);
+        let step = step(record, change, max_attempts, self.now)?;
+        let changed = Changed { state: step.record.state, before, attempt: step.record.attempt };
+        let reply = match change {
+            Change::Reply(delivery) => Some(&**delivery),
+            _ => None,
+        };
+        let offset = match self.commit(&step, reply, true).await {
+            // The worker's lease ran out, or it was a queue client that settled by itself: the outcome counts all the same.
+            Err(Refusal::NotHeld { .. }) if step.settle.is_some() => self.commit(&step, reply, false).await?,
+            other => other?,
+        };
+        Ok(After::Is(Box::new(step.record), offset, changed))
+    }
+
+    async fn commit(
+        &self,
+        step: &Step,
+        reply: Option<&Delivery>,
+        with_request: bool,
+    ) -> Result<Offset, Refusal> {
+        let mut transaction = Transaction::default();
+        transaction.publishes.push(publish(names::CALLS, step.record.message(&step.body, self.now)));
+        if step.record.state.is_finished()
+            && let Some(message) = outcome::message(&step.record, &step.body, self.now)
+        {
+            transaction.publishes.push(publish(names::CALLBACKS, message));
+        }
+        if let (Some((held, outcome)), true) = (&step.settle, with_request) {
+            let Held { tag, attempt } = *held;
+            transaction.settlements.push(settle(step.record.queue.clone(), tag, attempt, outcome.clone()));
+        }
+        if let Some(reply) = reply {
+            let outcome = Outcome::Accepted;
+            transaction.settlements.push(settle(own(names::REPLIES), reply.tag, reply.attempt, outcome));
+        }
+        let published = self.broker.transact(transaction).await?;
+        let offset = published.first().and_then(|it| it.stretches.first()).map(|it| it.1);
+        offset.ok_or_else(|| Refusal::Damaged("the record was not stored".into()))
+    }
+
+    /// Writes down that a call is forgotten.
+    pub async fn forget(&self, state: crate::State, attempt: u32) -> Result<After, Error> {
+        let tombstone =
+            Message { key: Some(key_of(self.id)), ..Message::new(MessageId(self.id.0.0), self.now, "") };
+        let publishes = vec![publish(names::CALLS, tombstone)];
+        self.broker.transact(Transaction { publishes, settlements: Vec::new() }).await?;
+        Ok(After::Forgotten(Changed { state, before: state, attempt }))
+    }
+
+    /// Takes a request whose call has its outcome out of the queue.
+    pub async fn discard(&self, queue: Name, held: Held) -> Result<(), Error> {
+        let settlements = vec![settle(queue, held.tag, held.attempt, Outcome::Accepted)];
+        let result = self.broker.transact(Transaction { publishes: Vec::new(), settlements }).await;
+        match result {
+            // Somebody else has it in hand.
+            Ok(_) | Err(Refusal::NotHeld { .. }) => Ok(()),
+            Err(refusal) => Err(refusal.into()),
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! What stands in memory of each call: enough to decide and to list; all else is read from its record.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+
+use waystation_base::{Attempt, Millis, Name, Offset, Tag};
+
+use crate::{
+    CallId, Error, Filter, Held, Key, ListPage, Record, Seen, State,
+    limits::{GONE_MAX, PLACE_MAX, SCAN_CALLS_MAX},
+};
+
+/// One call. A million of them should take little: names are numbers here, and a key stands behind a pointer.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Entry {
+    pub offset: Offset,
+    /// When it expires, or when it is forgotten.
+    pub due: Millis,
+    tag: Tag,
+    held_attempt: Attempt,
+    operation: u32,
+    pub version: u32,
+    pub attempt: u32,
+    pub state: State,
+    key: Option<Box<Key>>,
+}
+
+impl Entry {
+    pub fn held(&self) -> Option<Held> {
+        (self.held_attempt.0 > 0).then_some(Held { tag: self.tag, attempt: self.held_attempt })
+    }
+}
+
+/// All calls, by id, which is by time.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    calls: BTreeMap<CallId, Entry>,
+    timers: BTreeSet<(Millis, CallId)>,
+    /// Calls that wait, of each operation.
+    queued: HashMap<u32, BTreeSet<CallId>>,
+    keys: HashMap<u128, (u128, CallId)>,
+    names: Vec<Name>,
+    numbers: HashMap<Name, u32>,
+    gone: HashSet<CallId>,
+    gone_order: VecDeque<CallId>,
+}
+
+impl Index {
+    fn number(&mut self, name: &Name) -> u32 {
+        if let Some(number) = self.numbers.get(name) {
+            return *number;
+        }
+        let number = self.names.len() as u32;
+        self.names.push(name.clone());
+        self.numbers.insert(name.clone(), number);
+        number
+    }
+
+    pub fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    pub fn get(&self, id: CallId) -> Result<&Entry, Error> {
+        let missing = || if self.gone.contains(&id) { Error::Gone } else { Error::NoCall };
+        self.calls.get(&id).ok_or_else(missing)
+    }
+
+    /// The call that was started with a key, and the mark of its request.
+    pub fn by_key(&self, scope: u128) -> Option<(u128, CallId)> {
+        self.keys.get(&scope).copied()
+    }
+
+    pub fn operation_of(&self, entry: &Entry) -> Name {
+        self.names[entry.operation as usize].clone()
+    }
+
+    /// Takes over a call's latest record.
+    pub fn put(&mut self, record: &Record, offset: Offset) {
+        self.take_out(record.id);
+        let operation = self.number(&record.operation);
+        let due = record.forget_at().unwrap_or(record.deadline);
+        let held = record.held.unwrap_or(Held { tag: Tag(0), attempt: Attempt(0) });
+        self.timers.insert((due, record.id));
+        if record.state == State::Queued {
+            self.queued.entry(operation).or_default().insert(record.id);
+        }
+        if let Some(key) = record.key {
+            self.keys.insert(key.scope, (key.request, record.id));
+        }
+        let entry = Entry {
+            offset,
+            due,
+            tag: held.tag,
+            held_attempt: held.attempt,
+            operation,
+            version: record.version,
+            attempt: record.attempt,
+            state: record.state,
+            key: record.key.map(Box::new),
+        };
+        self.calls.insert(record.id, entry);
+    }
+
+    fn take_out(&mut self, id: CallId) {
+        let Some(entry) = self.calls.remove(&id) else { return };
+        self.timers.remove(&(entry.due, id));
+        if let Some(queued) = self.queued.get_mut(&entry.operation) {
+            queued.remove(&id);
+        }
+        if let Some(key) = entry.key {
+            self.keys.remove(&key.scope);
+        }
+    }
+
+    /// Forgets a call, but for the fact that it was there.
+    pub fn forget(&mut self, id: CallId) {
+        self.take_out(id);
+        if self.gone.insert(id) {
+            self.gone_order.push_back(id);
+        }
+        if self.gone.len() > GONE_MAX
+            && let Some(oldest) = self.gone_order.pop_front()
+        {
+            self.gone.remove(&oldest);
+        }
+    }
+
+    /// The next moment at which a call is to expire or to be forgotten.
+    pub fn next_due(&self) -> Option<Millis> {
+        self.timers.first().map(|(due, _)| *due)
+    }
+
+    /// Calls whose time has come, at most `max`. Each is given once: it stands in no timer until it is put again.
+    pub fn take_due(&mut self, now: Millis, max: usize) -> Vec<CallId> {
+        let mut due = Vec::new();
+        while due.len() < max && self.timers.first().is_some_and(|(at, _)| *at <= now) {
+            due.extend(self.timers.pop_first().map(|(_, id)| id));
+        }
+        due
+    }
+
+    /// Sets a call's timer anew, to try once more what could not be done.
+    pub fn try_again(&mut self, id: CallId, at: Millis) {
+        if let Some(entry) = self.calls.get_mut(&id) {
+            self.timers.remove(&(entry.due, id));
+            entry.due = at;
+            self.timers.insert((at, id));
+        }
+    }
+
+    pub fn see(&self, id: CallId) -> Result<Seen, Error> {
+        self.get(id).map(|entry| self.seen(id, entry, true))
+    }
+
+    fn seen(&self, id: CallId, entry: &Entry, with_place: bool) -> Seen {
+        Seen {
+            id,
+            operation: self.operation_of(entry),
+            state: entry.state,
+            version: entry.version,
+            attempt: entry.attempt,
+            due: entry.due,
+            held: entry.held(),
+            place: if with_place { self.place(id, entry) } else { None },
+            offset: entry.offset,
+        }
+    }
+
+    fn place(&self, id: CallId, entry: &Entry) -> Option<u64> {
+        let queued = self.queued.get(&entry.operation).filter(|_| entry.state == State::Queued)?;
+        let place = queued.range(..=id).take(PLACE_MAX + 1).count();
+        (place <= PLACE_MAX).then_some(place as u64)
+    }
+
+    /// A page of calls, newest first.
+    pub fn list(&self, filter: &Filter) -> ListPage {
+        let operation = match &filter.operation {
+            None => None,
+            Some(name) => match self.numbers.get(name) {
+                Some(number) => Some(*number),
+                None => return ListPage::default(),
+            },
+        };
+        let end = filter.before.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        let mut page = ListPage::default();
+        let range = (std::ops::Bound::Unbounded, end);
+        for (looked, (id, entry)) in self.calls.range::<CallId, _>(range).rev().enumerate() {
+            if page.calls.len() >= filter.max || looked >= SCAN_CALLS_MAX {
+                return page;
+            }
+            page.next = Some(*id);
+            let fits = operation.is_none_or(|number| number == entry.operation)
+                && filter.state.is_none_or(|state| state == entry.state);
+            if fits {
+                page.calls.push(self.seen(*id, entry, false));
+            }
+        }
+        page.next = None;
+        page
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use waystation_base::MessageId;
+
+    use super::*;
+
+    fn record(number: u64, state: State) -> Record {
+        Record {
+            id: CallId(MessageId::new(Millis(number), 1 << 64)),
+            operation: Name::new("op").expect("a name"),
+            queue: Name::new("op").expect("a name"),
+            state,
+            version: 1,
+            created: Millis(number),
+            changed: Millis(number),
+            deadline: Millis(number + 100),
+            retention_ms: 50,
+            caller: None,
+            key: Some(Key { scope: number.into(), request: 7 }),
+            callback: None,
+            traceparent: None,
+            attempt: 0,
+            held: None,
+            progress: None,
+            started: None,
+            finished: state.is_finished().then_some(Millis(number + 10)),
+            last_error: None,
+            result: None,
+            fault: None,
+        }
+    }
+
+    #[test]
+    fn a_call_is_due_at_its_deadline_and_once_finished_at_the_end_of_its_retention() {
+        let mut index = Index::default();
+        index.put(&record(1, State::Queued), Offset(0));
+        assert_eq!(index.next_due(), Some(Millis(101)));
+        index.put(&record(1, State::Succeeded), Offset(1));
+        assert_eq!(index.next_due(), Some(Millis(61)));
+        assert_eq!(index.take_due(Millis(60), 9), []);
+        let id = record(1, State::Queued).id;
+        assert_eq!(index.take_due(Millis(61), 9), [id]);
+        assert_eq!(index.by_key(1), Some((7, id)));
+        index.forget(id);
+        assert_eq!((index.get(id).err(), index.by_key(1)), (Some(Error::Gone), None));
+        assert_eq!(index.get(record(2, State::Queued).id).err(), Some(Error::NoCall));
+    }
+
+    #[test]
+    fn a_place_counts_those_that_wait_and_came_before() {
+        let mut index = Index::default();
+        for number in 1..=5 {
+            index.put(&record(number, State::Queued), Offset(number));
+        }
+        let place = |index: &Index, number| index.see(record(number, State::Queued).id).expect("there").place;
+        assert_eq!((place(&index, 1), place(&index, 5)), (Some(1), Some(5)));
+        index.put(&record(2, State::Working), Offset(9));
+        assert_eq!((place(&index, 2), place(&index, 5)), (None, Some(4)));
+        for number in 6..=PLACE_MAX as u64 + 2 {
+            index.put(&record(number, State::Queued), Offset(number));
+        }
+        let (last, past) = (PLACE_MAX as u64 + 1, PLACE_MAX as u64 + 2);
+        assert_eq!((place(&index, last), place(&index, past)), (Some(PLACE_MAX as u64), None));
+    }
+
+    #[test]
+    fn a_list_goes_back_in_time_page_by_page() {
+        let mut index = Index::default();
+        for number in 1..=5 {
+            let state = if number % 2 == 0 { State::Failed } else { State::Queued };
+            index.put(&record(number, state), Offset(number));
+        }
+        let mut filter = Filter { max: 2, state: Some(State::Queued), ..Filter::default() };
+        let page = index.list(&filter);
+        let ids = |page: &ListPage| page.calls.iter().map(|call| call.id.time().0).collect::<Vec<_>>();
+        assert_eq!(ids(&page), [5, 3]);
+        filter.before = page.next;
+        let page = index.list(&filter);
+        assert_eq!((ids(&page), page.next), (vec![1], None));
+        filter.operation = Some(Name::new("other").expect("a name"));
+        assert!(index.list(&filter).calls.is_empty());
+    }
+
+    #[test]
+    fn of_those_that_are_gone_the_latest_are_known() {
+        let mut index = Index::default();
+        for number in 0..=GONE_MAX as u64 {
+            index.forget(record(number, State::Queued).id);
+        }
+        assert_eq!(index.get(record(0, State::Queued).id).err(), Some(Error::NoCall));
+        assert_eq!(index.get(record(1, State::Queued).id).err(), Some(Error::Gone));
+    }
+}
