@@ -61,6 +61,12 @@ pub trait File: Send + Sync {
     /// Cuts or extends (with zeros) to `bytes`.
     fn set_len(&self, bytes: u64) -> io::Result<()>;
 
+    /// Asks for the room of a file of `bytes`, so that one that cannot be had is known before it is written: where the file
+    /// system can say so.
+    fn reserve(&self, _bytes: u64) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Writes all of `bytes` at `offset`, in as many calls as it takes.
     fn write_all_at(&self, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
         while !bytes.is_empty() {

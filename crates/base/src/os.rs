@@ -8,7 +8,11 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use rustix::{buffer::spare_capacity, fs::OFlags};
+use rustix::{
+    buffer::spare_capacity,
+    fs::{FallocateFlags, OFlags},
+    io::Errno,
+};
 
 use crate::{
     disk::{Disk, File, LockError},
@@ -97,7 +101,7 @@ impl Disk for OsDisk {
         let file = fs::File::options().read(true).write(true).create(true).truncate(false).open(path)?;
         match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(Errno::WOULDBLOCK) => {
                 return Err(LockError::Held(fs::read_to_string(path).unwrap_or_default().trim().to_owned()));
             }
             Err(error) => return Err(io::Error::from(error).into()),
@@ -131,6 +135,13 @@ impl File for OsFile {
         self.0.set_len(bytes)
     }
 
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(&self.0, FallocateFlags::empty(), 0, bytes) {
+            Err(Errno::OPNOTSUPP) => Ok(()),
+            result => Ok(result?),
+        }
+    }
+
     /// Into memory that nobody has filled with zeros first. What is read beyond `length`, where the buffer has room, is cut off.
     fn append_exact_at(&self, buffer: &mut Vec<u8>, length: usize, offset: u64) -> io::Result<()> {
         let before = buffer.len();
@@ -139,7 +150,7 @@ impl File for OsFile {
             let at = offset + (buffer.len() - before) as u64;
             match rustix::io::pread(&self.0, spare_capacity(buffer), at) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -169,6 +180,15 @@ mod tests {
             OsDisk.open(&path, false).expect("there").read_exact_at(&mut read, 0).expect("whole");
             assert_eq!((&read[..DIRECT_ALIGN_BYTES], &read[DIRECT_ALIGN_BYTES..]), (&[0; 4096][..], written));
         }
+    }
+
+    #[test]
+    fn room_for_a_file_is_had_or_refused_before_it_is_written() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = OsDisk.open(&dir.path().join("file"), true).expect("a file");
+        file.reserve(1 << 20).expect("a MiB");
+        assert_eq!(file.len().expect("a length"), 1 << 20);
+        assert!(file.reserve(1 << 62).is_err(), "no file system has that much");
     }
 
     #[test]

@@ -108,7 +108,7 @@ mod tests {
             QueueSpec { max_messages: Some(10), overflow: Overflow::DropHead, ..QueueSpec::default() };
         let policy = definition(json!({"max-length": 100, "message-ttl": 0, "dead-letter-exchange": "dlx"}));
         let under = queue("v", "q", declared.clone(), &policy);
-        assert_eq!((under.max_messages, under.ttl_ms), (Some(10), Some(1)));
+        assert_eq!((under.max_messages, under.ttl_ms), (Some(10), Some(0)));
         assert_eq!(under.dead_letter_route.as_deref(), Some("v::dlx"));
         let narrower = queue("v", "q", under, &definition(json!({"max-length": 5})));
         assert_eq!(
