@@ -39,6 +39,9 @@ use crate::{
 const ORDERS_MAX: usize = 16;
 /// For how long a client may take to answer `close`, and to read what was said last.
 pub(super) const GOODBYE: Duration = Duration::from_secs(2);
+/// An answer to `close` comes no sooner than this, as RabbitMQ's does not: aiormq 7.2 takes the end for another one if it hears of it
+/// before its own write has returned, and then opens channels of its own accord.
+const CLOSE_OK_AFTER: Duration = Duration::from_millis(2);
 /// Bytes that are read and thrown away after the last word, so that the client comes to read it.
 const LINGER_BYTES_MAX: usize = 16 << 20;
 /// What the server calls itself to clients: kombu decides by it and the version how `basic.qos` is meant, and Celery by that
@@ -319,6 +322,7 @@ impl Connection {
         if self.hangup {
             // `close-ok` tells, as RabbitMQ's does, that what belonged to the connection has gone; here also that what it published
             // and acknowledged is on disk.
+            tokio::time::sleep(CLOSE_OK_AFTER).await;
             let _ = timeout(GOODBYE, self.stream.write_all_buf(&mut self.output)).await;
             linger(&mut self.stream, self.session.client_leaves()).await;
         }
