@@ -40,6 +40,8 @@ const ATTRIBUTES_AT: usize = 21;
 /// Bytes of base offset and length, which `batch_length` does not count.
 const LENGTH_EXCLUDES: usize = 12;
 const COMPRESSION_MASK: i16 = 7;
+/// Bytes of a record from its attributes to its body, without the key.
+const PREFIX_BYTES_MAX: usize = 1 + 4 * varint::BYTES_MAX;
 const TEXT: u8 = 14;
 /// The string type's tag must not change: batches without type tags rely on it.
 const _: () = assert!(TEXT == 14);
@@ -223,6 +225,7 @@ impl<'a> Encoder<'a> {
         let Scratch { prefix, suffix, value } = &mut *self.scratch;
         prefix.clear();
         suffix.clear();
+        prefix.reserve(PREFIX_BYTES_MAX + message.key.as_ref().map_or(0, Bytes::len));
         prefix.push(0);
         varint::put_signed(prefix, message.timestamp.0.wrapping_sub(self.base_timestamp.0) as i64);
         varint::put_signed(prefix, (offset.0 - self.base_offset.0) as i64);
@@ -235,8 +238,9 @@ impl<'a> Encoder<'a> {
         }
         varint::put_signed(prefix, message.body.len() as i64);
         put_headers(suffix, value, message);
-        varint::put_signed(self.out, (prefix.len() + message.body.len() + suffix.len()) as i64);
-        self.out.reserve(prefix.len() + message.body.len() + suffix.len());
+        let length = prefix.len() + message.body.len() + suffix.len();
+        self.out.reserve(varint::BYTES_MAX + length);
+        varint::put_signed(self.out, length as i64);
         self.out.extend_from_slice(prefix);
         self.out.extend_from_slice(&message.body);
         self.out.extend_from_slice(suffix);
@@ -295,20 +299,28 @@ impl<'a> Encoder<'a> {
 fn put_headers(out: &mut Vec<u8>, scratch: &mut Vec<u8>, message: &Message) {
     let headers = &message.headers.0;
     varint::put_signed(out, headers.len() as i64 + 1);
-    varint::put_signed(out, SYSTEM_HEADER.len() as i64);
-    out.extend_from_slice(SYSTEM_HEADER);
+    put_prefixed(out, SYSTEM_HEADER);
     scratch.clear();
     put_system(scratch, message);
-    varint::put_signed(out, scratch.len() as i64);
-    out.extend_from_slice(scratch);
+    put_prefixed(out, scratch);
     for (name, value) in headers {
-        varint::put_signed(out, name.len() as i64);
-        out.extend_from_slice(name.as_bytes());
-        scratch.clear();
-        value.put_plain(scratch);
-        varint::put_signed(out, scratch.len() as i64);
-        out.extend_from_slice(scratch);
+        put_prefixed(out, name.as_bytes());
+        match value {
+            Value::String(text) => put_prefixed(out, text.as_bytes()),
+            Value::Bytes(bytes) | Value::RawText(bytes) => put_prefixed(out, bytes),
+            other => {
+                scratch.clear();
+                other.put_plain(scratch);
+                put_prefixed(out, scratch);
+            }
+        }
     }
+}
+
+fn put_prefixed(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.reserve(varint::BYTES_MAX + bytes.len());
+    varint::put_signed(out, bytes.len() as i64);
+    out.extend_from_slice(bytes);
 }
 
 fn put_system(out: &mut Vec<u8>, message: &Message) {
@@ -402,26 +414,20 @@ impl<'a> Record<'a> {
         self.value.map_or(0, <[u8]>::len)
     }
 
-    /// The headers as stored: name and value of each.
-    pub fn raw_headers(&self) -> Result<Vec<(&'a [u8], Option<&'a [u8]>)>, Error> {
-        self.read_headers().map_err(|error| Error::Record { index: 0, error })
-    }
-
-    fn read_headers(&self) -> Result<Vec<(&'a [u8], Option<&'a [u8]>)>, varint::Error> {
+    /// Walks over the headers; their number is known from the start, and no larger than the bytes that hold them.
+    fn headers(&self) -> Result<impl ExactSizeIterator<Item = RawHeader<'a>>, varint::Error> {
         let mut input = self.headers;
         let count = varint::take_signed(&mut input)?;
         let count = usize::try_from(count).ok().filter(|n| *n <= input.len()).ok_or(varint::Error::Length)?;
-        let mut headers = Vec::with_capacity(count.min(HEADERS_MAX + 1));
-        for _ in 0..count {
+        Ok((0..count).map(move |_| {
             let name = take_signed_prefixed(&mut input)?.ok_or(varint::Error::Length)?;
-            headers.push((name, take_signed_prefixed(&mut input)?));
-        }
-        Ok(headers)
+            Ok((name, take_signed_prefixed(&mut input)?))
+        }))
     }
 
     /// What our own header says; nothing for a record of another maker. Reads no further than that header.
     pub fn system(&self) -> Result<System, Error> {
-        Ok(self.system_and_types().map_err(|error| Error::Record { index: 0, error })?.0)
+        Ok(self.system_and_types().map_err(malformed)?.0)
     }
 
     fn system_and_types(&self) -> Result<(System, &'a [u8]), varint::Error> {
@@ -444,13 +450,19 @@ impl<'a> Record<'a> {
 
     /// The whole message. `batch` is the batch that this record was read from: key, body and bytes values share it.
     pub fn message(&self, batch: &Bytes) -> Result<Message, Error> {
-        let (system, types) = self.system_and_types().map_err(|error| Error::Record { index: 0, error })?;
-        let raw = self.raw_headers()?;
-        let ours = raw.first().is_some_and(|(name, _)| *name == SYSTEM_HEADER);
-        let mut headers = Vec::with_capacity(raw.len());
-        for (index, (name, value)) in raw.into_iter().skip(usize::from(ours)).enumerate() {
-            let name = SmolStr::new(String::from_utf8_lossy(name));
-            headers.push((name, header_value(batch, types.get(index).copied(), ours, value)?));
+        let (system, types) = self.system_and_types().map_err(malformed)?;
+        let raw = self.headers().map_err(malformed)?;
+        let mut headers = Vec::with_capacity(raw.len().min(HEADERS_MAX));
+        let mut ours = false;
+        for header in raw {
+            let (name, value) = header.map_err(malformed)?;
+            if !ours && headers.is_empty() && name == SYSTEM_HEADER {
+                ours = true;
+                continue;
+            }
+            let tag = types.get(headers.len()).copied();
+            headers
+                .push((SmolStr::new(String::from_utf8_lossy(name)), header_value(batch, tag, ours, value)?));
         }
         Ok(Message {
             id: system.id,
@@ -463,6 +475,13 @@ impl<'a> Record<'a> {
             headers: Headers(headers),
         })
     }
+}
+
+/// A header as stored: its name and its value.
+type RawHeader<'a> = Result<(&'a [u8], Option<&'a [u8]>), varint::Error>;
+
+fn malformed(error: varint::Error) -> Error {
+    Error::Record { index: 0, error }
 }
 
 fn header_value(batch: &Bytes, tag: Option<u8>, ours: bool, value: Option<&[u8]>) -> Result<Value, Error> {

@@ -14,6 +14,9 @@ pub enum Error {
     Length,
 }
 
+/// Bytes of the longest varint.
+pub const BYTES_MAX: usize = 10;
+
 /// Appends an unsigned varint.
 #[inline]
 pub fn put(out: &mut Vec<u8>, mut value: u64) {

@@ -19,7 +19,7 @@ use crate::{
     cache::{Found, Memory},
     loader::{Read, Unread},
     mailbox::{Outbox, Room},
-    scan,
+    scan::Opened,
 };
 
 /// Messages of one event.
@@ -250,25 +250,30 @@ impl Slot {
         let mut deliveries = Vec::with_capacity(self.queue.len().min(EVENT_MESSAGES_MAX));
         let mut bytes = 0;
         let mut stop = None;
+        let mut opened: Option<Opened> = None;
         while let Some(handed) = self.queue.front() {
             if deliveries.len() == EVENT_MESSAGES_MAX || bytes >= EVENT_BYTES_MAX {
                 break;
             }
             let meta = &handed.meta;
-            match memory.find(meta.place, meta.log, meta.offset) {
-                Found::Batch(batch, kept) => match read_message(handed, &batch, kept) {
-                    Some(message) => deliveries.push(names.delivery(handed, message, &self.source)),
-                    None => {
-                        // The reading thread finds out why.
+            if !opened.as_ref().is_some_and(|opened| opened.holds(meta)) {
+                let (batch, kept) = match memory.find(meta.place, meta.log, meta.offset) {
+                    Found::Batch(batch, kept) => (batch, kept),
+                    Found::NotYet => {
+                        stop = Some(true);
+                        break;
+                    }
+                    Found::Cold => {
                         stop = Some(false);
                         break;
                     }
-                },
-                Found::NotYet => {
-                    stop = Some(true);
-                    break;
-                }
-                Found::Cold => {
+                };
+                opened = Opened::new(batch, kept, self.queue.iter()).ok();
+            }
+            match opened.as_mut().and_then(|opened| opened.message(meta).ok()?) {
+                Some(message) => deliveries.push(names.delivery(handed, message, &self.source)),
+                None => {
+                    // The reading thread finds out why.
                     stop = Some(false);
                     break;
                 }
@@ -321,15 +326,6 @@ impl Slot {
             _ => false,
         }
     }
-}
-
-fn read_message(handed: &Handed, batch: &bytes::Bytes, kept: usize) -> Option<Message> {
-    let at = match handed.meta.place {
-        Place::Journal(_) => handed.meta.at,
-        // Packed anew when it settled.
-        Place::Settled(_) => scan::record_with(batch, handed.meta.offset).ok()??.at,
-    };
-    scan::message_of(batch, at, kept).ok()
 }
 
 /// Names of logs, the last one kept because the next message mostly has the same.

@@ -11,7 +11,7 @@ use tokio::sync::mpsc as tokio_mpsc;
 use waystation_base::{ConsumerId, Message, Offset, Position, batch};
 use waystation_broker::{
     effect::Handed,
-    place::{Loaded, LogId, Place, Span},
+    place::{Loaded, LogId, Meta, Place, Span},
 };
 use waystation_journal::{
     ReadError, Reader,
@@ -22,7 +22,7 @@ use crate::{
     browse::Browsing,
     cache::{Block, BlockCache},
     options::READS_MAX,
-    scan::{self, Flow, LoadScan},
+    scan::{self, Flow, LoadScan, Opened},
 };
 
 /// Bytes that are read of the journal at once, where one read follows on another.
@@ -275,36 +275,44 @@ impl Files {
         }
     }
 
-    fn body(&mut self, handed: &Handed) -> Result<Message, Unread> {
-        let meta = &handed.meta;
-        let damaged = |error| {
-            let log = scan::log_name(meta.log);
-            Unread::Damaged(format!("offset {} of {log}, {:?}: {error}", meta.offset, meta.place))
-        };
-        match meta.place {
-            Place::Journal(position) => {
-                let batch = self.journal_batch(position, meta.log)?;
-                scan::message_of(&batch, meta.at, READ_BYTES).map_err(damaged)
-            }
-            Place::Settled(file) => {
-                let found = self.blocks(|blocks| blocks.find(meta.place, meta.log, meta.offset));
-                let batch = match found {
-                    Some((batch, _)) => batch,
-                    None => match self.settled_batches(file, meta.log, meta.offset, READ_BYTES)?.first() {
-                        Some(batch) => batch.bytes.clone(),
-                        None => return Err(Unread::Moved),
-                    },
-                };
-                match scan::record_with(&batch, meta.offset).map_err(damaged)? {
-                    Some(record) => scan::message_of(&batch, record.at, READ_BYTES).map_err(damaged),
-                    None => Err(Unread::Damaged(format!(
-                        "offset {} of {} is not in settled file {file}",
-                        meta.offset,
-                        scan::log_name(meta.log)
-                    ))),
+    /// Reads messages, up to the first that cannot be read.
+    fn bodies(&mut self, handed: &[Handed], messages: &mut Vec<Message>) -> Result<(), Unread> {
+        let mut opened: Option<Opened> = None;
+        for (at, one) in handed.iter().enumerate() {
+            let meta = &one.meta;
+            let damaged = |error| {
+                let log = scan::log_name(meta.log);
+                Unread::Damaged(format!("offset {} of {log}, {:?}: {error}", meta.offset, meta.place))
+            };
+            let opened = match &mut opened {
+                Some(opened) if opened.holds(meta) => opened,
+                other => {
+                    let batch = self.batch_of(meta)?;
+                    let new = Opened::new(batch, READ_BYTES, handed[at..].iter()).map_err(damaged)?;
+                    other.insert(new)
                 }
-            }
+            };
+            let Some(message) = opened.message(meta).map_err(damaged)? else {
+                let (log, place) = (scan::log_name(meta.log), meta.place);
+                return Err(Unread::Damaged(format!("offset {} of {log} is not in {place:?}", meta.offset)));
+            };
+            messages.push(message);
         }
+        Ok(())
+    }
+
+    /// The batch that holds a message, checked.
+    fn batch_of(&mut self, meta: &Meta) -> Result<Bytes, Unread> {
+        let file = match meta.place {
+            Place::Journal(position) => return self.journal_batch(position, meta.log),
+            Place::Settled(file) => file,
+        };
+        let found = self.blocks(|blocks| blocks.find(meta.place, meta.log, meta.offset));
+        if let Some((batch, _)) = found {
+            return Ok(batch);
+        }
+        let batches = self.settled_batches(file, meta.log, meta.offset, READ_BYTES)?;
+        batches.first().map(|batch| batch.bytes.clone()).ok_or(Unread::Moved)
     }
 }
 
@@ -402,13 +410,8 @@ fn answer(files: &mut Files, read: Read) -> Answer {
         Read::Load(scan) => Answer::Loaded(files.load(scan)),
         Read::Bodies(consumer, handed) => {
             let mut messages = Vec::with_capacity(handed.len());
-            for one in &handed {
-                match files.body(one) {
-                    Ok(message) => messages.push(message),
-                    Err(why) => return Answer::Bodies(consumer, handed, messages, Some(why)),
-                }
-            }
-            Answer::Bodies(consumer, handed, messages, None)
+            let failed = files.bodies(&handed, &mut messages).err();
+            Answer::Bodies(consumer, handed, messages, failed)
         }
         Read::Browse(mut browsing) => {
             let result = browsing.read(files);

@@ -1,12 +1,17 @@
 //! What of a stored batch an asker wants: the one place where records are matched against a load, a page or a plan.
 
+use std::ops::RangeInclusive;
+
 use bytes::Bytes;
 use waystation_base::{
     Message, Offset,
     batch::{self, Record},
     value::Value,
 };
-use waystation_broker::place::{Load, Loaded, LogId, Meta, Place, Purpose};
+use waystation_broker::{
+    effect::Handed,
+    place::{Load, Loaded, LogId, Meta, Place, Purpose},
+};
 
 /// Bytes of messages after which a load stops.
 pub(crate) const LOAD_BYTES_MAX: usize = 256 << 10;
@@ -129,16 +134,63 @@ impl LoadScan {
     }
 }
 
-/// Reads one message out of its batch.
+/// A batch that messages are read out of one after another.
 ///
-/// A message keeps the memory that it was read from; one that is small beside that memory is copied.
-pub(crate) fn message_of(batch: &Bytes, at: u32, kept_bytes: usize) -> Result<Message, batch::Error> {
-    let record = Record::read(batch, at)?;
-    let message = record.message(batch)?;
-    Ok(if record.bytes * KEPT_SHARE_MAX < kept_bytes { detached(message) } else { message })
+/// A message keeps the memory that it was read from; those that are small beside that memory even together are copied.
+pub(crate) struct Opened {
+    place: Place,
+    log: LogId,
+    batch: Bytes,
+    offsets: RangeInclusive<Offset>,
+    is_kept: bool,
+    /// Where the record after the one that was read last begins.
+    next: u32,
 }
 
-/// A message may keep this many times its own bytes in memory.
+impl Opened {
+    /// Opens the batch that holds the first of `handed`. As long as any message of it is kept, so are `kept_bytes`.
+    pub(crate) fn new<'a>(
+        batch: Bytes,
+        kept_bytes: usize,
+        handed: impl Iterator<Item = &'a Handed>,
+    ) -> Result<Opened, batch::Error> {
+        let header = batch::Header::read(&batch)?;
+        let mut handed = handed.map(|one| &one.meta).peekable();
+        let first = handed.peek().expect("a batch is opened for a message");
+        let offsets = header.base_offset..=header.last_offset();
+        let next = batch::HEADER_BYTES as u32;
+        let mut opened = Opened { place: first.place, log: first.log, batch, offsets, is_kept: false, next };
+        let wanted: usize =
+            handed.take_while(|meta| opened.holds(meta)).map(|meta| meta.bytes as usize).sum();
+        opened.is_kept = wanted * KEPT_SHARE_MAX >= kept_bytes;
+        Ok(opened)
+    }
+
+    /// Whether a message is in this batch, if it is where it is said to be.
+    pub(crate) fn holds(&self, meta: &Meta) -> bool {
+        (meta.place, meta.log) == (self.place, self.log) && self.offsets.contains(&meta.offset)
+    }
+
+    /// Reads a message; `None` if it is not in the batch.
+    pub(crate) fn message(&mut self, meta: &Meta) -> Result<Option<Message>, batch::Error> {
+        let record = match meta.place {
+            Place::Journal(_) => Record::read(&self.batch, meta.at)?,
+            // Packed anew when it settled, and mostly one behind the other.
+            Place::Settled(_) => match Record::read(&self.batch, self.next) {
+                Ok(record) if record.offset == meta.offset => record,
+                _ => match record_with(&self.batch, meta.offset)? {
+                    Some(record) => record,
+                    None => return Ok(None),
+                },
+            },
+        };
+        self.next = record.at + record.bytes as u32;
+        let message = record.message(&self.batch)?;
+        Ok(Some(if self.is_kept { message } else { detached(message) }))
+    }
+}
+
+/// Messages that are read together may keep this many times their bytes in memory.
 const KEPT_SHARE_MAX: usize = 8;
 
 /// The message with memory of its own.
@@ -186,7 +238,7 @@ pub(crate) fn log_name(log: LogId) -> String {
 mod tests {
     use std::sync::Arc;
 
-    use waystation_base::{EntityId, Millis, Position, batch::Encoder, filter::Filter};
+    use waystation_base::{Attempt, EntityId, Millis, Position, Tag, batch::Encoder, filter::Filter};
 
     use super::*;
 
@@ -257,13 +309,43 @@ mod tests {
         assert!(!scan.wants(Offset(0), Offset(4)));
     }
 
+    fn handed(batch: &Bytes, place: Place, offset: u64) -> Handed {
+        let record = record_with(batch, Offset(offset)).expect("records").expect("there");
+        let meta = Meta::of(LOG, place, &record).expect("a record");
+        let tag = Tag(offset);
+        Handed { tag, attempt: Attempt(1), held_until: Millis::NEVER, meta }
+    }
+
+    fn check_kept(bodies: &[&str], offsets: &[u64], is_kept: bool) {
+        for place in [PLACE, Place::Settled(3)] {
+            let batch = batch(0, bodies);
+            let handed: Vec<_> = offsets.iter().map(|offset| handed(&batch, place, *offset)).collect();
+            let mut opened = Opened::new(batch.clone(), batch.len(), handed.iter()).expect("a batch");
+            for one in &handed {
+                let message = opened.message(&one.meta).expect("records").expect("there");
+                assert_eq!(message.body, bodies[one.meta.offset.0 as usize]);
+                assert_eq!(batch.as_ptr_range().contains(&message.body.as_ptr()), is_kept);
+            }
+        }
+    }
+
     #[test]
-    fn a_small_message_of_a_large_batch_does_not_keep_it() {
-        let batch = batch(0, &["abc", &"x".repeat(10_000)]);
-        let kept = message_of(&batch, batch::HEADER_BYTES as u32, batch.len()).expect("a message");
-        assert!(!batch.as_ptr_range().contains(&kept.body.as_ptr()));
-        let second = record_with(&batch, Offset(1)).expect("records").expect("there").at;
-        let shared = message_of(&batch, second, batch.len()).expect("a message");
-        assert!(batch.as_ptr_range().contains(&shared.body.as_ptr()));
+    fn a_batch_is_kept_by_messages_that_are_much_of_it_and_by_no_others() {
+        let large = "x".repeat(10_000);
+        check_kept(&["abc", &large], &[0], false);
+        check_kept(&["abc", &large], &[1], true);
+        check_kept(&["abc", &large], &[0, 1], true);
+        let many: Vec<String> = (0..64).map(|n| format!("{n}{}", "y".repeat(200))).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        check_kept(&many, &[1, 7, 3], false);
+        check_kept(&many, &(0..20).chain(40..60).collect::<Vec<_>>(), true);
+    }
+
+    #[test]
+    fn what_is_not_in_a_settled_batch_is_missed() {
+        let (whole, part) = (batch(0, &["a", "b", "c"]), batch(0, &["a", "b"]));
+        let missing = handed(&whole, Place::Settled(3), 2);
+        let mut opened = Opened::new(part.clone(), part.len(), [&missing].into_iter()).expect("a batch");
+        assert_eq!(opened.message(&missing.meta), Ok(None));
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use smallvec::{SmallVec, smallvec};
 use smol_str::SmolStr;
-use waystation_base::{Name, message::header, value::Value};
+use waystation_base::{Message, Name, message::header, value::Value};
 use waystation_broker::{
     Command, Kind, Refusal, Reply,
     command::{Payload, Publish, Target},
@@ -32,8 +32,8 @@ use crate::{
 
 /// The name that stands for the replies to this channel.
 const REPLY_TO: &str = crate::session::REPLY_TO;
-/// Exchanges whose permission is remembered; more are asked for each time.
-const EXCHANGES_MAX: usize = 1_024;
+/// Exchanges, and keys of the default exchange, that are remembered: after so many it begins anew.
+const REMEMBERED_MAX: usize = 1_024;
 /// Users with this tag may write another user's name into a message.
 const IMPERSONATOR: &str = "impersonator";
 
@@ -48,12 +48,66 @@ pub(super) struct Publishes {
     pub open: usize,
     /// Bytes of them.
     pub open_bytes: usize,
-    /// Exchanges that may be published to, with Waystation's names for them.
-    exchanges: HashMap<SmolStr, Option<Name>>,
-    /// What `exchanges` holds good for.
-    generation: u64,
+    allowed: Allowed,
     /// What `amq.rabbitmq.reply-to` stands for, by channel.
     pub reply_addresses: HashMap<ChannelKey, SmolStr>,
+}
+
+/// Where this connection's user may publish to, as far as that was asked.
+#[derive(Debug, Default)]
+struct Allowed {
+    /// Exchanges, with Waystation's names for them; none for the default exchange.
+    exchanges: HashMap<SmolStr, Option<Name>>,
+    /// Keys of the default exchange, with Waystation's names of the queues; none for what cannot be a name.
+    queues: HashMap<SmolStr, Option<Name>>,
+    /// What they hold good for.
+    generation: u64,
+}
+
+impl Allowed {
+    /// Forgets everything if an answer may have changed.
+    fn renew(&mut self, generation: u64) {
+        if self.generation != generation {
+            *self = Allowed { generation, ..Allowed::default() };
+        }
+    }
+
+    /// Waystation's name of an exchange that may be published to; none for the default exchange.
+    fn exchange(&mut self, asked: &Asked, exchange: &SmolStr) -> Result<Option<Name>, Failure> {
+        remembered(&mut self.exchanges, exchange, || {
+            asked.require(Action::Write, &asked.exchange(exchange))?;
+            if exchange.is_empty() { Ok(None) } else { Ok(Some(asked.name(exchange)?)) }
+        })
+    }
+
+    /// Waystation's name of the queue that a key of the default exchange names, which may be published to; none for what
+    /// cannot be a name.
+    fn queue(&mut self, asked: &Asked, key: &SmolStr) -> Result<Option<Name>, Failure> {
+        remembered(&mut self.queues, key, || {
+            if !asked.account.may_publish_to(&asked.vhost, key) {
+                let (queue, user) = (asked.queue(key), asked.account.name());
+                return Err(Failure::access(format!("write access to {queue} refused for user '{user}'")));
+            }
+            Ok(names::queue_by_key(&asked.vhost, key).ok())
+        })
+    }
+}
+
+/// What was found for a name before, or else is found now.
+fn remembered(
+    known: &mut HashMap<SmolStr, Option<Name>>,
+    name: &SmolStr,
+    find: impl FnOnce() -> Result<Option<Name>, Failure>,
+) -> Result<Option<Name>, Failure> {
+    if let Some(found) = known.get(name) {
+        return Ok(found.clone());
+    }
+    let found = find()?;
+    if known.len() >= REMEMBERED_MAX {
+        known.clear();
+    }
+    known.insert(name.clone(), found.clone());
+    Ok(found)
 }
 
 /// What is to be told when a publish is answered.
@@ -170,57 +224,79 @@ impl Connection {
         content: Content,
     ) -> Result<Addressed, Failure> {
         let asked = self.context.clone().ok_or_else(|| Failure::new(ReplyCode::ChannelError, "not open"))?;
-        let route = self.exchange(&asked, &publish.exchange)?;
-        if publish.exchange.is_empty() && publish.routing_key.starts_with(replies::PREFIX) {
+        self.publishes.allowed.renew(self.door.directory.generation());
+        let route = self.publishes.allowed.exchange(&asked, &publish.exchange)?;
+        match route {
+            Some(route) => self.address_route(channel, &asked, publish, content, route),
+            None => self.address_queues(channel, &asked, publish, content),
+        }
+    }
+
+    fn address_route(
+        &mut self,
+        channel: ChannelKey,
+        asked: &Asked,
+        publish: &basic::Publish,
+        content: Content,
+        route: Name,
+    ) -> Result<Addressed, Failure> {
+        let incoming =
+            self.incoming(channel, asked, content, route.clone().into(), publish.routing_key.clone())?;
+        let doubt = std::iter::once(&publish.routing_key)
+            .chain(&incoming.copies)
+            .find_map(|key| check_topic(asked, &publish.exchange, key).err())
+            .map(|failure| Doubt { route: route.clone(), failure });
+        let Incoming { message, copies } = incoming;
+        let mut keys = smallvec![publish.routing_key.clone()];
+        keys.extend(copies);
+        let to = Target::Route { route, keys };
+        let publish = Publish { to, partition: None, payload: Payload::One(message) };
+        Ok(Addressed { doubt, ..Addressed::to(smallvec![publish]) })
+    }
+
+    /// Under the default exchange a key is the name of a queue, and kept as Waystation's name for it.
+    fn address_queues(
+        &mut self,
+        channel: ChannelKey,
+        asked: &Asked,
+        publish: &basic::Publish,
+        content: Content,
+    ) -> Result<Addressed, Failure> {
+        if publish.routing_key.starts_with(replies::PREFIX) {
             let (exchange, key) = (publish.exchange.clone(), publish.routing_key.clone());
             let is_taken = self.door.replies.send(exchange, key, content);
             return Ok(Addressed { is_taken, ..Addressed::to(SmallVec::new()) });
         }
-        let now = self.door.clock.now();
-        let id = self.message_id(now);
-        let shown = route.as_ref().map(|name| SmolStr::from(name.clone())).unwrap_or_default();
-        // Under the default exchange a key is the name of a queue, and kept as Waystation's name for it.
-        let key = match &route {
-            Some(_) => publish.routing_key.clone(),
-            None => names::queue_by_key(&asked.vhost, &publish.routing_key)
-                .map_or_else(|_| publish.routing_key.clone(), SmolStr::from),
-        };
-        let mut incoming = read_message(&content.properties, shown, key, content.body, id, now)?;
-        check_user(&incoming, &*asked.account)?;
-        self.name_reply_address(channel, &mut incoming)?;
-        if let Some(route) = &route {
-            let doubt = std::iter::once(&publish.routing_key)
-                .chain(&incoming.copies)
-                .find_map(|key| check_topic(&asked, &publish.exchange, key).err())
-                .map(|failure| Doubt { route: route.clone(), failure });
-            let Incoming { message, copies } = incoming;
-            let mut keys = smallvec![publish.routing_key.clone()];
-            keys.extend(copies);
-            let to = Target::Route { route: route.clone(), keys };
-            let publish = Publish { to, partition: None, payload: Payload::One(message) };
-            return Ok(Addressed { doubt, ..Addressed::to(smallvec![publish]) });
+        let first = self.publishes.allowed.queue(asked, &publish.routing_key)?;
+        let key = first.as_ref().map_or_else(|| publish.routing_key.clone(), |name| name.clone().into());
+        let Incoming { message, copies } = self.incoming(channel, asked, content, SmolStr::default(), key)?;
+        let mut addresses: SmallVec<[Name; 1]> = first.into_iter().collect();
+        for key in &copies {
+            // What cannot be a name is nobody's.
+            if let Some(name) = self.publishes.allowed.queue(asked, key)?
+                && !addresses.contains(&name)
+            {
+                addresses.push(name);
+            }
         }
-        for key in std::iter::once(&publish.routing_key).chain(&incoming.copies) {
-            check_queue(&asked, key)?;
-        }
-        Ok(Addressed::to(to_queues(&asked.vhost, &publish.routing_key, incoming)))
+        Ok(Addressed::to(to_queues(addresses, message)))
     }
 
-    /// Waystation's name of an exchange that the user may publish to; none for the default exchange.
-    fn exchange(&mut self, asked: &Asked, exchange: &SmolStr) -> Result<Option<Name>, Failure> {
-        let generation = self.door.directory.generation();
-        let publishes = &mut self.publishes;
-        if publishes.generation != generation || publishes.exchanges.len() > EXCHANGES_MAX {
-            publishes.generation = generation;
-            publishes.exchanges.clear();
-        }
-        if let Some(route) = publishes.exchanges.get(exchange) {
-            return Ok(route.clone());
-        }
-        asked.require(Action::Write, &asked.exchange(exchange))?;
-        let route = if exchange.is_empty() { None } else { Some(asked.name(exchange)?) };
-        publishes.exchanges.insert(exchange.clone(), route.clone());
-        Ok(route)
+    /// Reads a message; `route` and `key` are what it shows as published to.
+    fn incoming(
+        &mut self,
+        channel: ChannelKey,
+        asked: &Asked,
+        content: Content,
+        route: SmolStr,
+        key: SmolStr,
+    ) -> Result<Incoming, Failure> {
+        let now = self.door.clock.now();
+        let id = self.message_id(now);
+        let mut incoming = read_message(&content.properties, route, key, content.body, id, now)?;
+        check_user(&incoming, &*asked.account)?;
+        self.name_reply_address(channel, &mut incoming)?;
+        Ok(incoming)
     }
 
     /// Replaces the name that stands for the replies to this channel by their address.
@@ -371,18 +447,8 @@ fn passes(refusal: &Refusal) -> bool {
     refusal.class() != waystation_base::Class::Reject
 }
 
-/// The queue that the key names, and those that the message names besides.
-pub(super) fn to_queues(vhost: &str, key: &SmolStr, incoming: Incoming) -> SmallVec<[Publish; 1]> {
-    let Incoming { message, copies } = incoming;
-    let mut addresses: SmallVec<[Name; 1]> = SmallVec::new();
-    for key in std::iter::once(key).chain(&copies) {
-        // What cannot be a name is nobody's.
-        if let Ok(name) = names::queue_by_key(vhost, key)
-            && !addresses.contains(&name)
-        {
-            addresses.push(name);
-        }
-    }
+/// One publish for each queue.
+fn to_queues(mut addresses: SmallVec<[Name; 1]>, message: Message) -> SmallVec<[Publish; 1]> {
     let publish = |address, message| Publish {
         to: Target::Address(address),
         partition: None,
@@ -408,14 +474,6 @@ fn check_user(incoming: &Incoming, account: &dyn Account) -> Result<(), Failure>
         "user_id property set to '{claimed}' but authenticated user was '{}'",
         account.name()
     )))
-}
-
-fn check_queue(asked: &Asked, key: &str) -> Result<(), Failure> {
-    if asked.account.may_publish_to(&asked.vhost, key) {
-        return Ok(());
-    }
-    let user = asked.account.name();
-    Err(Failure::access(format!("write access to {} refused for user '{user}'", asked.queue(key))))
 }
 
 pub(super) fn check_topic(asked: &Asked, exchange: &str, key: &str) -> Result<(), Failure> {
