@@ -41,6 +41,8 @@ pub struct Plan {
     pub prefetch: u16,
     /// How long to publish, or how many.
     pub until: Until,
+    /// Messages that are in the queues already, to be consumed too.
+    pub queued: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -102,12 +104,14 @@ pub fn run(address: SocketAddr, plan: &Plan) -> io::Result<Outcome> {
         let now = round.now();
         if before != (publisher.unconfirmed, round.consumed) {
             last_heard = now;
-        } else if publisher.unconfirmed > 0 && now - last_heard > SILENCE_MAX.as_nanos() as u64 {
+        } else if (publisher.unconfirmed > 0 || round.waits_for_consumers(publisher.published))
+            && now - last_heard > SILENCE_MAX.as_nanos() as u64
+        {
             return Err(io::Error::other("the broker says nothing any more"));
         }
         let over = round.is_over(publisher.published, now) && publisher.unconfirmed == 0;
-        if over && (plan.consumers == 0 || round.consumed >= publisher.published) {
-            round.outcome.messages = publisher.published;
+        if over && !round.waits_for_consumers(publisher.published) {
+            round.outcome.messages = publisher.published + plan.queued;
             round.outcome.seconds = now as f64 / 1e9;
             return Ok(round.outcome);
         }
@@ -133,6 +137,10 @@ impl Round<'_> {
             Until::Time(time) => now >= time.as_nanos() as u64,
             Until::Count(count) => published >= count,
         }
+    }
+
+    fn waits_for_consumers(&self, published: u64) -> bool {
+        self.plan.consumers > 0 && self.consumed < published + self.plan.queued
     }
 
     /// Messages that should have been sent by now.

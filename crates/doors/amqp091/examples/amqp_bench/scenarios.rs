@@ -42,6 +42,9 @@ const LOADS: &[Load] = &[
     Load { name: "64 KiB, 1 queue, 1 consumer", body_bytes: 64 << 10, queues: 1, consumers: 1, quick: false },
 ];
 
+/// The load that has a queue drained that was filled before.
+const DRAIN: &str = "1 KiB, 1 queue, drained";
+
 /// Who is measured: a broker and a type of queue.
 #[derive(Clone, Copy, PartialEq)]
 enum Party {
@@ -143,15 +146,18 @@ pub fn run(arguments: &Arguments, dir: &Path) -> Result<(), Box<dyn Error>> {
             _ => {}
         }
     }
+    let backlog = if quick { 200_000 } else { 1_000_000 };
+    if chosen(DRAIN) {
+        bench.drain(backlog)?;
+    }
     if chosen("latency") {
         bench.latency(&peers)?;
         bench.lone_publisher()?;
     }
     if chosen("memory") {
-        let count = if quick { 200_000 } else { 1_000_000 };
         println!(
             "\n{:34} {:18} {:>9} {:>9}",
-            format!("resident MiB, {count} of 1 KiB queued"),
+            format!("resident MiB, {backlog} of 1 KiB queued"),
             "",
             "before",
             "with"
@@ -161,7 +167,7 @@ pub fn run(arguments: &Arguments, dir: &Path) -> Result<(), Box<dyn Error>> {
         for party in parties {
             // Fresh ones, so that nothing is left of earlier loads.
             let brokers = Brokers::start(arguments, &dir.join(party.name()))?;
-            print_memory(brokers.get(party), party, party.kind(&queue_type), count)?;
+            print_memory(brokers.get(party), party, party.kind(&queue_type), backlog)?;
         }
     }
     Ok(())
@@ -193,6 +199,7 @@ impl Bench {
             consumers: load.consumers,
             prefetch: 500,
             until: Until::Time(self.seconds),
+            queued: 0,
         };
         let mut rates = vec![Vec::new(); self.parties.len()];
         let mut costs = vec![Vec::new(); self.parties.len()];
@@ -203,17 +210,44 @@ impl Bench {
                 costs[index].push(round.cpu_s / round.outcome.messages as f64 * 1e6);
             }
         }
+        self.print_rates(load.name, &rates, &costs);
+        Ok(rates.iter().map(|rates| median(rates)).collect())
+    }
+
+    fn print_rates(&self, name: &str, rates: &[Vec<f64>], costs: &[Vec<f64>]) {
         let (ours, our_cost) = (median(&rates[0]), median(&costs[0]));
         for (index, party) in self.parties.iter().enumerate() {
             let (rate, cost) = (median(&rates[index]), median(&costs[index]));
-            let name = if index == 0 { load.name } else { "" };
+            let name = if index == 0 { name } else { "" };
             print!("{name:34} {:18} {rate:>11.0} {cost:>15.2}", party.name());
             match index {
                 0 => println!(),
                 _ => println!(" {:>8.1} {:>8.3}", ours / rate, our_cost / cost),
             }
         }
-        Ok(rates.iter().map(|rates| median(rates)).collect())
+    }
+
+    /// What a consumer does with that many messages that were queued before it came.
+    fn drain(&self, count: u64) -> io::Result<()> {
+        let fill = fill(count);
+        let plan =
+            Plan { consumers: 1, prefetch: 500, until: Until::Count(0), queued: count, ..fill.clone() };
+        let mut rates = vec![Vec::new(); self.parties.len()];
+        let mut costs = vec![Vec::new(); self.parties.len()];
+        for _ in 0..self.rounds {
+            for (index, party) in self.parties.iter().enumerate() {
+                let broker = self.brokers.get(*party);
+                broker.declare(&fill.queues, party.kind(&self.queue_type))?;
+                run_load(broker.address, &fill)?;
+                let before = broker.cpu_s();
+                let outcome = run_load(broker.address, &plan)?;
+                rates[index].push(outcome.messages as f64 / outcome.seconds);
+                costs[index].push((broker.cpu_s() - before) / outcome.messages as f64 * 1e6);
+                broker.delete(&fill.queues)?;
+            }
+        }
+        self.print_rates(DRAIN, &rates, &costs);
+        Ok(())
     }
 
     /// At half of what each peer can do, the same rate for both.
@@ -235,6 +269,7 @@ impl Bench {
                     consumers: 1,
                     prefetch: 500,
                     until: Until::Time(self.seconds * 2),
+                    queued: 0,
                 };
                 self.print_latency(&format!("at {rate:.0}/s"), party, &plan)?;
             }
@@ -268,6 +303,7 @@ impl Bench {
                 consumers: 0,
                 prefetch: 0,
                 until: Until::Time(self.seconds),
+                queued: 0,
             };
             self.print_latency("one at a time, publish", *party, &plan)?;
         }
@@ -275,9 +311,9 @@ impl Bench {
     }
 }
 
-/// Resident memory without and with that many messages queued.
-fn print_memory(broker: &Broker, party: Party, kind: &str, count: u64) -> io::Result<()> {
-    let plan = Plan {
+/// Publishes that many messages, which nobody consumes.
+fn fill(count: u64) -> Plan {
+    Plan {
         queues: queue_names(1),
         body_bytes: 1024,
         window: WINDOW_MESSAGES,
@@ -285,7 +321,13 @@ fn print_memory(broker: &Broker, party: Party, kind: &str, count: u64) -> io::Re
         consumers: 0,
         prefetch: 0,
         until: Until::Count(count),
-    };
+        queued: 0,
+    }
+}
+
+/// Resident memory without and with that many messages queued.
+fn print_memory(broker: &Broker, party: Party, kind: &str, count: u64) -> io::Result<()> {
+    let plan = fill(count);
     broker.declare(&plan.queues, kind)?;
     let before = broker.resident_mib();
     run_load(broker.address, &plan)?;
