@@ -262,6 +262,23 @@ def quorum_queues_and_streams_refuse_what_they_cannot_be(server):
 
 
 @scenario
+def a_quorum_queue_with_a_single_active_consumer_is_not_got_from(server):
+    for kind in ("quorum", "classic"):
+        queue = fresh(kind)
+        with two_channels(server) as (connection, witness):
+            witness.queue_declare(
+                queue, durable=True, arguments={"x-queue-type": kind, "x-single-active-consumer": True})
+            put(witness, queue, "1")
+            if kind == "quorum":
+                refused(405, f"RESOURCE_LOCKED - cannot obtain access to locked queue '{queue}' in vhost '/'. "
+                             "basic.get operations are not supported by quorum queues with single active consumer",
+                        lambda: connection.channel().basic_get(queue))
+            else:
+                equal(eventually(lambda: connection.channel().basic_get(queue)[2]), b"1")
+            witness.queue_delete(queue)
+
+
+@scenario
 def modes_of_a_channel_do_not_mix(server):
     with two_channels(server) as (connection, _):
         def both(first, second):

@@ -322,7 +322,9 @@ impl Connection {
         if self.hangup {
             // `close-ok` tells, as RabbitMQ's does, that what belonged to the connection has gone; here also that what it published
             // and acknowledged is on disk.
-            tokio::time::sleep(CLOSE_OK_AFTER).await;
+            if self.session.client_leaves() {
+                tokio::time::sleep(CLOSE_OK_AFTER).await;
+            }
             let _ = timeout(GOODBYE, self.stream.write_all_buf(&mut self.output)).await;
             linger(&mut self.stream, self.session.client_leaves()).await;
         }

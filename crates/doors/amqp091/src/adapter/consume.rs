@@ -142,7 +142,12 @@ pub(super) async fn get(context: &Context, get: &basic::Get) -> Result<Option<Go
     let kind = match queues::find(context, &name).await? {
         Found::Queue(info) => {
             queues::check_owner(context, &info, &queue)?;
-            crate::mapping::queue_type(&Spec::Queue(info.spec))
+            let has_single_consumer = info.spec.single_active_consumer;
+            let kind = crate::mapping::queue_type(&Spec::Queue(info.spec));
+            if has_single_consumer && kind == QueueType::Quorum {
+                return Err(Failure::no_get(&queue));
+            }
+            kind
         }
         Found::Topic(_) => {
             return Err(Failure::not_implemented(format!(

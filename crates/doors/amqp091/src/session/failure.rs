@@ -60,6 +60,14 @@ impl Failure {
         Failure::new(Code::ResourceLocked, text)
     }
 
+    /// `basic.get` from a queue that gives messages to one consumer alone: quorum queues refuse it, classic ones do not.
+    pub fn no_get(queue: &Resource) -> Failure {
+        let text = format!(
+            "cannot obtain access to locked {queue}. basic.get operations are not supported by quorum queues with single active consumer"
+        );
+        Failure::new(Code::ResourceLocked, text)
+    }
+
     /// 406 for a declaration that differs from what is there. `received` and `current` come quoted, or are `none`.
     pub fn inequivalent(what: &Resource, argument: &str, received: &str, current: &str) -> Failure {
         Failure::precondition(format!(
