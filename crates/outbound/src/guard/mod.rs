@@ -17,7 +17,7 @@ use url::{Host, Url};
 
 pub use address::{Network, why_denied};
 pub(crate) use resolver::Guarded;
-pub use resolver::{Lookup, SystemLookup};
+pub use resolver::{Found, Lookup, SystemLookup};
 
 /// Bytes of a target's URL.
 pub const URL_BYTES_MAX: usize = 2_048;
@@ -216,4 +216,4 @@ impl Guard {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

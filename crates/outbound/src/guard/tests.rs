@@ -13,10 +13,10 @@ use super::*;
 use crate::guard::resolver::Found;
 
 /// Gives these answers one after the other, the last one forever.
-pub(crate) struct Answers(Mutex<Vec<Vec<&'static str>>>, pub AtomicUsize);
+struct Answers(Mutex<Vec<Vec<&'static str>>>, AtomicUsize);
 
 impl Answers {
-    pub(crate) fn new(answers: &[&[&'static str]]) -> Arc<Answers> {
+    fn new(answers: &[&[&'static str]]) -> Arc<Answers> {
         let answers = answers.iter().rev().map(|answer| answer.to_vec()).collect();
         Arc::new(Answers(Mutex::new(answers), AtomicUsize::new(0)))
     }
