@@ -5,9 +5,11 @@
 pub mod backoff;
 pub mod breaker;
 pub mod client;
+pub mod exchange;
 pub mod guard;
 mod hidden;
 mod range;
+pub mod rate;
 mod valve;
 
 pub use guard::Guard;

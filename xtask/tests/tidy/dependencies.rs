@@ -27,7 +27,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("waystation-access", &["waystation-base", "waystation-broker", "waystation-host", "waystation-net"]),
     ("waystation-catalog", &["waystation-base", "waystation-broker", "waystation-host", "waystation-access"]),
-    ("waystation-calls", &["waystation-base", "waystation-broker", "waystation-host"]),
+    ("waystation-calls", &["waystation-base", "waystation-broker", "waystation-host", "waystation-outbound"]),
     (
         "waystation-http",
         &[
@@ -68,6 +68,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "waystation-calls",
             "waystation-http",
             "waystation-amqp091",
+            "waystation-outbound",
             "waystation-webhooks",
         ],
     ),

@@ -74,7 +74,8 @@ async fn receiver(at: &str, answer: impl Into<Vec<u8>>) -> (SocketAddr, JoinHand
 
 fn sender(rules: &[&str], lookup: Arc<Answers>) -> Sender {
     let rules = rules.iter().map(|rule| rule.parse().expect("a rule")).collect();
-    Sender::new(Guard::with_lookup(rules, true, lookup), Arc::new(OsClock), None).expect("a sender")
+    Sender::new(Guard::with_lookup("webhooks", rules, true, lookup), Arc::new(OsClock), None)
+        .expect("a sender")
 }
 
 fn job(url: &str) -> Job {
