@@ -195,11 +195,15 @@ fn an_upstream_that_fails_is_left_alone_and_goes_on_when_it_is_back() {
 
 #[test]
 fn concurrency_and_rate_are_kept() {
-    let service = Service::new(|_| Do::Slowly(Duration::from_millis(30), 200, String::new()));
+    let service = Service::new(|asked: &Asked| match asked.body.starts_with('n') {
+        true => Do::Slowly(Duration::from_millis(500), 200, String::new()),
+        false => ok(""),
+    });
     let setup = setup();
     let server = setup.start();
-    declare(&server, &service, "--upstream-concurrency 3 --body-bytes-max 1KiB");
-    let ids: Vec<_> = (0..20).map(|n| call(&server, &format!("n{n}"))).collect();
+    declare(&server, &service, "--upstream-concurrency 3 --body-bytes-max 1KiB --upstream-paused");
+    let ids: Vec<_> = (0..10).map(|n| call(&server, &format!("n{n}"))).collect();
+    server.ok("operation resume op");
     for id in &ids {
         assert_eq!(outcome(&server, id)["state"], "succeeded");
     }
@@ -223,12 +227,63 @@ fn concurrency_and_rate_are_kept() {
 }
 
 #[test]
+fn requests_wait_for_room_in_memory() {
+    let service = Service::new(|_| Do::Slowly(Duration::from_millis(100), 200, String::new()));
+    let setup = setup();
+    let mut command = setup.command();
+    command.env("WAYSTATION_UPSTREAMS_BUFFER_BYTES_MAX", (32u64 << 20).to_string());
+    let server = setup.start_command(command);
+    // Room for two of the largest answers, but not for their requests too.
+    declare(&server, &service, "--upstream-concurrency 8 --upstream-response-bytes-max 16MiB");
+    let ids: Vec<_> = (0..5).map(|n| call(&server, &format!("n{n}"))).collect();
+    for id in &ids {
+        assert_eq!(outcome(&server, id)["state"], "succeeded");
+    }
+    assert_eq!(service.most(), 1);
+}
+
+#[test]
+fn a_paused_upstream_is_sent_nothing_and_a_change_waits_for_what_is_under_way() {
+    let service = Service::new(|asked: &Asked| match asked.body.as_str() {
+        "slow" => Do::Slowly(Duration::from_millis(500), 200, String::new()),
+        _ => ok(""),
+    });
+    let setup = setup();
+    let server = setup.start();
+    declare(&server, &service, "--upstream-header authorization=hunter2");
+    let slow = call(&server, "slow");
+    until("it is under way", || !service.asked().is_empty());
+    server.ok("operation pause op");
+    let later = call(&server, "later");
+    assert_eq!(outcome(&server, &slow)["state"], "succeeded");
+    until("it is paused", || upstream(&server)["state"] == "paused");
+    assert_eq!(server.json(&format!("calls show {later}"))["state"], "queued");
+    server.ok("operation resume op");
+    assert_eq!(outcome(&server, &later)["state"], "succeeded");
+    let asked = service.asked();
+    assert_eq!((asked.len(), asked[1].header("authorization")), (2, "hunter2"));
+    assert!(!server.ok("operation show op").contains("hunter2"));
+    server.ok("operation create op --change");
+    server.cli(&["operation", "pause", "op"]).bad(4, "has no upstream");
+}
+
+#[test]
+fn an_upstream_on_this_machine_is_refused_unless_it_is_allowed() {
+    let mut setup = setup();
+    setup.arguments.truncate(6);
+    let server = setup.start();
+    for url in ["http://127.0.0.1:9/", "https://localhost/", "http://169.254.169.254/latest"] {
+        server.cli(&["operation", "create", "op", "--upstream", url]).bad(4, "upstreams.allow");
+    }
+}
+
+#[test]
 fn a_kill_in_the_middle_loses_no_call_and_each_ends_once() {
     let service =
         Service::new(|asked: &Asked| Do::Slowly(Duration::from_millis(150), 200, asked.body.clone()));
     let setup = setup();
     let mut server = setup.start();
-    declare(&server, &service, "--max-attempts 100 --upstream-concurrency 4");
+    declare(&server, &service, "--max-attempts 100 --upstream-concurrency 4 --upstream-header x-key=k");
     let ids: Vec<_> = (0..12).map(|n| call(&server, &format!("n{n}"))).collect();
     for round in 1..=2 {
         until("some are under way", || service.asked().len() >= 4 * round);
@@ -244,6 +299,7 @@ fn a_kill_in_the_middle_loses_no_call_and_each_ends_once() {
     for asked in service.asked() {
         let before = keys.insert(asked.body.clone(), asked.header("idempotency-key").to_owned());
         assert!(before.is_none_or(|before| before == asked.header("idempotency-key")));
+        assert_eq!(asked.header("x-key"), "k", "it is known after a restart");
     }
     assert_eq!(keys.len(), 12);
     let finals = server.ok("peek $calls --count 1000").matches("\"finished\"").count();

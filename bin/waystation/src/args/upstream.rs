@@ -13,59 +13,59 @@ use crate::units;
 #[command(next_help_heading = "Upstream")]
 pub struct UpstreamFields {
     /// An HTTP service that serves the calls: each becomes a request there, and its answer the result
-    #[arg(long = "upstream", value_name = "URL")]
-    pub url: Option<String>,
+    #[arg(long, value_name = "URL")]
+    pub upstream: Option<String>,
     /// The requests' method
-    #[arg(long = "upstream-method", value_name = "METHOD", requires = "url", value_parser = ["POST", "PUT", "PATCH", "DELETE", "GET"])]
-    pub method: Option<String>,
+    #[arg(long, value_name = "METHOD", requires = "upstream", value_parser = ["POST", "PUT", "PATCH", "DELETE", "GET"])]
+    pub upstream_method: Option<String>,
     /// A header of the requests, which is never shown again; may be given several times
-    #[arg(long = "upstream-header", value_name = "NAME=VALUE", requires = "url", value_parser = header)]
-    pub header: Vec<(String, String)>,
+    #[arg(long, value_name = "NAME=VALUE", requires = "upstream", value_parser = header)]
+    pub upstream_header: Vec<(String, String)>,
     /// How long one request may take
-    #[arg(long = "upstream-timeout", value_name = "DURATION", requires = "url", value_parser = units::duration_ms)]
-    pub timeout: Option<u64>,
+    #[arg(long, value_name = "DURATION", requires = "upstream", value_parser = units::duration_ms)]
+    pub upstream_timeout: Option<u64>,
     /// Requests at a time
-    #[arg(long = "upstream-concurrency", value_name = "N", requires = "url")]
-    pub concurrency: Option<u32>,
+    #[arg(long, value_name = "N", requires = "upstream")]
+    pub upstream_concurrency: Option<u32>,
     /// Requests in a time, like 10/s, 100/m or 5/200ms
-    #[arg(long = "upstream-rate", value_name = "N/TIME", requires = "url")]
-    pub rate: Option<RateText>,
+    #[arg(long, value_name = "N/TIME", requires = "upstream")]
+    pub upstream_rate: Option<RateText>,
     /// Requests that may go out at once after a quiet time [default: as many as the rate has]
-    #[arg(long = "upstream-burst", value_name = "N", requires = "rate")]
-    pub burst: Option<u32>,
-    /// Answers that are tried again, like 503 or 5xx; may be given several times, or parted by commas
-    #[arg(long = "upstream-retry-on", value_name = "STATUS|CLASS", requires = "url", value_delimiter = ',')]
-    pub retry_on: Vec<String>,
+    #[arg(long, value_name = "N", requires = "upstream_rate")]
+    pub upstream_burst: Option<u32>,
+    /// Answers that are tried again, like 503 or 5xx, or none; may be given several times, or parted by commas
+    #[arg(long, value_name = "STATUS|CLASS", requires = "upstream", value_delimiter = ',')]
+    pub upstream_retry_on: Vec<String>,
     /// Whether a request is sent again that got no whole answer, though it may have had its effect
-    #[arg(long = "upstream-retry-unanswered", value_name = "BOOL", requires = "url")]
-    pub retry_unanswered: Option<bool>,
+    #[arg(long, value_name = "BOOL", requires = "upstream")]
+    pub upstream_retry_unanswered: Option<bool>,
     /// Pause after the first failure; each further one is twice as long
-    #[arg(long = "upstream-first-pause", value_name = "DURATION", requires = "url", value_parser = units::duration_ms)]
-    pub first_pause: Option<u64>,
+    #[arg(long, value_name = "DURATION", requires = "upstream", value_parser = units::duration_ms)]
+    pub upstream_first_pause: Option<u64>,
     /// The longest pause
-    #[arg(long = "upstream-most-pause", value_name = "DURATION", requires = "url", value_parser = units::duration_ms)]
-    pub most_pause: Option<u64>,
+    #[arg(long, value_name = "DURATION", requires = "upstream", value_parser = units::duration_ms)]
+    pub upstream_most_pause: Option<u64>,
     /// Up to which Retry-After is honoured
-    #[arg(long = "upstream-retry-after-max", value_name = "DURATION", requires = "url", value_parser = units::duration_ms)]
-    pub retry_after_max: Option<u64>,
+    #[arg(long, value_name = "DURATION", requires = "upstream", value_parser = units::duration_ms)]
+    pub upstream_retry_after_max: Option<u64>,
     /// Failures in a row after which the upstream is left alone for a while
-    #[arg(long = "upstream-breaker-failures", value_name = "N", requires = "url")]
-    pub breaker_failures: Option<u32>,
+    #[arg(long, value_name = "N", requires = "upstream")]
+    pub upstream_breaker_failures: Option<u32>,
     /// For how long at first; each further time is twice as long
-    #[arg(long = "upstream-breaker-pause", value_name = "DURATION", requires = "url", value_parser = units::duration_ms)]
-    pub breaker_pause: Option<u64>,
+    #[arg(long, value_name = "DURATION", requires = "upstream", value_parser = units::duration_ms)]
+    pub upstream_breaker_pause: Option<u64>,
     /// The longest such time
-    #[arg(long = "upstream-breaker-pause-max", value_name = "DURATION", requires = "url", value_parser = units::duration_ms)]
-    pub breaker_pause_max: Option<u64>,
+    #[arg(long, value_name = "DURATION", requires = "upstream", value_parser = units::duration_ms)]
+    pub upstream_breaker_pause_max: Option<u64>,
     /// Most bytes of an answer's body
-    #[arg(long = "upstream-response-bytes-max", value_name = "SIZE", requires = "url", value_parser = units::size_bytes)]
-    pub response_bytes_max: Option<u64>,
+    #[arg(long, value_name = "SIZE", requires = "upstream", value_parser = units::size_bytes)]
+    pub upstream_response_bytes_max: Option<u64>,
     /// A header of answers that the result keeps, `*` for all; may be given several times
-    #[arg(long = "upstream-response-header", value_name = "HEADER", requires = "url")]
-    pub response_header: Vec<String>,
+    #[arg(long, value_name = "HEADER", requires = "upstream")]
+    pub upstream_response_header: Vec<String>,
     /// Send nothing; calls wait in their queue
-    #[arg(long = "upstream-paused", requires = "url")]
-    pub paused: bool,
+    #[arg(long, requires = "upstream")]
+    pub upstream_paused: bool,
 }
 
 /// A rate as people write it.
@@ -103,39 +103,42 @@ fn statuses(text: &str) -> Value {
 impl UpstreamFields {
     /// What was said, as the declaration's field; nothing without a URL.
     pub fn field(&self) -> Option<Value> {
-        let mut fields = Map::from_iter([("url".to_owned(), Value::from(self.url.as_deref()?))]);
-        put(&mut fields, "method", self.method.clone());
-        put(&mut fields, "timeout_ms", self.timeout);
-        put(&mut fields, "concurrency", self.concurrency);
-        put(&mut fields, "response_bytes_max", self.response_bytes_max);
-        put(&mut fields, "paused", self.paused.then_some(true));
+        let mut fields = Map::from_iter([("url".to_owned(), Value::from(self.upstream.as_deref()?))]);
+        put(&mut fields, "method", self.upstream_method.clone());
+        put(&mut fields, "timeout_ms", self.upstream_timeout);
+        put(&mut fields, "concurrency", self.upstream_concurrency);
+        put(&mut fields, "response_bytes_max", self.upstream_response_bytes_max);
+        put(&mut fields, "paused", self.upstream_paused.then_some(true));
         let mut rate = Map::new();
-        put(&mut rate, "requests", self.rate.map(|rate| rate.requests));
-        put(&mut rate, "per_ms", self.rate.map(|rate| rate.per_ms));
-        put(&mut rate, "burst", self.burst);
+        put(&mut rate, "requests", self.upstream_rate.map(|rate| rate.requests));
+        put(&mut rate, "per_ms", self.upstream_rate.map(|rate| rate.per_ms));
+        put(&mut rate, "burst", self.upstream_burst);
         let mut retry = Map::new();
-        put(&mut retry, "unanswered", self.retry_unanswered);
-        put(&mut retry, "first_ms", self.first_pause);
-        put(&mut retry, "most_ms", self.most_pause);
-        put(&mut retry, "retry_after_ms_max", self.retry_after_max);
-        if !self.retry_on.is_empty() {
+        put(&mut retry, "unanswered", self.upstream_retry_unanswered);
+        put(&mut retry, "first_ms", self.upstream_first_pause);
+        put(&mut retry, "most_ms", self.upstream_most_pause);
+        put(&mut retry, "retry_after_ms_max", self.upstream_retry_after_max);
+        if !self.upstream_retry_on.is_empty() {
             // `none` alone: no answer is tried again.
-            let named = self.retry_on.iter().filter(|it| *it != "none");
+            let named = self.upstream_retry_on.iter().filter(|it| *it != "none");
             retry.insert("statuses".to_owned(), named.map(|it| statuses(it)).collect());
         }
         let mut breaker = Map::new();
-        put(&mut breaker, "failures", self.breaker_failures);
-        put(&mut breaker, "pause_ms", self.breaker_pause);
-        put(&mut breaker, "pause_ms_max", self.breaker_pause_max);
+        put(&mut breaker, "failures", self.upstream_breaker_failures);
+        put(&mut breaker, "pause_ms", self.upstream_breaker_pause);
+        put(&mut breaker, "pause_ms_max", self.upstream_breaker_pause_max);
         for (name, members) in [("rate", rate), ("retry", retry), ("breaker", breaker)] {
             put(&mut fields, name, (!members.is_empty()).then_some(members));
         }
-        if !self.response_header.is_empty() {
-            fields.insert("response_headers".to_owned(), json!(self.response_header));
+        if !self.upstream_response_header.is_empty() {
+            fields.insert("response_headers".to_owned(), json!(self.upstream_response_header));
         }
-        if !self.header.is_empty() {
-            let headers: Map<String, Value> =
-                self.header.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
+        if !self.upstream_header.is_empty() {
+            let headers: Map<String, Value> = self
+                .upstream_header
+                .iter()
+                .map(|(name, value)| (name.clone(), value.as_str().into()))
+                .collect();
             fields.insert("headers".to_owned(), headers.into());
         }
         Some(fields.into())

@@ -36,10 +36,6 @@ pub enum Do {
     Slowly(Duration, u16, String),
     /// These bytes, and the end.
     Raw(Vec<u8>),
-    /// A good head, and then a byte now and then, for ever.
-    Trickle,
-    /// A good head, and then bytes as fast as they go, for ever.
-    Flood,
 }
 
 pub fn ok(body: impl Into<String>) -> Do {
@@ -181,16 +177,6 @@ fn answer(stream: &mut TcpStream, what: Do, shared: &Shared) -> bool {
         }
         Do::Raw(bytes) => {
             let _ = stream.write_all(&bytes);
-            false
-        }
-        Do::Trickle => {
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n");
-            while !is_cut_within(stream, Duration::from_millis(20)) && stream.write_all(b"x").is_ok() {}
-            false
-        }
-        Do::Flood => {
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n");
-            while stream.write_all(&[b'x'; 8192]).is_ok() {}
             false
         }
     }

@@ -440,3 +440,49 @@ async fn an_answer_that_comes_when_the_call_has_ended_is_kept_as_late() {
     assert_eq!((queue.ready, queue.in_flight), (0, 0));
     running.crash().await;
 }
+
+#[tokio::test]
+async fn each_call_has_one_outcome_though_answers_replies_cancellations_and_a_crash_come_at_once() {
+    let dir = TempDir::new().expect("a folder");
+    let mut serving = Serving::start(&dir, &["127.0.0.1"], Names::new(&[]));
+    let (address, _) = service(answer("200 OK\r\n", "answered")).await;
+    serving.declare("op", Upstream { concurrency: 8, ..to(address) }, 100).await.expect("declared");
+    let mut ids = Vec::new();
+    for round in 0..3 {
+        for number in 0..40 {
+            let id = serving.running.call("op", "x").await;
+            ids.push(id);
+            if number % 4 > 1 {
+                // Now and then the upstream is first.
+                tokio::time::sleep(Duration::from_millis(number % 3)).await;
+            }
+            match number % 2 {
+                0 => drop(serving.running.calls.cancel(id).await.expect("answered")),
+                _ => serving.running.reply(id, &[], "replied").await,
+            }
+        }
+        if round < 2 {
+            serving.workers.abort();
+            serving.running.crash().await;
+            serving = Serving::start(&dir, &["127.0.0.1"], Names::new(&[]));
+        }
+    }
+    for id in &ids {
+        let call = serving.running.outcome(*id).await;
+        let is_good = match call.record.state {
+            State::Succeeded => matches!(&call.body[..], b"answered" | b"replied"),
+            state => state == State::Cancelled,
+        };
+        assert!(is_good, "{:?} {:?}", call.record, call.body);
+    }
+    let mut finals = std::collections::HashMap::<String, usize>::new();
+    for message in topic(&serving.running.broker, "$calls").await {
+        let line = message.message.body.split(|byte| *byte == b'\n').next().expect("a line").to_vec();
+        let record: serde_json::Value = serde_json::from_slice(&line).expect("a record");
+        if !record["finished"].is_null() {
+            *finals.entry(record["id"].as_str().expect("an id").to_owned()).or_default() += 1;
+        }
+    }
+    assert!(ids.iter().all(|id| finals.get(&id.to_string()) == Some(&1)), "{finals:?}");
+    serving.stop().await;
+}
