@@ -13,14 +13,21 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("waystation-host", &["waystation-base", "waystation-journal", "waystation-broker"]),
     ("waystation-admin", &["waystation-base", "waystation-broker", "waystation-host"]),
     ("waystation-events", &["waystation-base", "waystation-host"]),
+    ("waystation-outbound", &["waystation-base"]),
     // Features: above the host, below the doors that offer them. They do not know each other.
     (
         "waystation-webhooks",
-        &["waystation-base", "waystation-broker", "waystation-host", "waystation-events"],
+        &[
+            "waystation-base",
+            "waystation-broker",
+            "waystation-host",
+            "waystation-events",
+            "waystation-outbound",
+        ],
     ),
     ("waystation-access", &["waystation-base", "waystation-broker", "waystation-host", "waystation-net"]),
     ("waystation-catalog", &["waystation-base", "waystation-broker", "waystation-host", "waystation-access"]),
-    ("waystation-calls", &["waystation-base", "waystation-broker", "waystation-host"]),
+    ("waystation-calls", &["waystation-base", "waystation-broker", "waystation-host", "waystation-outbound"]),
     (
         "waystation-http",
         &[
@@ -61,6 +68,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "waystation-calls",
             "waystation-http",
             "waystation-amqp091",
+            "waystation-outbound",
             "waystation-webhooks",
         ],
     ),

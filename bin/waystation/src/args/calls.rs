@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::{
     entities::{List, Setting, put, put_plain, setting, text},
     messages::header,
+    upstream::UpstreamFields,
 };
 use crate::units;
 
@@ -115,6 +116,16 @@ pub enum OperationCommand {
         /// Its name
         name: String,
     },
+    /// Let an operation's upstream rest; its calls wait in their queue, for other workers too
+    Pause {
+        /// Its name
+        name: String,
+    },
+    /// Let a paused upstream serve again, or try a suspended one at once
+    Resume {
+        /// Its name
+        name: String,
+    },
     /// Remove an operation; its calls go on, and its queue stays
     Delete {
         /// Its name
@@ -156,6 +167,8 @@ pub struct OperationFields {
     /// A request header that workers see; may be given several times
     #[arg(long = "hand-on", value_name = "HEADER")]
     pub headers: Vec<String>,
+    #[command(flatten)]
+    pub upstream: UpstreamFields,
 }
 
 impl OperationFields {
@@ -174,6 +187,9 @@ impl OperationFields {
             if !values.is_empty() {
                 fields.insert(name.to_owned(), values.clone().into());
             }
+        }
+        if let Some(upstream) = self.upstream.field() {
+            fields.insert("upstream".to_owned(), upstream);
         }
         fields
     }

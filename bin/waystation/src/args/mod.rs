@@ -7,6 +7,7 @@ pub mod messages;
 pub mod pushes;
 pub mod routes;
 pub mod server;
+pub mod upstream;
 
 use std::path::PathBuf;
 

@@ -33,6 +33,9 @@ pub struct Serve {
     /// A network, host or domain that webhooks may reach besides the outside (may be given several times)
     #[arg(long, value_name = "RULE")]
     pub webhook_allow: Vec<String>,
+    /// A network, host or domain that upstreams may be at besides the outside (may be given several times)
+    #[arg(long, value_name = "RULE")]
+    pub upstream_allow: Vec<String>,
     /// When something counts as durable [default: sync]
     #[arg(long, value_name = "MODE")]
     pub durability: Option<Mode>,
@@ -61,6 +64,7 @@ impl Serve {
         set(&mut config.amqp.tls_address, &self.amqps);
         set(&mut config.amqp.management, &self.amqp_management);
         config.webhooks.allow.extend(self.webhook_allow.iter().cloned());
+        config.upstreams.allow.extend(self.upstream_allow.iter().cloned());
         set(&mut config.durability.mode, &self.durability);
         set(&mut config.durability.interval_ms, &self.interval);
         set(&mut config.log.filter, &self.log);

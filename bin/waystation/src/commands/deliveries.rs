@@ -1,16 +1,28 @@
-//! What delivers to endpoints while the server runs: pushes, and the callbacks of calls?
+//! What makes requests to others while the server runs: pushes, the callbacks of calls, and upstreams?
 
 use std::{fmt, fs, sync::Arc};
 
 use waystation_base::Clock;
+use waystation_calls::{Calls, Upstreams};
 use waystation_host::Broker;
 use waystation_net::Drain;
+use waystation_outbound::exchange::Client;
 use waystation_webhooks::{Pushes, Secret, Sender, push::callbacks};
 
 use crate::{
     config::Config,
     exit::{Exit, Failure},
 };
+
+/// What serves the upstreams of operations; nothing is sent yet.
+pub fn upstreams(config: &Config, calls: &Calls, clock: &Arc<dyn Clock>) -> Result<Upstreams, Failure> {
+    let wrong = |error: &dyn fmt::Display| Failure::usage(format!("upstreams: {error}"));
+    let authorities = config.upstreams.ca.as_ref().map(fs::read).transpose();
+    let authorities = authorities.map_err(|error| wrong(&error))?;
+    let client =
+        Client::new(config.upstreams.guard(), authorities.as_deref()).map_err(|error| wrong(&error))?;
+    Ok(calls.upstreams(client, clock.clone(), config.upstreams.buffer_bytes_max))
+}
 
 /// Ready to deliver; nothing is delivered yet.
 pub struct Deliveries {

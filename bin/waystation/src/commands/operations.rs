@@ -1,8 +1,9 @@
 //! How are operations declared, listed, shown and removed from the command line?
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use waystation_base::name;
+use waystation_calls::UpstreamInfo;
 use waystation_http::api::{Declaration, Declared, List, OperationInfo, Removed};
 
 use crate::{
@@ -10,7 +11,7 @@ use crate::{
     client::{Client, segments},
     exit::{Exit, Failure},
     output::{self, Output},
-    units::show_duration,
+    units::{show_duration, show_time},
 };
 
 /// Operations that one request lists.
@@ -44,6 +45,8 @@ pub async fn operation(client: Client, command: OperationCommand, output: Output
             let info: OperationInfo = client.json(client.request(Method::GET, &path(&name))).await?;
             output.say(&info, || details(&info))?;
         }
+        OperationCommand::Pause { name } => set_paused(&client, &name, true, output).await?,
+        OperationCommand::Resume { name } => set_paused(&client, &name, false, output).await?,
         OperationCommand::Delete { name } => {
             let done: Removed = client.json(client.request(Method::DELETE, &path(&name))).await?;
             output.say(&done, || {
@@ -52,6 +55,21 @@ pub async fn operation(client: Client, command: OperationCommand, output: Output
         }
     }
     Ok(Exit::Done)
+}
+
+/// Declares an operation anew with its upstream paused, or not.
+async fn set_paused(client: &Client, name: &str, paused: bool, output: Output) -> Result<(), Failure> {
+    let info: OperationInfo = client.json(client.request(Method::GET, &path(name))).await?;
+    let mut spec = info.spec;
+    let Some(upstream) = &mut spec.upstream else {
+        let failure = Failure::new(Exit::Refused, format!("operation {name} has no upstream"));
+        return Err(failure.advise("`waystation operation create NAME --upstream URL --change` gives it one"));
+    };
+    upstream.paused = paused;
+    let request = client.request(Method::PUT, &path(name)).json(&spec).query(&[("change", "true")]);
+    let done: Declaration = client.json(request).await?;
+    let verb = if paused { "is paused; calls wait in their queue" } else { "serves" };
+    output.say(&done, || format!("the upstream of operation {name} {verb}"))
 }
 
 async fn all(client: &Client) -> Result<Vec<OperationInfo>, Failure> {
@@ -84,30 +102,86 @@ fn list(all: &[OperationInfo], output: Output) -> Result<(), Failure> {
     output::text(&output::table(&columns, all.iter().map(row).collect()))
 }
 
-/// Everything that is declared, a line each.
+/// Everything that is declared, a line each, and how the upstream is.
 fn details(info: &OperationInfo) -> String {
-    let spec = json!(info.spec);
-    let mut lines = vec![format!("{:16}  {}", "operation", info.name)];
-    for (name, value) in spec.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
-        let shown = match (name.ends_with("_ms"), value.as_u64(), value.as_str()) {
-            (true, Some(ms), _) => show_duration(ms),
-            (_, _, Some(text)) => text.to_owned(),
-            _ => value.to_string(),
-        };
-        lines.push(format!("{name:16}  {shown}"));
+    let mut lines = vec![format!("{:28}  {}", "operation", info.name)];
+    declared(&mut lines, "", &json!(info.spec));
+    if let Some(upstream) = &info.upstream {
+        now(&mut lines, upstream);
     }
     lines.join("\n")
 }
 
+fn declared(lines: &mut Vec<String>, within: &str, spec: &Value) {
+    for (name, value) in spec.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
+        let name = format!("{within}{name}");
+        let shown = match (name.ends_with("_ms"), value.as_u64(), value.as_str()) {
+            (true, Some(ms), _) => show_duration(ms),
+            (_, _, Some(text)) => text.to_owned(),
+            _ if value.is_object() => {
+                declared(lines, &format!("{name}."), value);
+                continue;
+            }
+            _ => value.to_string(),
+        };
+        lines.push(format!("{name:28}  {shown}"));
+    }
+}
+
+/// How an upstream is now.
+fn now(lines: &mut Vec<String>, info: &UpstreamInfo) {
+    let mut line = |name: &str, shown: String| lines.push(format!("{name:28}  {shown}"));
+    let state = json!(info.state).as_str().unwrap_or_default().to_owned();
+    let until = info.until.map(|until| format!(" until {}", show_time(until))).unwrap_or_default();
+    let reason = info.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    line("upstream", format!("{state}{until}{reason}"));
+    if !info.header_names.is_empty() {
+        line("headers (values hidden)", info.header_names.join(", "));
+    }
+    line("requests under way", info.requests.to_string());
+    let counts = &info.counts;
+    let mean = show_duration(counts.took_ms.checked_div(counts.attempts).unwrap_or_default());
+    line("requests", format!("{}, {mean} each on average", counts.attempts));
+    line("calls succeeded, failed", format!("{}, {}", counts.succeeded, counts.failed));
+    line("tried again, dropped", format!("{}, {}", counts.retried, counts.dropped));
+    for failure in &info.failures {
+        let next = failure.next_ms.map(|ms| format!("; again in {}", show_duration(ms))).unwrap_or_default();
+        let (call, attempt, cause) = (&failure.call, failure.attempt, &failure.cause);
+        line("failure", format!("{} {call} attempt {attempt}: {cause}{next}", show_time(failure.at)));
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use waystation_calls::Operation;
+    use waystation_base::Millis;
+    use waystation_calls::{Operation, Upstream, UpstreamFailure, UpstreamState};
 
     use super::*;
 
     #[test]
+    fn details_show_how_an_upstream_is_declared_and_how_it_is() {
+        let upstream = Upstream { url: "https://a.example/".into(), ..Upstream::default() };
+        let spec = Operation { upstream: Some(upstream), ..Operation::default() };
+        let failure =
+            UpstreamFailure { cause: "answered 503".into(), attempt: 2, ..UpstreamFailure::default() };
+        let upstream = UpstreamInfo {
+            state: UpstreamState::Suspended,
+            until: Some(Millis(0)),
+            failures: vec![failure],
+            ..UpstreamInfo::default()
+        };
+        let text = details(&OperationInfo { name: "ship".into(), spec, upstream: Some(upstream) });
+        for part in
+            ["upstream.url ", "upstream.breaker.pause_ms ", "suspended until 1970", "attempt 2: answered 503"]
+        {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+
+    #[test]
     fn details_show_durations_as_people_write_them() {
-        let text = details(&OperationInfo { name: "ship".into(), spec: Operation::default() });
+        let text =
+            details(&OperationInfo { name: "ship".into(), spec: Operation::default(), upstream: None });
         assert!(text.lines().any(|line| line.starts_with("timeout_ms") && line.ends_with("1d")), "{text}");
     }
 }

@@ -20,7 +20,7 @@ use waystation_net::{Drain, Listener, Tls, tls};
 
 use super::{
     configuration::{refuse_exposure, variables},
-    deliveries::Deliveries,
+    deliveries::{self, Deliveries},
     doors::{self, Listening},
     journal::{data_dir, unreadable},
 };
@@ -73,6 +73,7 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
     let deliveries = Deliveries::new(&config, &broker, &clock)?;
     let pushes = deliveries.pushes.clone();
     let (calls, engine) = Calls::new(broker.clone(), clock.clone());
+    let upstreams = deliveries::upstreams(&config, &calls, &clock)?;
     let registry = Arc::new(Registry::default());
     let figures: waystation_http::Figures = {
         let registry = registry.clone();
@@ -95,6 +96,13 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
             pushes: pushes.clone(),
         },
     );
+    let upstreams = {
+        let drain = drain.clone();
+        async move {
+            upstreams.serve(drain.begun()).await;
+            Ok(())
+        }
+    };
     let delivering = deliveries.serve(drain.clone());
     let http = async move {
         // Whoever asks for a push shall not be told that there is none because it has not been read yet.
@@ -109,7 +117,7 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
                 tracing::error!(%error, "calls are not served");
             }
         });
-        let served = tokio::try_join!(http, amqp, delivering).map(|_| ());
+        let served = tokio::try_join!(http, amqp, delivering, upstreams).map(|_| ());
         // Nobody asks any more; what is under way is seen to its end.
         drop(end);
         engine.await.map_err(crashed)?;

@@ -37,6 +37,10 @@ pub const SECTIONS: &[(&str, &str)] = &[
         "webhooks",
         "Where webhooks may go. This machine, its networks and metadata services are out of reach unless allowed.",
     ),
+    (
+        "upstreams",
+        "Where the upstreams of operations may be. This machine, its networks and metadata services are out of reach unless allowed.",
+    ),
     ("tls", "The certificate of the doors; without one they speak plainly. SIGHUP reads it anew."),
     ("auth", "Who may do what. Without tokens only this machine is let in, and may do everything."),
     ("audit", "Records of who changed what: the topic $audit."),
@@ -152,6 +156,30 @@ pub const KEYS: &[Key] = &[
         "ca",
         "\"/etc/waystation/receivers.pem\"",
         &["PEM file with authorities of receivers' certificates, besides the system's."],
+    ),
+    key(
+        "upstreams",
+        "allow",
+        &[
+            "Networks, hosts and domains that upstreams may be at besides the outside: \"10.1.0.0/16\", \"billing.internal\",",
+            "\"*.svc.local\". In the environment parted by commas.",
+        ],
+    ),
+    key(
+        "upstreams",
+        "plain_http",
+        &["Whether http:// is fine everywhere; else only for what is allowed by host or address."],
+    ),
+    key(
+        "upstreams",
+        "buffer_bytes_max",
+        &["Bytes of requests to upstreams and the largest answers to them, together; further requests wait."],
+    ),
+    unset(
+        "upstreams",
+        "ca",
+        "\"/etc/waystation/upstreams.pem\"",
+        &["PEM file with authorities of upstreams' certificates, besides the system's."],
     ),
     unset(
         "tls",

@@ -4,12 +4,14 @@ mod amqp;
 pub mod keys;
 pub mod layers;
 pub mod print;
+mod upstreams;
 mod webhooks;
 
 use std::{net::SocketAddr, path::PathBuf};
 
 pub use amqp::{Amqp, Place};
 use serde::{Deserialize, Serialize};
+pub use upstreams::Upstreams;
 use waystation_access::TokenEntry;
 use waystation_http::limits;
 pub use webhooks::Webhooks;
@@ -24,6 +26,7 @@ pub struct Config {
     pub http: Http,
     pub amqp: Amqp,
     pub webhooks: Webhooks,
+    pub upstreams: Upstreams,
     pub tls: Tls,
     pub auth: Auth,
     pub audit: Audit,
@@ -261,6 +264,7 @@ impl Config {
         range(["audit", "retention_bytes"], self.audit.retention_bytes, 1 << 10, 1 << 50)?;
         self.http.check()?;
         self.webhooks.check()?;
+        self.upstreams.check()?;
         self.amqp.check(self.tls.certificate.is_some())?;
         if self.data.dir.as_os_str().is_empty() {
             return problem(["data", "dir"], "must name a folder".into());

@@ -91,6 +91,7 @@ mod tests {
         config.tls.key = Some("x".into());
         config.tls.client_ca = Some("x".into());
         config.webhooks.ca = Some("x".into());
+        config.upstreams.ca = Some("x".into());
         let token = TokenEntry {
             name: "a".into(),
             hash: "b".into(),

@@ -23,17 +23,22 @@ pub struct Webhooks {
     pub ca: Option<PathBuf>,
 }
 
+/// Reads what may be reached besides the outside.
+pub(super) fn rules(allow: &[String]) -> Result<Vec<Rule>, String> {
+    if allow.len() > ALLOW_MAX {
+        return Err(format!("may have {ALLOW_MAX} entries"));
+    }
+    allow.iter().map(|rule| rule.parse::<Rule>().map_err(|error| error.to_string())).collect()
+}
+
 impl Webhooks {
     fn rules(&self) -> Result<Vec<Rule>, String> {
-        if self.allow.len() > ALLOW_MAX {
-            return Err(format!("may have {ALLOW_MAX} entries"));
-        }
-        self.allow.iter().map(|rule| rule.parse::<Rule>().map_err(|error| error.to_string())).collect()
+        rules(&self.allow)
     }
 
     /// The guard, of a configuration that is good.
     pub fn guard(&self) -> Guard {
-        Guard::new(self.rules().unwrap_or_default(), self.plain_http)
+        Guard::new("webhooks", self.rules().unwrap_or_default(), self.plain_http)
     }
 
     /// What signs callbacks.

@@ -7,7 +7,7 @@ use waystation_base::{Message, Millis, Name, Offset, Value};
 use waystation_broker::effect::Declared;
 use waystation_host::{Broker, Delivery};
 
-use crate::{Answer, CallId, Error, Held, Key, Operation, Progress, State};
+use crate::{Answer, CallId, Error, Fault, Held, Key, Operation, Progress, State};
 
 /// A call to be started.
 #[derive(Clone, Debug, Default)]
@@ -123,6 +123,15 @@ pub enum Change {
         /// Milliseconds to wait before.
         delay_ms: u64,
     },
+    /// A worker of this server has made an attempt at it, whether or not it said that it began.
+    Attempted {
+        /// The message that it holds.
+        held: Held,
+        /// From this queue.
+        queue: Name,
+        /// What came of it.
+        end: AttemptEnd,
+    },
     /// Nobody wants it any more.
     Cancel,
     /// Its time is over.
@@ -131,6 +140,22 @@ pub enum Change {
     Forget,
     /// A message came on the reply queue.
     Reply(Box<Delivery>),
+}
+
+/// What came of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AttemptEnd {
+    /// A result.
+    Answered(Answer),
+    /// Nothing, and trying again may help.
+    Again {
+        /// Why.
+        error: String,
+        /// Milliseconds to wait before.
+        delay_ms: u64,
+    },
+    /// Nothing, for good.
+    Broken(Fault),
 }
 
 /// What a change did.
@@ -173,6 +198,7 @@ pub(crate) enum Ask {
     Start { operation: Name, start: Box<Start>, reply: Answering<Started> },
     See { id: CallId, reply: Answering<Seen> },
     Watch { id: CallId, reply: Answering<watch::Receiver<u32>> },
+    Attend { id: CallId, reply: Answering<(Seen, watch::Receiver<u32>)> },
     List { filter: Filter, reply: Answering<ListPage> },
     Change { id: CallId, change: Change, reply: Option<Answering<Changed>> },
 }

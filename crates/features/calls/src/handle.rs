@@ -20,15 +20,20 @@ use waystation_broker::{
     effect::Declared,
 };
 use waystation_host::{Broker, Delivery};
+use waystation_outbound::{Invalid, exchange::Client};
 
 use crate::{
     Began, CallId, Cancelled, Change, Changed, Engine, Error, Filter, Held, ListPage, Operation, Record,
-    Seen, Start, Started, State, Work,
+    Seen, Start, Started, State, Upstream, UpstreamInfo, Upstreams, Work,
     ask::{Answering, Ask},
     engine::{Operations, read},
     limits::{ASKS_MAX, RECEIVE_MAX},
+    operation::upstream_error,
+    upstream::{self, Hub},
 };
 
+/// How long a name may take to be resolved when an upstream is declared.
+const RESOLVE: Duration = Duration::from_secs(3);
 /// How often a record is looked for anew that has moved on meanwhile.
 const READS_MAX: usize = 8;
 
@@ -39,6 +44,7 @@ pub struct Calls {
     asks: mpsc::Sender<Ask>,
     operations: watch::Receiver<Operations>,
     shared: Arc<Shared>,
+    hub: Arc<Hub>,
 }
 
 /// What handles and the engine share.
@@ -90,7 +96,26 @@ impl Calls {
         let (all, operations) = watch::channel(Operations::default());
         let shared = Arc::new(Shared::default());
         let engine = Engine::new(broker.clone(), clock, inbox, shared.clone(), all);
-        (Calls { broker, asks, operations, shared }, engine)
+        (Calls { broker, asks, operations, shared, hub: Arc::default() }, engine)
+    }
+
+    /// The workers of upstreams, which send by this client. Without them operations with an upstream are refused.
+    /// `buffer_bytes_max`: bytes of requests and answers together that they hold at a time.
+    pub fn upstreams(&self, client: Client, clock: Arc<dyn Clock>, buffer_bytes_max: u64) -> Upstreams {
+        Upstreams::new(self.clone(), self.broker.clone(), clock, client, buffer_bytes_max)
+    }
+
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    pub(crate) fn watch_operations(&self) -> watch::Receiver<Operations> {
+        self.operations.clone()
+    }
+
+    /// How the upstream of an operation is now, if it has one.
+    pub fn upstream(&self, name: &Name, operation: &Operation) -> Option<UpstreamInfo> {
+        self.hub.show(name, operation)
     }
 
     async fn ask<T>(&self, ask: impl FnOnce(Answering<T>) -> Ask) -> Result<T, Error> {
@@ -118,7 +143,20 @@ impl Calls {
         operation: Operation,
         change: bool,
     ) -> Result<Declared, Error> {
+        if let Some(upstream) = &operation.upstream {
+            self.check_target(upstream).await.map_err(upstream_error)?;
+        }
         self.ask(|reply| Ask::Declare { broker, name, operation, change, reply }).await
+    }
+
+    /// Checks where an upstream leads. A name that is not resolved in time is checked when it is needed.
+    async fn check_target(&self, upstream: &Upstream) -> Result<(), Invalid> {
+        let client = self
+            .hub
+            .client()
+            .ok_or_else(|| Invalid { field: "url", reason: "this server calls no upstreams".to_owned() })?;
+        let checked = tokio::time::timeout(RESOLVE, upstream.check_target(client.guard())).await;
+        checked.unwrap_or(Ok(()))
     }
 
     /// Removes an operation; its calls go on.
@@ -182,6 +220,11 @@ impl Calls {
             }
         };
         Ok(tokio::time::timeout_at(end, has_come).await.is_ok())
+    }
+
+    /// A call as it stands, without its place, and each step from now on; the steps end when the call has.
+    pub(crate) async fn attend(&self, id: CallId) -> Result<(Seen, watch::Receiver<u32>), Error> {
+        self.ask(|reply| Ask::Attend { id, reply }).await
     }
 
     /// A page of calls, newest first.
@@ -290,6 +333,7 @@ impl Calls {
         let late = figures.late.load(Ordering::Relaxed);
         text += "# HELP waystation_calls_late_results_total Results that came too late or for no call.\n# TYPE waystation_calls_late_results_total counter\n";
         let _ = writeln!(text, "waystation_calls_late_results_total {late}");
+        upstream::figures(&mut text, &self.hub);
         text
     }
 }

@@ -151,6 +151,11 @@ impl Index {
         self.get(id).map(|entry| self.seen(id, entry, true))
     }
 
+    /// The same without its place, which takes counting.
+    pub fn glance(&self, id: CallId) -> Result<Seen, Error> {
+        self.get(id).map(|entry| self.seen(id, entry, false))
+    }
+
     fn seen(&self, id: CallId, entry: &Entry, with_place: bool) -> Seen {
         Seen {
             id,

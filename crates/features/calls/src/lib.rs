@@ -5,7 +5,10 @@
 //! [`names::CALLS`], keyed by the call's id, written in one transaction with the message that it publishes or settles; nothing is
 //! told before that is durable. In memory stands a small entry for each call; at start the entries are read back from the topic.
 //!
-//! This crate refuses to know HTTP's sockets, the journal, and how a callback is delivered: that is asked for by a message on
+//! An operation may have an upstream, an HTTP service that serves its calls: a worker of our own, which takes them from the queue
+//! like any other.
+//!
+//! This crate refuses to know the doors, the journal, and how a callback is delivered: that is asked for by a message on
 //! [`names::CALLBACKS`], which [`outcome`] describes.
 
 mod allow;
@@ -23,10 +26,12 @@ pub mod outcome;
 mod record;
 mod reply;
 mod step;
+mod stored;
+mod upstream;
 mod work;
 
 pub use allow::{Pattern, PatternError};
-pub use ask::{Began, Cancelled, Change, Changed, Filter, ListPage, Seen, Start, Started};
+pub use ask::{AttemptEnd, Began, Cancelled, Change, Changed, Filter, ListPage, Seen, Start, Started};
 pub use engine::Engine;
 pub use error::Error;
 pub use handle::{Call, Calls};
@@ -34,4 +39,7 @@ pub use id::CallId;
 pub use idempotency::Key;
 pub use operation::{Finished, Operation, SpecError};
 pub use record::{Fault, Held, Progress, Record, ResultHead, State};
+pub use upstream::{
+    Retry, Statuses, Upstream, UpstreamCounts, UpstreamFailure, UpstreamInfo, UpstreamState, Upstreams, Verb,
+};
 pub use work::{Answer, Work};

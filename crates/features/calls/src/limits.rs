@@ -62,3 +62,19 @@ pub const LATE_BYTES: u64 = 256 << 20;
 pub const LATE_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 /// Milliseconds for which the record that a call was forgotten is kept, and after a restart the answer is still "gone".
 pub const GONE_MS: u64 = 24 * 60 * 60 * 1000;
+/// Operations with an upstream.
+pub const UPSTREAMS_MAX: usize = 1_000;
+/// Requests to one upstream at a time.
+pub const UPSTREAM_CONCURRENCY_MAX: u32 = 256;
+/// Milliseconds that one request to an upstream may take.
+pub const UPSTREAM_TIMEOUT_MS_MAX: u64 = 60 * 60 * 1000;
+/// Headers that requests to an upstream get by declaration, and headers of its answers that are named to be kept.
+pub const UPSTREAM_HEADERS_MAX: usize = 32;
+/// Bytes of the value of one of them.
+pub const UPSTREAM_HEADER_BYTES_MAX: usize = 8 << 10;
+/// Statuses and classes of them that are declared to be tried again.
+pub const UPSTREAM_STATUSES_MAX: usize = 64;
+/// Failures of one upstream that are remembered; the oldest is forgotten first.
+pub const UPSTREAM_FAILURES_MAX: usize = 20;
+/// Bytes of requests to upstreams and their answers that a server must be allowed to hold at a time: one of the largest kind.
+pub const UPSTREAM_BUFFER_BYTES_MIN: u64 = BODY_BYTES_MAX + RESULT_BYTES_MAX as u64;

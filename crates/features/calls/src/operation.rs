@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 use waystation_base::{Name, name};
+use waystation_outbound::Invalid;
 
 use crate::{
+    Upstream,
     allow::Pattern,
     limits::{
         ATTEMPTS_MAX, BODY_BYTES_MAX, CALLBACK_PATTERNS_MAX, HANDED_HEADERS_MAX, OPERATION_NAME_BYTES_MAX,
@@ -49,6 +51,9 @@ pub struct Operation {
     pub callback_allow: Vec<Pattern>,
     /// Request headers that workers see, besides content type, coding, trace context and `ws-header-…`.
     pub headers: Vec<String>,
+    /// An HTTP service that serves its calls, besides whoever else works on them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<Upstream>,
 }
 
 impl Default for Operation {
@@ -65,6 +70,7 @@ impl Default for Operation {
             callback: None,
             callback_allow: Vec::new(),
             headers: Vec::new(),
+            upstream: None,
         }
     }
 }
@@ -90,6 +96,11 @@ fn check_range(field: &'static str, value: u64, min: u64, max: u64) -> Result<()
     }
 }
 
+/// What is wrong with an upstream, as an error of the operation's field.
+pub(crate) fn upstream_error(invalid: Invalid) -> SpecError {
+    error("upstream", invalid)
+}
+
 impl Operation {
     /// Checks the name and each field against its limits.
     pub fn check(&self, name: &Name) -> Result<(), SpecError> {
@@ -107,6 +118,9 @@ impl Operation {
         check_range("max_attempts", self.max_attempts.into(), 1, ATTEMPTS_MAX.into())?;
         check_range("callback_allow", self.callback_allow.len() as u64, 0, CALLBACK_PATTERNS_MAX as u64)?;
         check_range("headers", self.headers.len() as u64, 0, HANDED_HEADERS_MAX as u64)?;
+        if let Some(upstream) = &self.upstream {
+            upstream.check().map_err(upstream_error)?;
+        }
         if let Some(url) = &self.callback {
             self.check_callback(url).map_err(|reason| error("callback", reason))?;
         }
@@ -116,6 +130,11 @@ impl Operation {
     /// The queue that its requests go to.
     pub fn queue_name(&self, name: &Name) -> Result<Name, name::Error> {
         self.queue.as_deref().map_or_else(|| Ok(name.clone()), Name::new)
+    }
+
+    /// As it may be shown: without what is secret.
+    pub fn shown(&self) -> Operation {
+        Operation { upstream: self.upstream.as_ref().map(Upstream::shown), ..self.clone() }
     }
 
     /// Checks where a callback is to go; gives the address in normal form.
@@ -158,6 +177,7 @@ mod tests {
             Some("callback_allow"),
         );
         check(|o| o.callback = Some("https://a.example.com/x".into()), Some("callback"));
+        check(|o| o.upstream = Some(Upstream { timeout_ms: 0, ..Upstream::default() }), Some("upstream"));
         check(|o| o.headers = vec!["x".into(); HANDED_HEADERS_MAX], None);
         check(|o| o.headers = vec!["x".into(); HANDED_HEADERS_MAX + 1], Some("headers"));
     }

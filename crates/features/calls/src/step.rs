@@ -5,7 +5,7 @@ use waystation_base::Millis;
 use waystation_broker::command::Outcome;
 
 use crate::{
-    Answer, Change, Error, Fault, Held, Progress, Record, State,
+    Answer, AttemptEnd, Change, Error, Fault, Held, Progress, Record, State,
     record::cut,
     reply::{self, Reply},
 };
@@ -57,6 +57,7 @@ pub(crate) fn step(
                 Ok(answered(record, &answer, now))
             }
         },
+        Change::Attempted { held, end, .. } => attempted(record, *held, end, max_attempts, now),
         Change::Cancel => {
             let fault = Fault::new(409, "call-cancelled", "the call was cancelled");
             Ok(finish(record, State::Cancelled, Err(fault), held, now))
@@ -92,6 +93,44 @@ fn begin(mut record: Record, held: Held, max_attempts: u32, now: Millis) -> Step
     record.progress = None;
     record.started = record.started.or(Some(now));
     Step { record, body: Bytes::new(), settle: None }
+}
+
+/// An attempt was made by whoever holds the message. Whether he said that he began makes no difference.
+fn attempted(
+    mut record: Record,
+    held: Held,
+    end: &AttemptEnd,
+    max_attempts: u32,
+    now: Millis,
+) -> Result<Step, Error> {
+    match record.held {
+        Some(present) if present == held => {}
+        // The message went back to the queue meanwhile, and somebody else has begun with it.
+        Some(present) if present.tag == held.tag && present.attempt > held.attempt => {
+            return Err(Error::NotHeld(record.attempt));
+        }
+        _ => {
+            record.attempt += 1;
+            record.held = Some(held);
+            record.started = record.started.or(Some(now));
+        }
+    }
+    Ok(match end {
+        AttemptEnd::Answered(answer) => {
+            if answer.status >= 400 {
+                record.last_error = Some(format!("the upstream answered {}", answer.status));
+            }
+            answered(record, answer, now)
+        }
+        AttemptEnd::Again { error, delay_ms } => {
+            let retry = max_attempts > record.attempt;
+            failed(record, error, retry, *delay_ms, now)
+        }
+        AttemptEnd::Broken(fault) => {
+            record.last_error = Some(fault.detail.clone());
+            finish(record, State::Failed, Err(fault.clone()), Some(held), now)
+        }
+    })
 }
 
 fn report(mut record: Record, progress: &Progress, now: Millis) -> Result<Step, Error> {
@@ -245,6 +284,37 @@ mod tests {
         assert_eq!(last.settle, Some((HELD, Outcome::Rejected { error: Some("no".into()) })));
         let at_once = take(working(), fail(false)).record;
         assert_eq!(at_once.fault.map(|fault| (fault.status, fault.detail)), Some((500, "no".into())));
+    }
+
+    #[test]
+    fn an_attempt_counts_once_whether_or_not_its_beginning_was_told() {
+        let queue = Name::new("op").expect("a name");
+        let attempted = |held, end| Change::Attempted { held, queue: queue.clone(), end };
+        let answer = |status| Answer { status, body: "x".into(), ..Answer::default() };
+        for (record, versions) in [(record(), 2), (working(), 3)] {
+            let done = take(record.clone(), attempted(HELD, AttemptEnd::Answered(answer(200))));
+            assert_eq!((done.record.state, done.record.attempt), (State::Succeeded, 1));
+            assert_eq!((done.record.version, done.settle), (versions, Some((HELD, Outcome::Accepted))));
+            let end = AttemptEnd::Again { error: "no".into(), delay_ms: 7 };
+            let again = take(record.clone(), attempted(HELD, end.clone()));
+            assert_eq!((again.record.state, again.record.attempt), (State::Queued, 1));
+            assert_eq!(again.settle, Some((HELD, Outcome::Requeued { delay_ms: 7 })));
+            let last = step(record.clone(), &attempted(HELD, end), 1, Millis(9)).expect("taken").record;
+            assert_eq!((last.state, last.fault.map(|it| it.detail)), (State::Failed, Some("no".into())));
+            let failed = take(record.clone(), attempted(HELD, AttemptEnd::Answered(answer(404))));
+            assert_eq!(failed.record.result.map(|it| it.status), Some(404));
+            assert!(matches!(failed.settle, Some((HELD, Outcome::Rejected { error: Some(_) }))));
+            let fault = Fault::new(504, "call-upstream-timeout", "late");
+            let broken = take(record, attempted(HELD, AttemptEnd::Broken(fault.clone())));
+            assert_eq!((broken.record.state, broken.record.fault), (State::Failed, Some(fault)));
+        }
+        let earlier = Held { tag: HELD.tag, attempt: Attempt(0) };
+        let change = attempted(earlier, AttemptEnd::Answered(answer(200)));
+        assert_eq!(step(working(), &change, 3, Millis(9)), Err(Error::NotHeld(1)));
+        // Somebody had it before under another lease, and lost it.
+        let later = Held { tag: HELD.tag, attempt: Attempt(2) };
+        let done = take(working(), attempted(later, AttemptEnd::Answered(answer(200))));
+        assert_eq!((done.record.attempt, done.settle), (2, Some((later, Outcome::Accepted))));
     }
 
     #[test]

@@ -4,15 +4,13 @@
 //! This crate refuses to know doors, the journal and the command line. What it retries it gives back to the queue.
 
 pub mod attempt;
-pub mod breaker;
-pub mod guard;
 pub mod push;
 pub mod retry;
 pub mod sender;
 pub mod sign;
 pub mod verdict;
 
-pub use guard::Guard;
 pub use push::{Plan, Pusher, Pushes};
 pub use sender::{Job, Sender};
 pub use sign::Secret;
+pub use waystation_outbound::{Guard, breaker, guard};

@@ -2,11 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+pub use waystation_outbound::{Invalid, backoff::PAUSE_MS_MAX, check_range};
 
 /// Attempts that may be asked for.
 pub const ATTEMPTS_MAX: u32 = 10_000;
-/// Milliseconds of the longest pause.
-pub const PAUSE_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1000;
 
 /// What becomes of an answer 3xx or 4xx that has no meaning of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -51,24 +50,6 @@ impl Default for Retry {
     }
 }
 
-/// A field that lies outside of its range.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {reason}")]
-pub struct Invalid {
-    /// Which.
-    pub field: &'static str,
-    /// What is wrong.
-    pub reason: String,
-}
-
-/// Checks a number against its bounds.
-pub fn check_range(field: &'static str, value: u64, min: u64, max: u64) -> Result<(), Invalid> {
-    match (min..=max).contains(&value) {
-        true => Ok(()),
-        false => Err(Invalid { field, reason: format!("must lie between {min} and {max}, is {value}") }),
-    }
-}
-
 impl Retry {
     /// Checks each field against its limits.
     pub fn check(&self) -> Result<(), Invalid> {
@@ -81,10 +62,7 @@ impl Retry {
 
     /// Milliseconds to wait after attempt number `attempt` (1: the first) failed. `chance` is any number.
     pub fn pause_ms(&self, attempt: u32, retry_after_ms: Option<u64>, chance: u64) -> u64 {
-        let doubled = 1u64.checked_shl(attempt.saturating_sub(1)).unwrap_or(u64::MAX);
-        let longest = self.first_ms.saturating_mul(doubled).min(self.most_ms);
-        // Half of it for certain, so that nobody hammers; the rest by chance, so that not all come at once.
-        let pause = longest - chance % (longest / 2 + 1);
+        let pause = waystation_outbound::backoff::pause_ms(self.first_ms, self.most_ms, attempt, chance);
         pause.max(retry_after_ms.unwrap_or(0).min(self.retry_after_ms_max))
     }
 

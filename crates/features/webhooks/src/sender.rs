@@ -7,24 +7,24 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 use waystation_base::{Clock, Millis};
 
+pub use waystation_outbound::client::{NoClient, endpoint};
+use waystation_outbound::{
+    backoff::retry_after_ms,
+    client::{self, chain},
+};
+
 use crate::{
-    breaker::{Admission, Breakers, Breaking},
-    guard::{Guard, Guarded, Refusal},
+    breaker::{Admission, Breakers, Breaking, Trial},
+    guard::{Guard, Refusal},
     retry::Retry,
     sign::{Secret, signature},
-    verdict::{Verdict, judge, retry_after_ms},
+    verdict::{Verdict, judge},
 };
 
 /// Bytes of an answer's body that are read; the connection is closed past it.
 pub const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// Bytes of it that are kept for people to see.
 pub const EXCERPT_BYTES_MAX: usize = 1 << 10;
-/// Milliseconds for a connection to come about, TLS included; the request's own bound may be shorter.
-const CONNECT_MS: u64 = 10_000;
-/// Idle connections kept for each host.
-const IDLE_CONNECTIONS_MAX: usize = 16;
-/// For how long.
-const IDLE: Duration = Duration::from_secs(30);
 
 /// A request to be sent: by POST, signed when it goes out.
 #[derive(Clone)]
@@ -54,14 +54,6 @@ impl Job {
     pub fn endpoint(&self) -> String {
         endpoint(&self.url)
     }
-}
-
-/// The URL without query and fragment.
-pub fn endpoint(url: &Url) -> String {
-    let mut url = url.clone();
-    url.set_query(None);
-    url.set_fragment(None);
-    url.into()
 }
 
 /// What was answered.
@@ -153,32 +145,10 @@ impl fmt::Debug for Sender {
     }
 }
 
-/// The sender cannot be made.
-#[derive(Debug, thiserror::Error)]
-#[error("the HTTP client cannot be made: {0}")]
-pub struct NoClient(String);
-
 impl Sender {
     /// A sender within these bounds. `authorities`: a PEM bundle of certificates to trust besides the system's.
     pub fn new(guard: Guard, clock: Arc<dyn Clock>, authorities: Option<&[u8]>) -> Result<Sender, NoClient> {
-        // Whoever installed one before us chose the same.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = reqwest::Client::builder()
-            // A proxy of the environment would resolve the name itself, past the guard.
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .dns_resolver(Arc::new(Guarded(guard.clone())))
-            .connect_timeout(Duration::from_millis(CONNECT_MS))
-            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-            .pool_idle_timeout(IDLE)
-            .referer(false)
-            .user_agent(concat!("waystation/", env!("CARGO_PKG_VERSION")));
-        if let Some(pem) = authorities {
-            let bundle =
-                reqwest::Certificate::from_pem_bundle(pem).map_err(|error| NoClient(error.to_string()))?;
-            builder = builder.tls_certs_merge(bundle);
-        }
-        let http = builder.build().map_err(|error| NoClient(chain(&error)))?;
+        let http = client::build(&guard, authorities)?;
         Ok(Sender { http, guard, breakers: Arc::default(), clock })
     }
 
@@ -200,10 +170,9 @@ impl Sender {
             let (result, verdict) = (Err(Failure::Suspended), Verdict::Again { retry_after_ms: None });
             return Sent { result, verdict, at, took_ms: 0, suspended_until: Some(until) };
         }
-        let is_trial = admission == Admission::Trial;
-        let mut trial = Trial { breakers: &self.breakers, endpoint: &endpoint, is_open: is_trial };
+        let trial = Trial::new(&self.breakers, &endpoint, admission);
         let result = self.exchange(job, at).await;
-        trial.is_open = false;
+        trial.over();
         let verdict = judge(&result, &job.retry);
         let now = self.clock.now();
         let suspended_until = match verdict {
@@ -269,21 +238,6 @@ impl Sender {
     }
 }
 
-/// Takes a trial back if its attempt is dropped on the way.
-struct Trial<'a> {
-    breakers: &'a Breakers,
-    endpoint: &'a str,
-    is_open: bool,
-}
-
-impl Drop for Trial<'_> {
-    fn drop(&mut self) {
-        if self.is_open {
-            self.breakers.undecided(self.endpoint);
-        }
-    }
-}
-
 fn set(headers: &mut HeaderMap, name: &'static str, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(HeaderName::from_static(name), value);
@@ -313,20 +267,6 @@ fn failure(error: reqwest::Error) -> Failure {
         source = inner.source();
     }
     if error.is_timeout() { Failure::Timeout } else { Failure::Connection(chain(&error.without_url())) }
-}
-
-/// An error with what lies below it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        let more = inner.to_string();
-        if !text.ends_with(&more) {
-            text += &format!(": {more}");
-        }
-        source = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]

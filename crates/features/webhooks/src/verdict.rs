@@ -1,9 +1,5 @@
 //! What does an answer mean for the delivery: done, again, given up, or nobody wants it any more?
 
-use std::time::{Duration, UNIX_EPOCH};
-
-use waystation_base::Millis;
-
 use crate::{
     retry::{ClientErrors, Retry},
     sender::{Answer, Failure},
@@ -43,17 +39,6 @@ pub fn judge(result: &Result<Answer, Failure>, retry: &Retry) -> Verdict {
     }
 }
 
-/// Reads `Retry-After` (RFC 9110 §10.2.3): seconds, or an HTTP date.
-pub fn retry_after_ms(text: &str, now: Millis) -> Option<u64> {
-    let text = text.trim();
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than a number holds is long enough to be capped by whoever asks.
-        return Some(text.parse::<u64>().unwrap_or(u64::MAX).saturating_mul(1_000));
-    }
-    let at = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    Some(Millis(at.as_millis() as u64).since(now))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,27 +73,5 @@ mod tests {
         let failed = Err(Failure::Timeout);
         assert_eq!(judge(&failed, &final_), Verdict::Again { retry_after_ms: None });
         assert_eq!(judge(&Err(Failure::TooLarge { bytes: 2, limit: 1 }), &retrying), Verdict::Final);
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let now = Millis(784_111_777_000);
-        for (text, expected) in [
-            ("0", Some(0)),
-            ("120", Some(120_000)),
-            (" 3 ", Some(3_000)),
-            ("99999999999999999999", Some(u64::MAX)),
-            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(0)),
-            ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60_000)),
-            ("Sunday, 06-Nov-94 08:50:37 GMT", Some(60_000)),
-            ("Sun Nov  6 08:50:37 1994", Some(60_000)),
-            ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
-            ("", None),
-            ("-1", None),
-            ("1.5", None),
-            ("soon", None),
-        ] {
-            assert_eq!(retry_after_ms(text, now), expected, "{text:?}");
-        }
     }
 }

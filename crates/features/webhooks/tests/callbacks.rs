@@ -86,7 +86,8 @@ async fn a_callback_is_delivered_again_until_it_arrives_and_a_hostile_one_is_bur
         .await
         .expect("published");
     let rule = "127.0.0.1".parse().expect("a rule");
-    let sender = Sender::new(Guard::new(vec![rule], false), clock.clone(), None).expect("a sender");
+    let sender =
+        Sender::new(Guard::new("webhooks", vec![rule], false), clock.clone(), None).expect("a sender");
     let secrets: Arc<[Secret]> = Arc::new([Secret::parse(SECRET).expect("a secret")]);
     let (end, ended) = oneshot::channel::<()>();
     let serving = tokio::spawn(callbacks::serve(broker.clone(), clock, sender, secrets.clone(), async {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use waystation_calls::{Operation, Progress, State};
+use waystation_calls::{Operation, Progress, State, UpstreamInfo};
 
 use super::Problem;
 
@@ -15,6 +15,9 @@ pub struct OperationInfo {
     pub name: String,
     /// How it is declared.
     pub spec: Operation,
+    /// How its upstream is now, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<UpstreamInfo>,
 }
 
 /// A call. Moments are milliseconds since 1970.

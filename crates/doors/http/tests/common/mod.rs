@@ -72,7 +72,7 @@ impl Answer {
 
 /// Deliveries that may reach this machine.
 pub fn pushes(broker: &waystation_host::Broker, clock: Arc<OsClock>) -> Pushes {
-    let guard = Guard::new(vec!["127.0.0.0/8".parse().expect("a network")], true);
+    let guard = Guard::new("webhooks", vec!["127.0.0.0/8".parse().expect("a network")], true);
     let sender = Sender::new(guard, clock.clone(), None).expect("a client");
     Pushes::new(broker.clone(), clock, sender)
 }

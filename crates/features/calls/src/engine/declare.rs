@@ -14,8 +14,10 @@ use waystation_host::Broker;
 use super::Engine;
 use crate::{
     Error, Operation, SpecError,
-    limits::{GONE_MS, LATE_BYTES, LATE_MS, OPERATIONS_MAX},
+    limits::{GONE_MS, LATE_BYTES, LATE_MS, OPERATIONS_MAX, UPSTREAMS_MAX},
     names::{self, own},
+    operation::upstream_error,
+    stored,
 };
 
 /// The document that keeps an operation.
@@ -51,11 +53,15 @@ impl Engine {
         &mut self,
         broker: Broker,
         name: Name,
-        operation: Operation,
+        mut operation: Operation,
         change: bool,
     ) -> Result<Declared, Error> {
-        operation.check(&name)?;
         let present = self.operations.borrow().get(&name).cloned();
+        let old = present.as_ref().and_then(|present| present.upstream.as_ref());
+        if let (Some(new), Some(old)) = (&mut operation.upstream, old) {
+            new.inherit(old).map_err(upstream_error)?;
+        }
+        operation.check(&name)?;
         match present.as_deref() {
             Some(present) if *present == operation => return Ok(Declared::Unchanged),
             Some(_) if !change => return Err(Error::Differs(name.to_string())),
@@ -64,13 +70,13 @@ impl Engine {
             }
             _ => {}
         }
+        self.check_upstreams(&name, &operation)?;
         if !self.is_set_up {
             self.set_up().await?;
             self.attach().await;
         }
         make_queue(&broker, &name, &operation).await?;
-        let body = serde_json::to_vec(&operation).map_err(|error| Error::Damaged(error.to_string()))?;
-        broker.put_document(document(&name), Some(body.into())).await?;
+        broker.put_document(document(&name), Some(stored::write(&operation)?)).await?;
         self.publish(|all| drop(all.insert(name, Arc::new(operation))));
         Ok(if present.is_some() { Declared::Changed } else { Declared::Created })
     }
@@ -85,6 +91,27 @@ impl Engine {
         Ok(())
     }
 
+    /// An upstream takes what is on the queue: nobody else's requests may go there.
+    fn check_upstreams(&self, name: &Name, operation: &Operation) -> Result<(), Error> {
+        let all = self.operations.borrow();
+        let others = || all.iter().filter(|(other, _)| *other != name);
+        let mine = operation.queue_name(name).ok();
+        let shares = |(other, it): &(&Name, &Arc<Operation>)| {
+            (it.upstream.is_some() || operation.upstream.is_some()) && it.queue_name(other).ok() == mine
+        };
+        if let Some((other, _)) = others().find(shares) {
+            let reason =
+                format!("operation '{other}' has this queue too; with an upstream each needs its own");
+            return Err(SpecError { field: "queue", reason }.into());
+        }
+        let limit = UPSTREAMS_MAX;
+        let is_full = || others().filter(|(_, it)| it.upstream.is_some()).count() >= limit;
+        match operation.upstream.is_some() && is_full() {
+            true => Err(Error::Limit { what: "operations with an upstream", limit: limit as u64 }),
+            false => Ok(()),
+        }
+    }
+
     fn publish(&self, change: impl FnOnce(&mut std::collections::BTreeMap<Name, Arc<Operation>>)) {
         self.operations.send_modify(|all| change(Arc::make_mut(all)));
     }
@@ -94,7 +121,7 @@ impl Engine {
         let documents = self.broker.documents(names::OPERATION_PREFIX.to_owned()).await?;
         let read = |(document, body): (Name, Bytes)| {
             let name = Name::new(document.as_str().strip_prefix(names::OPERATION_PREFIX)?).ok()?;
-            match serde_json::from_slice::<Operation>(&body) {
+            match stored::read(&body) {
                 Ok(operation) => Some((name, Arc::new(operation))),
                 Err(error) => {
                     tracing::error!(%name, %error, "the operation cannot be read and is not served");

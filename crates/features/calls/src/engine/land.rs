@@ -1,5 +1,6 @@
 //! How does a change begin, and what follows when it is durable?
 
+use waystation_base::Name;
 use waystation_broker::command::Transaction;
 
 use super::{
@@ -7,7 +8,9 @@ use super::{
     flight::{After, Landed, Luggage, publish},
     late,
 };
-use crate::{Answer, CallId, Change, Changed, Error, State, ask::Answering, index::Entry, names};
+use crate::{
+    Answer, AttemptEnd, CallId, Change, Changed, Error, Held, State, ask::Answering, index::Entry, names,
+};
 
 impl Engine {
     /// Begins a change of a call that has no flight.
@@ -41,6 +44,9 @@ impl Engine {
                     let change = Box::new(Change::Begin { held, queue });
                     Landed::Changed { id, result, change, reply }
                 }));
+            }
+            Change::Attempted { held, queue, end } => {
+                self.refuse_attempted(luggage, (queue, held), end, same, reply);
             }
             Change::Forget => {
                 self.busy.entry(id).or_default();
@@ -97,6 +103,37 @@ impl Engine {
         }));
     }
 
+    /// The same for an attempt of this server's own: its request leaves the queue too.
+    fn refuse_attempted(
+        &mut self,
+        luggage: Luggage,
+        (queue, held): (Name, Held),
+        end: AttemptEnd,
+        same: Changed,
+        reply: Option<Answering<Changed>>,
+    ) {
+        let message = match end {
+            AttemptEnd::Answered(answer) => {
+                self.shared.figures.late();
+                Some(late::message(luggage.id, &answer, same.state.word(), luggage.now))
+            }
+            // There is nothing to keep.
+            AttemptEnd::Again { .. } | AttemptEnd::Broken(_) => None,
+        };
+        self.flights.push(Box::pin(async move {
+            let keep = async {
+                if let Some(message) = message {
+                    let publishes = vec![publish(names::LATE, message)];
+                    luggage.broker.transact(Transaction { publishes, settlements: Vec::new() }).await?;
+                }
+                luggage.discard(queue, held).await
+            };
+            let kept: Result<(), Error> = keep.await;
+            reply.map(|reply| reply.send(kept.and(Err(Error::Closed(same.state)))));
+            Landed::Aside
+        }));
+    }
+
     /// Something has become durable, or was refused.
     pub(super) fn land(&mut self, landed: Landed) {
         match landed {
@@ -108,6 +145,9 @@ impl Engine {
                         reply.map(|reply| reply.send(Ok(changed)));
                     }
                     Err(error) => self.failed(id, error, *change, reply),
+                }
+                for reply in self.attending.remove(&id).unwrap_or_default() {
+                    self.attend(id, reply);
                 }
                 self.go_on(id);
             }

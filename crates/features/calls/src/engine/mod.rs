@@ -26,7 +26,7 @@ use waystation_broker::{SessionId, Source, command::Hold, effect::Closed};
 use waystation_host::{Broker, Consumer, Event};
 
 use crate::{
-    CallId, Change, Changed, Error, Operation, Start, Started,
+    CallId, Change, Changed, Error, Operation, Seen, Start, Started,
     ask::{Answering, Ask},
     handle::Shared,
     index::Index,
@@ -70,6 +70,8 @@ pub struct Engine {
     /// Calls on their way to be new.
     new: usize,
     watchers: HashMap<CallId, watch::Sender<u32>>,
+    /// Workers of our own who wait to see a call as it is after its present flight.
+    attending: HashMap<CallId, Vec<Answering<(Seen, watch::Receiver<u32>)>>>,
     replies: Option<Consumer>,
     /// The topic and queues are there.
     is_set_up: bool,
@@ -97,6 +99,7 @@ impl Engine {
             starting: HashMap::new(),
             new: 0,
             watchers: HashMap::new(),
+            attending: HashMap::new(),
             replies: None,
             is_set_up: false,
             attach_at: Millis(0),
@@ -162,6 +165,11 @@ impl Engine {
             Ask::Watch { id, reply } => {
                 let _ = reply.send(self.watch(id));
             }
+            Ask::Attend { id, reply } => match self.busy.contains_key(&id) {
+                // A message may be back before the step is known that sent it there.
+                true => self.attending.entry(id).or_default().push(reply),
+                false => self.attend(id, reply),
+            },
             Ask::List { filter, reply } => {
                 let _ = reply.send(Ok(self.index.list(&filter)));
             }
@@ -180,6 +188,12 @@ impl Engine {
         }
         let version = entry.version;
         Ok(self.watchers.entry(id).or_insert_with(|| watch::Sender::new(version)).subscribe())
+    }
+
+    fn attend(&mut self, id: CallId, reply: Answering<(Seen, watch::Receiver<u32>)>) {
+        let seen = self.index.glance(id);
+        // An asker that is gone needs no answer.
+        let _ = reply.send(seen.and_then(|seen| Ok((seen, self.watch(id)?))));
     }
 
     /// Begins a change, or lets it wait for the one that is under way.

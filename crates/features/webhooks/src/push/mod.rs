@@ -10,7 +10,6 @@ mod pushes;
 pub mod record;
 mod settle;
 pub mod spec;
-mod valve;
 
 pub use addressed::Addressed;
 pub use live::{Live, PushState};

@@ -12,12 +12,12 @@ use waystation_broker::{
     command::{Hold, Outcome, Settlement},
 };
 use waystation_host::{Broker, Delivery, Event};
+use waystation_outbound::Valve;
 
 use super::{
     live::{Live, PushState},
     plan::Plan,
     settle::{Settler, Step},
-    valve::Valve,
 };
 use crate::sender::Sender;
 

@@ -1,12 +1,13 @@
 //! How is a push declared?
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use waystation_base::{Name, limits::MESSAGE_BYTES_MAX};
 use waystation_broker::Source;
+pub use waystation_outbound::Hidden;
 
 use crate::{
     breaker::Breaking,
@@ -40,17 +41,6 @@ pub enum Format {
     Batch,
     /// The message's body with its content type, and nothing else of it.
     Raw,
-}
-
-/// A text that is never shown.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Hidden(pub String);
-
-impl fmt::Debug for Hidden {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(hidden)")
-    }
 }
 
 /// A push: exactly one of `queue` and `subscription`, and `url`. An unknown field is an error.

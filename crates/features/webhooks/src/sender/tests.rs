@@ -1,6 +1,14 @@
 //! Do requests go where they may, carry what they should, and stay within their bounds?
 
-use std::{net::SocketAddr, sync::atomic::Ordering, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -10,7 +18,28 @@ use tokio::{
 use waystation_base::os::OsClock;
 
 use super::*;
-use crate::guard::tests::Answers;
+use crate::guard::{Found, Lookup};
+
+/// Gives these answers one after the other, the last one forever.
+struct Answers(Mutex<Vec<Vec<&'static str>>>, AtomicUsize);
+
+impl Answers {
+    fn new(answers: &[&[&'static str]]) -> Arc<Answers> {
+        let answers = answers.iter().rev().map(|answer| answer.to_vec()).collect();
+        Arc::new(Answers(Mutex::new(answers), AtomicUsize::new(0)))
+    }
+}
+
+impl Lookup for Answers {
+    fn lookup(&self, _: String) -> Found {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        let mut answers = self.0.lock().expect("not poisoned");
+        let answer = if answers.len() > 1 { answers.pop() } else { answers.last().cloned() };
+        let parse = |text: &&str| SocketAddr::new(text.parse().expect("an address"), 0);
+        let found: Vec<SocketAddr> = answer.iter().flatten().map(parse).collect();
+        Box::pin(async move { io::Result::Ok(found) })
+    }
+}
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -45,7 +74,8 @@ async fn receiver(at: &str, answer: impl Into<Vec<u8>>) -> (SocketAddr, JoinHand
 
 fn sender(rules: &[&str], lookup: Arc<Answers>) -> Sender {
     let rules = rules.iter().map(|rule| rule.parse().expect("a rule")).collect();
-    Sender::new(Guard::with_lookup(rules, true, lookup), Arc::new(OsClock), None).expect("a sender")
+    Sender::new(Guard::with_lookup("webhooks", rules, true, lookup), Arc::new(OsClock), None)
+        .expect("a sender")
 }
 
 fn job(url: &str) -> Job {

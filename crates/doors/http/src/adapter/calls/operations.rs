@@ -99,6 +99,12 @@ pub(super) async fn put(
     json(status, &Declaration { declared })
 }
 
+/// What is shown of an operation: all but the headers that its upstream gets by declaration.
+fn info(door: &Door, name: &Name, operation: &Operation) -> OperationInfo {
+    let upstream = door.calls.upstream(name, operation);
+    OperationInfo { name: name.to_string(), spec: operation.shown(), upstream }
+}
+
 /// Show an operation.
 #[utoipa::path(get, path = "/v1/operations/{name}", tag = "operations", operation_id = "show_operation",
     params(("name" = String, Path)), responses(
@@ -112,7 +118,7 @@ pub(super) async fn get(
 ) -> Result<Response, Failure> {
     caller.require_sight(&name)?;
     let spec = door.calls.operation(&name).await?;
-    ok(&OperationInfo { name: name.to_string(), spec: (*spec).clone() })
+    ok(&info(&door, &name, &spec))
 }
 
 /// Remove an operation. Its calls go on, and its queue stays.
@@ -150,7 +156,6 @@ pub(super) async fn list(
     let page: Vec<_> = all.iter().filter(|(name, _)| name.as_str() > after.as_str()).take(limit).collect();
     let next = page.last().filter(|_| page.len() == limit).map(|(name, _)| name.to_string());
     let seen = page.into_iter().filter(|(name, _)| caller.may_see(name));
-    let items =
-        seen.map(|(name, spec)| OperationInfo { name: name.to_string(), spec: (**spec).clone() }).collect();
+    let items = seen.map(|(name, spec)| info(&door, name, spec)).collect();
     ok(&List::<OperationInfo> { items, next })
 }

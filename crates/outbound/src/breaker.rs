@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use waystation_base::Millis;
 
-use crate::retry::{Invalid, PAUSE_MS_MAX, check_range};
+use crate::{
+    backoff::PAUSE_MS_MAX,
+    range::{Invalid, check_range},
+};
 
 /// Failing endpoints that are remembered; a further one is not suspended.
 pub const ENDPOINTS_MAX: usize = 10_000;
@@ -132,6 +135,33 @@ impl Breakers {
     /// Forgets an endpoint, because somebody says that it is well again.
     pub fn reset(&self, endpoint: &str) {
         self.succeeded(endpoint);
+    }
+}
+
+/// Takes a trial back if its attempt is dropped on the way.
+pub struct Trial<'a> {
+    breakers: &'a Breakers,
+    endpoint: &'a str,
+    is_open: bool,
+}
+
+impl<'a> Trial<'a> {
+    /// Watches over an attempt that was admitted so.
+    pub fn new(breakers: &'a Breakers, endpoint: &'a str, admission: Admission) -> Trial<'a> {
+        Trial { breakers, endpoint, is_open: admission == Admission::Trial }
+    }
+
+    /// The attempt has ended and is judged elsewhere.
+    pub fn over(mut self) {
+        self.is_open = false;
+    }
+}
+
+impl Drop for Trial<'_> {
+    fn drop(&mut self) {
+        if self.is_open {
+            self.breakers.undecided(self.endpoint);
+        }
     }
 }
 

@@ -13,10 +13,10 @@ use super::*;
 use crate::guard::resolver::Found;
 
 /// Gives these answers one after the other, the last one forever.
-pub(crate) struct Answers(Mutex<Vec<Vec<&'static str>>>, pub AtomicUsize);
+struct Answers(Mutex<Vec<Vec<&'static str>>>, AtomicUsize);
 
 impl Answers {
-    pub(crate) fn new(answers: &[&[&'static str]]) -> Arc<Answers> {
+    fn new(answers: &[&[&'static str]]) -> Arc<Answers> {
         let answers = answers.iter().rev().map(|answer| answer.to_vec()).collect();
         Arc::new(Answers(Mutex::new(answers), AtomicUsize::new(0)))
     }
@@ -34,7 +34,7 @@ impl Lookup for Answers {
 }
 
 fn guard(rules: &[&str]) -> Guard {
-    Guard::new(rules.iter().map(|rule| rule.parse().expect("a rule")).collect(), true)
+    Guard::new("webhooks", rules.iter().map(|rule| rule.parse().expect("a rule")).collect(), true)
 }
 
 fn denied(url: &str) {
@@ -180,10 +180,13 @@ fn a_url_is_http_without_user_and_not_too_long() {
     let long = |bytes: usize| format!("https://a.example/{}", "x".repeat(bytes - 18));
     assert!(guard(&[]).target(&long(URL_BYTES_MAX)).is_ok());
     assert_eq!(refused(&long(URL_BYTES_MAX + 1)), Refusal::TooLong);
-    let strict =
-        Guard::new(vec!["b.example".parse().expect("a rule"), "10.0.0.0/8".parse().expect("a rule")], false);
-    assert_eq!(strict.target("http://a.example/"), Err(Refusal::Plain));
-    assert_eq!(strict.target("http://1.1.1.1/"), Err(Refusal::Plain));
+    let strict = Guard::new(
+        "webhooks",
+        vec!["b.example".parse().expect("a rule"), "10.0.0.0/8".parse().expect("a rule")],
+        false,
+    );
+    assert_eq!(strict.target("http://a.example/"), Err(Refusal::Plain { section: "webhooks" }));
+    assert_eq!(strict.target("http://1.1.1.1/"), Err(Refusal::Plain { section: "webhooks" }));
     for allowed in ["https://a.example/", "http://b.example/", "http://10.0.0.1/"] {
         assert!(strict.target(allowed).is_ok(), "{allowed}");
     }
@@ -222,7 +225,7 @@ fn the_allow_list_permits_networks_and_hosts_and_nothing_beside_them() {
 
 async fn resolved(rules: &[&str], host: &str, answers: &[&[&'static str]]) -> Result<usize, Refusal> {
     let rules = rules.iter().map(|rule| rule.parse().expect("a rule")).collect();
-    let guard = Guard::with_lookup(rules, false, Answers::new(answers));
+    let guard = Guard::with_lookup("webhooks", rules, false, Answers::new(answers));
     guard.resolve(host).await.map(|addresses| addresses.len())
 }
 

@@ -17,7 +17,7 @@ use url::{Host, Url};
 
 pub use address::{Network, why_denied};
 pub(crate) use resolver::Guarded;
-pub use resolver::{Lookup, SystemLookup};
+pub use resolver::{Found, Lookup, SystemLookup};
 
 /// Bytes of a target's URL.
 pub const URL_BYTES_MAX: usize = 2_048;
@@ -38,14 +38,17 @@ pub enum Refusal {
     Scheme(String),
     /// Plain HTTP where that is not allowed.
     #[error(
-        "must begin with https:// (webhooks.plain_http, or an entry in webhooks.allow for this host, permits http://)"
+        "must begin with https:// ({section}.plain_http, or an entry in {section}.allow for this host, permits http://)"
     )]
-    Plain,
+    Plain {
+        /// Where that is configured.
+        section: &'static str,
+    },
     /// A name or password in the URL.
     #[error("a URL may not carry a user or password; give a header instead")]
     UserInfo,
     /// An address that is not for the outside.
-    #[error("{host} leads to {address}, which is {what}; an entry in webhooks.allow permits it")]
+    #[error("{host} leads to {address}, which is {what}; an entry in {section}.allow permits it")]
     Address {
         /// As it stands in the URL.
         host: String,
@@ -53,6 +56,8 @@ pub enum Refusal {
         address: IpAddr,
         /// What that is.
         what: &'static str,
+        /// Where it is configured what may be reached all the same.
+        section: &'static str,
     },
     /// Nothing answers to the name.
     #[error("{0} cannot be resolved: {1}")]
@@ -108,6 +113,7 @@ impl FromStr for Rule {
 pub struct Guard(Arc<Inner>);
 
 struct Inner {
+    section: &'static str,
     rules: Vec<Rule>,
     plain_http: bool,
     is_open: bool,
@@ -122,18 +128,25 @@ impl fmt::Debug for Guard {
 
 impl Guard {
     /// Denies what is not for the outside, but for these rules. `plain_http`: whether http:// is permitted everywhere.
-    pub fn new(rules: Vec<Rule>, plain_http: bool) -> Guard {
-        Guard::with_lookup(rules, plain_http, Arc::new(SystemLookup))
+    /// `section`: where both are configured, for whoever is refused.
+    pub fn new(section: &'static str, rules: Vec<Rule>, plain_http: bool) -> Guard {
+        Guard::with_lookup(section, rules, plain_http, Arc::new(SystemLookup))
     }
 
     /// The same with another way to resolve names.
-    pub fn with_lookup(rules: Vec<Rule>, plain_http: bool, lookup: Arc<dyn Lookup>) -> Guard {
-        Guard(Arc::new(Inner { rules, plain_http, is_open: false, lookup }))
+    pub fn with_lookup(
+        section: &'static str,
+        rules: Vec<Rule>,
+        plain_http: bool,
+        lookup: Arc<dyn Lookup>,
+    ) -> Guard {
+        Guard(Arc::new(Inner { section, rules, plain_http, is_open: false, lookup }))
     }
 
     /// Lets everything through: for somebody who names the target himself on his own machine.
     pub fn open() -> Guard {
         Guard(Arc::new(Inner {
+            section: "webhooks",
             rules: Vec::new(),
             plain_http: true,
             is_open: true,
@@ -168,7 +181,7 @@ impl Guard {
             Err(name) => self.allows_host(name),
         };
         if url.scheme() == "http" && !self.0.plain_http && !is_named {
-            return Err(Refusal::Plain);
+            return Err(Refusal::Plain { section: self.0.section });
         }
         Ok(url)
     }
@@ -195,7 +208,7 @@ impl Guard {
     fn check_address(&self, host: &str, address: IpAddr) -> Result<(), Refusal> {
         match why_denied(address) {
             Some(what) if !self.allows_address(address) => {
-                Err(Refusal::Address { host: host.to_owned(), address, what })
+                Err(Refusal::Address { host: host.to_owned(), address, what, section: self.0.section })
             }
             _ => Ok(()),
         }
@@ -216,4 +229,4 @@ impl Guard {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
