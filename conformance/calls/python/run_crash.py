@@ -1,8 +1,9 @@
 """Has each accepted call exactly one outcome, and does its callback arrive, while everything is killed again and again?
 
-Callers send calls, each under its own idempotency key, and repeat what was not answered. Slow workers serve them: over HTTP under
-a lease, and over AMQP by a reply. A receiver takes the callbacks. Waystation is killed with SIGKILL and started again on the same
-data, the receiver too. At the end every call is looked at, and everything that anybody was told is held against it.
+Callers send calls, each under its own idempotency key, and repeat what was not answered. Half of them go to an operation that
+a slow upstream serves alone, half to one that is served in all three ways at once: by workers over HTTP under a lease, by
+workers over AMQP with a reply, and by the upstream. A receiver takes the callbacks. Waystation is killed with SIGKILL and started
+again on the same data, receiver and upstream too. At the end every call is looked at, and what anybody was told is held against it.
 """
 import argparse
 import collections
@@ -10,49 +11,26 @@ import json
 import logging
 import pathlib
 import random
-import subprocess
 import sys
 import threading
 import time
 
 import pika
-from server import SECRET, Client, Party, Server, free_port
+from crash_processes import receiver as new_receiver, upstream as new_upstream
+from server import Client, Party, Server
 
-HERE = pathlib.Path(__file__).resolve().parent
 CALLERS, HTTP_WORKERS, AMQP_WORKERS = 4, 3, 2
 LEASE_MS = 1_000
 # What a worker takes for one call, so that some are always half done when the server dies.
 WORK_SECONDS = 0.005
 # With the pauses between the attempts at a callback, which begin at five seconds and double.
 CALLBACK_SECONDS_MAX = 120
-OPERATION = "ship"
+# Served in all three ways, and by the upstream alone.
+SHARED, ALONE = "ship", "bill"
 
 
-class Receiver:
-    """A process of its own."""
-
-    def __init__(self, data):
-        self.port, self.file, self.process = free_port(), data / "callbacks.ndjson", None
-        self.url = f"http://127.0.0.1:{self.port}/done"
-        self.file.touch()
-        self.restarts = 0
-
-    def start(self):
-        command = [sys.executable, HERE / "crash_receiver.py", "--port", str(self.port)]
-        self.process = subprocess.Popen([*command, "--file", self.file, "--secret", SECRET])
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-    def restart(self, pause):
-        self.kill()
-        time.sleep(pause)
-        self.start()
-        self.restarts += 1
-
-    def lines(self):
-        return [json.loads(line) for line in self.file.read_bytes().splitlines()]
+def operation(number):
+    return SHARED if number % 2 else ALONE
 
 
 class Ledger:
@@ -83,7 +61,7 @@ def caller(ledger, server, callback):
         headers = {"idempotency-key": f'"{number}"', "ws-callback-url": callback, "content-type": "application/json"}
         while True:
             try:
-                status, answer, body = client.once("POST", f"/v1/calls/{OPERATION}", json.dumps({"n": number}), headers)
+                status, answer, body = client.once("POST", f"/v1/calls/{operation(number)}", json.dumps({"n": number}), headers)
                 if status == 202:
                     break
                 assert status in (429, 503), f"{status}: {body}"
@@ -97,7 +75,7 @@ def http_worker(ledger, server):
     client = Client(server.http)
     while not ledger.over.is_set():
         try:
-            path = f"/v1/operations/{OPERATION}/receive?max=10&wait_ms=200&lease_ms={LEASE_MS}"
+            path = f"/v1/operations/{SHARED}/receive?max=10&wait_ms=200&lease_ms={LEASE_MS}"
             _, _, page = client.once("POST", path)
             for call in json.loads(page).get("calls", []):
                 time.sleep(WORK_SECONDS)
@@ -122,7 +100,7 @@ def amqp_worker(ledger, server):
             channel = connection.channel()
             channel.confirm_delivery()
             channel.basic_qos(prefetch_count=10)
-            for method, properties, _ in channel.consume(OPERATION, inactivity_timeout=0.2):
+            for method, properties, _ in channel.consume(SHARED, inactivity_timeout=0.2):
                 if ledger.over.is_set():
                     break
                 if method is None:
@@ -139,10 +117,15 @@ def amqp_worker(ledger, server):
             time.sleep(0.05)
 
 
-def run(ledger, server, receiver, kills):
+def run(ledger, server, receiver, upstream, kills):
     client = Client(server.http)
-    spec = {"callback_allow": [f"{receiver.url}*"], "max_attempts": 1000}
-    client.json("PUT", f"/v1/operations/{OPERATION}", spec)
+    retry, breaker = {"first_ms": 50, "most_ms": 500}, {"failures": 5, "pause_ms": 200, "pause_ms_max": 1000}
+    spec = {
+        "callback_allow": [f"{receiver.url}*"], "max_attempts": 1000,
+        "upstream": {"url": upstream.url, "concurrency": 8, "retry": retry, "breaker": breaker},
+    }
+    for name in (SHARED, ALONE):
+        client.json("PUT", f"/v1/operations/{name}", spec)
     parties = [Party(caller, ledger, server, receiver.url) for _ in range(CALLERS)]
     parties += [Party(http_worker, ledger, server) for _ in range(HTTP_WORKERS)]
     parties += [Party(amqp_worker, ledger, server) for _ in range(AMQP_WORKERS)]
@@ -155,9 +138,14 @@ def run(ledger, server, receiver, kills):
             server.kill()
             if done % 4 == 1:
                 receiver.restart(random.uniform(0, 0.5))
+            if done % 3 == 2:
+                upstream.restart(0)
             server.start()
             if done % 4 == 3:
                 receiver.restart(0)
+            if done % 3 == 0:
+                # It is away while the server is there.
+                upstream.restart(random.uniform(0, 0.5))
             done += 1
         time.sleep(0.01)
     wait_for_callbacks(ledger, receiver, parties)
@@ -192,9 +180,20 @@ def states(server, ledger):
     return found
 
 
-def check(ledger, server, receiver, kills):
+def asked(ledger, upstream, calls):
+    """Ids of calls that the upstream alone serves and whose result is none that it gave for them; how often it was asked, and for how many."""
+    given = collections.defaultdict(list)
+    for line in upstream.lines():
+        given[line["key"].strip('"')].append(line["answer"])
+    alone = [id for number, id in ledger.accepted.items() if operation(number) == ALONE]
+    wrong = [id for id in alone if calls[id].get("body") not in given[id]]
+    return wrong, sum(map(len, given.values())), sum(bool(some) for some in given.values())
+
+
+def check(ledger, server, receiver, upstream, kills):
     """What must hold, each with whether it does and what was seen."""
     calls, lines = states(server, ledger), receiver.lines()
+    wrong, requests, served_upstream = asked(ledger, upstream, calls)
     ids = set(ledger.accepted.values())
     copies = collections.defaultdict(list)
     for line in lines:
@@ -217,6 +216,8 @@ def check(ledger, server, receiver, kills):
          len(ids) == len(ledger.accepted) == ledger.total, f"{len(ids)} calls, {ledger.unanswered} requests unanswered"),
         ("each call ends, with exactly one outcome", not odd and not twice and not other,
          f"{served}; not ended {odd[:3]}, told twice {twice[:3]}, other than told {other[:3]}"),
+        ("each call that the upstream serves alone has an answer that it gave under the call's own key", not wrong,
+         f"{requests} requests for {served_upstream} calls, {upstream.restarts} restarts of the upstream; wrong {wrong[:3]}"),
         ("each callback arrives at least once, and no other", not missing and not foreign,
          f"{len(copies)} arrived, {repeated} came again; missing {sorted(missing)[:3]}, foreign {sorted(foreign)[:3]}"),
         ("all copies of a callback carry the call's id, its outcome and a good signature",
@@ -246,15 +247,16 @@ def main():
     logging.disable(logging.CRITICAL)
     begun = time.monotonic()
     server = Server(options.server_binary, options.data)
-    ledger, receiver = Ledger(options.calls), Receiver(options.data)
-    server.start()
-    receiver.start()
+    ledger, receiver, upstream = Ledger(options.calls), new_receiver(options.data), new_upstream(options.data)
+    processes = (server, receiver, upstream)
+    for process in processes:
+        process.start()
     try:
-        run(ledger, server, receiver, options.kills)
-        failed = report(check(ledger, server, receiver, options.kills), time.monotonic() - begun)
+        run(ledger, *processes, options.kills)
+        failed = report(check(ledger, *processes, options.kills), time.monotonic() - begun)
     finally:
-        receiver.kill()
-        server.kill()
+        for process in processes:
+            process.kill()
     sys.exit(1 if failed else 0)
 
 

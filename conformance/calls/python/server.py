@@ -11,7 +11,12 @@ import time
 
 READY_SECONDS_MAX = 60
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-CONFIG = f'[webhooks]\nallow = ["127.0.0.1"]\ncallback_secrets = ["{SECRET}"]\n'
+CONFIG = f'''[webhooks]
+allow = ["127.0.0.1"]
+callback_secrets = ["{SECRET}"]
+[upstreams]
+allow = ["127.0.0.1"]
+'''
 
 
 def free_port():
