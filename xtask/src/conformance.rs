@@ -1,4 +1,4 @@
-//! How do other people's client test suites fare against the server? Fetched when it is run, never kept here.
+//! How do other people's client test suites fare against the server? Fetched when it is run, never kept here. And the crash tests, whole.
 
 use std::{
     path::{Path, PathBuf},
@@ -8,14 +8,14 @@ use std::{
 use crate::{
     python,
     server::Server,
-    stages::Context,
+    stages::{self, Context},
     tool::{self, PYTHON},
 };
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// Which door's suites
-    #[arg(value_name = "DOOR", value_parser = ["amqp091"])]
+    /// Which door's suites; `calls` has the crash test only
+    #[arg(value_name = "DOOR", value_parser = ["amqp091", "calls"])]
     door: String,
     /// Run only these suites (may be given several times)
     #[arg(long, value_name = "SUITE")]
@@ -52,6 +52,9 @@ fn attend(root: &Path, options: &Options) -> Result<bool, String> {
         Some(binary) => binary.clone(),
         None => built(root, &log)?,
     };
+    if options.door == "calls" {
+        return calls(&context, &binary, &log, options.crash);
+    }
     let folder = root.join("conformance").join(&options.door);
     let pins = [folder.join("python/requirements.txt"), folder.join("upstream/requirements.txt")];
     let python = python::environment(scratch, "amqp-upstream-venv", &pins, &[], &log)?;
@@ -78,6 +81,21 @@ fn attend(root: &Path, options: &Options) -> Result<bool, String> {
     if options.write {
         command.arg("--page").arg(root.join("docs/conformance").join(format!("{}.md", options.door)));
     }
+    command.status().map(|status| status.success()).map_err(|error| error.to_string())
+}
+
+/// Ten thousand calls through twenty kills.
+fn calls(context: &Context, binary: &Path, log: &Path, crash: bool) -> Result<bool, String> {
+    if !crash {
+        return Err(
+            "nobody's suites are run for calls: `cargo xtask test --only calls` has the clients, `--crash` the kills"
+                .to_owned(),
+        );
+    }
+    let mut command = Command::new(stages::calls::environment(context, log)?);
+    command.arg(context.root.join("conformance/calls/python/run_crash.py")).args(["--calls", "10000"]);
+    command.args(["--kills", "20", "--server-binary"]).arg(binary);
+    command.arg("--data").arg(context.scratch().join("calls-crash"));
     command.status().map(|status| status.success()).map_err(|error| error.to_string())
 }
 

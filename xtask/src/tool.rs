@@ -43,6 +43,7 @@ pub const RABBITMQ: Tool = Tool {
     probe: &["test", "-x", "/usr/lib/rabbitmq/bin/rabbitmq-server"],
     install: "apt-get install --yes --no-install-recommends rabbitmq-server",
 };
+pub const CURL: Tool = Tool { name: "curl", probe: &["curl", "--version"], install: "apt-get install curl" };
 pub const NODE: Tool = Tool {
     name: "Node 18 or later",
     probe: &["node", "-e", "process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)"],

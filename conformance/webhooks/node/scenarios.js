@@ -54,7 +54,7 @@ async function pushed(server, secrets, format, use) {
   const publish = (body, headers) => ask(server, 'POST', `/v1/queues/${queue}/messages`, body, headers);
   const one = () => eventually(() => seen[0]);
   try {
-    await use({ queue, publish, one });
+    await use({ queue, publish, one, all: () => seen });
   } finally {
     await ask(server, 'DELETE', `/v1/pushes/${queue}`);
     receiver.close();
@@ -106,9 +106,15 @@ const ATTRIBUTES = {
 };
 const DATA = { order: 4711, name: 'ä', list: [1, null] };
 
+/** The SDK reads batches and writes none: each event of one is what it writes in structured mode. */
+const batch = (...events) => ({
+  headers: { 'content-type': 'application/cloudevents-batch+json' },
+  body: `[${events.map((event) => HTTP.structured(event).body).join(',')}]`,
+});
+
 for (const format of ['binary', 'structured', 'batch']) {
   scenario(`events sent by the SDK come out of a push as they went in: ${format}`, async (server) => {
-    for (const send of [HTTP.binary, HTTP.structured]) {
+    for (const send of [HTTP.binary, HTTP.structured, batch]) {
       await pushed(server, [secret()], format, async ({ publish, one }) => {
         const sent = send(new CloudEvent({ ...ATTRIBUTES, data: DATA }));
         await publish(sent.body, sent.headers);
@@ -122,5 +128,17 @@ for (const format of ['binary', 'structured', 'batch']) {
     }
   });
 }
+
+scenario('a batch sent by the SDK is as many events, and the SDK reads them as a batch', async (server) => {
+  await pushed(server, [secret()], 'batch', async ({ publish, all }) => {
+    const events = [1, 2, 3, 4, 5].map((n) => new CloudEvent({ ...ATTRIBUTES, id: `b-${n}`, data: { n } }));
+    const sent = batch(...events);
+    await publish(sent.body, sent.headers);
+    const found = () => all().flatMap(({ headers, body }) => HTTP.toEvent({ headers, body }));
+    await eventually(() => found().length >= events.length);
+    const seen = found().map((event) => [event.id, event.data.n]).sort();
+    assert.deepEqual(seen, events.map((event) => [event.id, event.data.n]));
+  });
+});
 
 main();

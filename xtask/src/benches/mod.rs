@@ -1,6 +1,7 @@
 //! Which benchmarks are there? One file each; a new one is a file and a line in the table.
 
 mod amqp;
+mod calls;
 mod http;
 mod journal;
 mod memory;
@@ -8,7 +9,8 @@ mod shard;
 
 use crate::tool::Tool;
 
-pub const ALL: &[Bench] = &[journal::BENCH, shard::BENCH, http::BENCH, memory::BENCH, amqp::BENCH];
+pub const ALL: &[Bench] =
+    &[journal::BENCH, shard::BENCH, http::BENCH, memory::BENCH, amqp::BENCH, calls::BENCH];
 
 /// A program that measures, and what its figures are held against.
 pub struct Bench {

@@ -1,10 +1,12 @@
 //! Which stages does the test run have? One file each; a new stage is a file and a line in the table.
 
 mod amqp;
+pub mod calls;
 mod deny;
 mod documents;
 mod flights;
 mod format;
+mod gridlock;
 mod lint;
 mod programs;
 mod webhooks;
@@ -30,6 +32,8 @@ pub const ALL: &[Stage] = &[
     flights::STAGE,
     amqp::STAGE,
     webhooks::STAGE,
+    calls::STAGE,
+    gridlock::STAGE,
 ];
 
 /// One line of the test run.

@@ -234,11 +234,9 @@ impl Client {
             // What may be published to may be this queue.
             return Ok(Kind::Queue);
         }
-        if name.starts_with('$') && kinds.contains(&Kind::Topic) {
-            // Waystation's own are topics.
-            return Name::reserved(name).map(|_| Kind::Topic).map_err(wrong);
-        }
-        Name::new(name).map_err(wrong)?;
+        // Some of Waystation's own are topics and some are queues.
+        let checked = if name.starts_with('$') { Name::reserved(name) } else { Name::new(name) };
+        checked.map_err(wrong)?;
         if let Some(kind) = kinds.iter().find(|kind| said == Some(&kind.to_string())) {
             return Ok(*kind);
         }

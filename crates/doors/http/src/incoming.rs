@@ -1,9 +1,11 @@
 //! How is a request's body read: in bounded time, within its own limit and within what all bodies together may hold?
 
+use std::time::Duration;
+
 use axum::{body::Body, http::HeaderMap};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use waystation_net::Permit;
 
 use crate::{
@@ -13,6 +15,10 @@ use crate::{
 
 /// Bytes up to which a body is not counted against what all bodies may hold: no more than a connection's own buffer.
 const FREE_BYTES: usize = 64 << 10;
+
+/// Bytes a second at which a body must come on the whole, once it has taken twice the time that one part of it may take: a
+/// client that lets it drip would hold a request's place for as long as it likes.
+const BYTES_A_SECOND_MIN: usize = 1 << 10;
 
 /// A body that is wholly there.
 #[derive(Debug)]
@@ -59,6 +65,22 @@ pub(crate) async fn next(door: &Door, body: &mut Body) -> Result<Option<Bytes>, 
     }
 }
 
+/// The next part of a body of which so many bytes have come since it began.
+async fn next_in_time(
+    door: &Door,
+    body: &mut Body,
+    begun: Instant,
+    bytes: usize,
+) -> Result<Option<Bytes>, Failure> {
+    let earned = Duration::from_millis((bytes * 1000 / BYTES_A_SECOND_MIN) as u64);
+    let end = begun + 2 * door.body_time() + earned;
+    timeout_at(end, next(door, body)).await.map_err(|_| {
+        let detail =
+            format!("the body came too slowly: send it at {BYTES_A_SECOND_MIN} bytes a second at least");
+        Failure::new(Kind::Timeout, detail)
+    })?
+}
+
 /// Reads a body to its end, at most `limit` bytes.
 pub(crate) async fn whole(
     door: &Door,
@@ -74,7 +96,8 @@ pub(crate) async fn whole(
     let mut room = None;
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
-    while let Some(part) = next(door, &mut body).await? {
+    let begun = Instant::now();
+    while let Some(part) = next_in_time(door, &mut body, begun, first.len() + all.len()).await? {
         let length = first.len() + all.len() + part.len();
         if length > limit {
             return Err(Failure::too_large(what, limit));

@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{Server, answer};
 use proptest::prelude::*;
 use tokio::io::AsyncWriteExt;
@@ -38,6 +40,41 @@ async fn a_body_that_stops_is_answered_with_408_and_its_whole_lines_are_kept() {
         answer(&mut slow).await.expect(408);
         assert_eq!(server.get("/v1/queues/q").await.json()["ready"], ready, "{kind}");
     }
+    server.end().await;
+}
+
+/// Sends the body of a call in parts, with a pause before each; gives the status.
+async fn in_parts(server: &Server, part: &str, count: usize, pause: Duration) -> u16 {
+    let mut slow = server.connect().await;
+    let length = part.len() * count;
+    let head = format!(
+        "POST /v1/calls/op HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+    );
+    slow.write_all(head.as_bytes()).await.expect("written");
+    let (mut reader, mut writer) = slow.split();
+    let write = async {
+        for _ in 0..count {
+            tokio::time::sleep(pause).await;
+            // Who has been answered is not listened to any more.
+            if writer.write_all(part.as_bytes()).await.is_err() {
+                break;
+            }
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        answer = answer(&mut reader) => answer.status,
+        () = write => 0,
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_drips_is_answered_with_408_and_one_that_is_only_long_is_not() {
+    let server = Server::with(limits(|limits| limits.body_ms = 200), vec![]).await;
+    server.put("/v1/operations/op", "").await.expect(201);
+    let pause = Duration::from_millis(40);
+    assert_eq!(in_parts(&server, "x", 1000, pause).await, 408);
+    assert_eq!(in_parts(&server, &"x".repeat(4096), 25, pause).await, 202);
     server.end().await;
 }
 

@@ -14,6 +14,7 @@ use waystation_base::{
 };
 use waystation_broker::{
     SessionId, Source,
+    effect::Declared,
     spec::{QueueSpec, Spec},
 };
 use waystation_host::Broker;
@@ -77,14 +78,8 @@ async fn a_callback_is_delivered_again_until_it_arrives_and_a_hostile_one_is_bur
     let (stop, stopped) = oneshot::channel::<()>();
     let driver = tokio::spawn(driver.run(async { drop(stopped.await) }));
     let queue = Name::reserved(callbacks::QUEUE).expect("a name");
-    let spec = Spec::Queue(QueueSpec::default());
-    broker.declare(queue.clone(), spec, false, SessionId::default()).await.expect("declared");
     let (address, mut told) = receiver().await;
     let url = format!("http://{address}/back");
-    broker
-        .publish(queue.clone(), vec![callback(&url, "call-1"), callback("http://10.0.0.1/", "call-2")])
-        .await
-        .expect("published");
     let rule = "127.0.0.1".parse().expect("a rule");
     let sender =
         Sender::new(Guard::new("webhooks", vec![rule], false), clock.clone(), None).expect("a sender");
@@ -93,6 +88,17 @@ async fn a_callback_is_delivered_again_until_it_arrives_and_a_hostile_one_is_bur
     let serving = tokio::spawn(callbacks::serve(broker.clone(), clock, sender, secrets.clone(), async {
         drop(ended.await);
     }));
+    // It is there before anybody has called, as calls declare it.
+    while broker.queue(queue.clone()).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    let spec = Spec::Queue(QueueSpec::default());
+    let declared = broker.declare(queue.clone(), spec, false, SessionId::default()).await;
+    assert_eq!(declared, Ok(Declared::Unchanged));
+    broker
+        .publish(queue.clone(), vec![callback(&url, "call-1"), callback("http://10.0.0.1/", "call-2")])
+        .await
+        .expect("published");
     let dead = Name::reserved(callbacks::DEAD).expect("a name");
     let first = told.recv().await.expect("a request");
     let buried = take(&broker, &dead).await;

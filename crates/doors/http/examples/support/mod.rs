@@ -34,6 +34,10 @@ impl Arguments {
             .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} needs a number")))
     }
 
+    pub fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|argument| argument == name)
+    }
+
     /// `--dir`, made and emptied of an earlier run's data.
     pub fn dir(&self) -> PathBuf {
         let dir = PathBuf::from(self.text("--dir").unwrap_or("target/bench/http")).join("data");
@@ -64,12 +68,18 @@ pub struct Server {
 
 impl Server {
     pub fn start(binary: &Path, data: &Path) -> Server {
+        Server::start_with(binary, data, &[])
+    }
+
+    /// The same with more arguments of `serve`.
+    pub fn start_with(binary: &Path, data: &Path, more: &[&str]) -> Server {
         let begun = Instant::now();
         let mut child = Command::new(binary)
             .arg("serve")
             .arg("--data")
             .arg(data)
             .args(["--http", "127.0.0.1:0", "--log", "warn"])
+            .args(more)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", binary.display()));

@@ -2,6 +2,7 @@
 
 mod access;
 mod bindings;
+mod bounds;
 mod browse;
 mod calls;
 mod entities;
@@ -115,13 +116,20 @@ fn described() -> OpenApiRouter<Arc<Door>> {
 /// The description as JSON.
 pub fn description() -> String {
     let (_, description) = described().split_for_parts();
-    description.to_pretty_json().unwrap_or_default()
+    text(&description)
+}
+
+/// With the bounds that types do not tell.
+fn text(description: &utoipa::openapi::OpenApi) -> String {
+    let mut value = serde_json::to_value(description).unwrap_or_default();
+    bounds::tell(&mut value);
+    serde_json::to_string_pretty(&value).unwrap_or_default()
 }
 
 /// All that can be asked.
 pub(crate) fn router(door: Arc<Door>) -> Router {
     let (router, description) = described().split_for_parts();
-    let json = Bytes::from(description.to_pretty_json().unwrap_or_default());
+    let json = Bytes::from(text(&description));
     router
         .route("/openapi.json", get(move || async move { ([(header::CONTENT_TYPE, media::JSON)], json) }))
         .route("/", get(|| async { ([(header::CONTENT_TYPE, media::TEXT)], WELCOME) }))

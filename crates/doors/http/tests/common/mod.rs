@@ -6,7 +6,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::oneshot,
     task::JoinHandle,
@@ -176,7 +176,7 @@ impl Server {
 }
 
 /// Reads to the end of the connection.
-pub async fn answer(stream: &mut TcpStream) -> Answer {
+pub async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> Answer {
     let mut bytes = Vec::new();
     let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("an end");
     // A reset after the answer is as good as an end.

@@ -19,7 +19,8 @@ use super::{
 };
 use crate::{breaker::Breaking, retry::Retry, sender::Sender, sign::Secret};
 
-/// The queue of callbacks; calls declare it.
+/// The queue of callbacks. Calls declare it with their first operation, just so, and it is declared here as well: who attached to
+/// what is not there yet would leave the first callbacks waiting until he tries again.
 pub const QUEUE: &str = "$calls.callbacks";
 /// The queue of those that were given up, from where they can be taken and published again.
 pub const DEAD: &str = "$calls.callbacks.dead";
@@ -37,7 +38,7 @@ pub fn retry() -> Retry {
     Retry { attempts_max: crate::retry::ATTEMPTS_MAX, age_ms_max: Some(AGE_MS_MAX), ..Retry::default() }
 }
 
-/// Delivers what stands in `queue` until `end`. The address for what is given up is declared first.
+/// Delivers what stands in [`QUEUE`] until `end`. It and the address for what is given up are declared first.
 pub async fn serve(
     broker: Broker,
     clock: Arc<dyn Clock>,
@@ -47,7 +48,9 @@ pub async fn serve(
 ) -> Result<(), Refusal> {
     let (Ok(queue), Ok(dead)) = (Name::reserved(QUEUE), Name::reserved(DEAD)) else { return Ok(()) };
     record::declare(&broker).await?;
-    broker.declare(dead.clone(), Spec::Queue(QueueSpec::default()), true, SessionId::default()).await?;
+    for name in [&queue, &dead] {
+        broker.declare(name.clone(), Spec::Queue(QueueSpec::default()), true, SessionId::default()).await?;
+    }
     let plan = Addressed {
         guard: sender.guard().clone(),
         secrets,

@@ -82,7 +82,7 @@ fn known(headers: &HeaderMap) -> Option<u32> {
     (status = 204, description = "Followers: nothing will come any more"),
     (status = 303, description = "It has finished; `Location` is its result", body = api::Call),
     (status = 304, description = "It has taken no step"),
-    (status = "default", description = "Refused, or a result that is no success", body = Problem, content_type = "application/problem+json"),
+    (status = "default", description = "Refused, or a result that is no success, as the worker gave it", content((Problem = "application/problem+json"), (Vec<u8> = "*/*"))),
 ))]
 pub(super) async fn show(
     State(door): State<Arc<Door>>,
@@ -209,7 +209,7 @@ async fn step(
     params(("id" = String, Path)), responses(
     (status = 200, description = "The result, with the worker's own status and headers"),
     (status = 409, description = "It has no outcome yet", body = Problem, content_type = "application/problem+json"),
-    (status = "default", description = "Refused, or a result that is no success", body = Problem, content_type = "application/problem+json"),
+    (status = "default", description = "Refused, or a result that is no success, as the worker gave it", content((Problem = "application/problem+json"), (Vec<u8> = "*/*"))),
 ))]
 pub(super) async fn result(
     State(door): State<Arc<Door>>,

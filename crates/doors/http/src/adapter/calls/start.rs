@@ -49,7 +49,7 @@ const CALLER_CORRELATION_ID: &str = "caller-correlation-id";
     (status = 202, description = "Durable, and answered later; `Location` is the call", body = api::Call),
     (status = 200, description = "The result, with the status and headers that the worker gave, came within the wait"),
     (status = 422, description = "Among others: the idempotency key came with another body", body = Problem, content_type = "application/problem+json"),
-    (status = "default", description = "Refused, or a result that is no success", body = Problem, content_type = "application/problem+json"),
+    (status = "default", description = "Refused, or a result that is no success, as the worker gave it", content((Problem = "application/problem+json"), (Vec<u8> = "*/*"))),
 ))]
 pub(super) async fn start(
     State(door): State<Arc<Door>>,
