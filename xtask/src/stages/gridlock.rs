@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use super::{Context, Outcome, Stage};
-use crate::tool::{self, PYTHON};
+use super::{Context, Outcome, Stage, scenarios};
+use crate::tool::PYTHON;
 
 /// Seconds for which the slow service is well, slow, and well again.
 const DAY: [&str; 3] = ["2", "6", "4"];
@@ -18,20 +18,13 @@ pub const STAGE: Stage = Stage {
 };
 
 fn run(context: &Context) -> Outcome {
-    let server = match context.built() {
-        Ok(built) => built.server.clone(),
-        Err(_) => None,
+    let server = match context.server() {
+        Ok(server) => server,
+        Err(outcome) => return outcome,
     };
-    let Some(server) = server else { return Outcome::failure("no waystation binary was built", "") };
     let mut command = Command::new("python3");
     command.arg(context.root.join("examples/gridlock/gridlock.py")).arg("--phases").args(DAY);
     command.arg("--server-binary").arg(server).arg("--data").arg(context.scratch().join("gridlock-data"));
     command.env("PYTHONDONTWRITEBYTECODE", "1");
-    match tool::run_logged(&mut command, &context.log("gridlock")) {
-        Ok(ran) => Outcome {
-            note: ran.output.lines().last().unwrap_or_default().to_owned(),
-            ..Outcome::check(ran.success, tool::tail(&ran.output, 60))
-        },
-        Err(error) => Outcome::failure("the example does not start", error.to_string()),
-    }
+    scenarios::run_example(&mut command, &context.log("gridlock"))
 }

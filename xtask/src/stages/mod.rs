@@ -9,6 +9,7 @@ mod format;
 mod gridlock;
 mod lint;
 mod programs;
+mod scenarios;
 mod webhooks;
 
 use std::{cell::OnceCell, fs, path::Path, path::PathBuf};
@@ -65,6 +66,15 @@ impl Outcome {
         Outcome { passed: success.into(), failed: (!success).into(), note: String::new(), details }
     }
 
+    /// Adds what one of several programs found.
+    pub fn add(&mut self, name: &str, one: Outcome) {
+        self.passed += one.passed;
+        self.failed += one.failed;
+        if one.failed > 0 {
+            self.details.push_str(&format!("--- {name}: {}\n{}\n", one.note, one.details));
+        }
+    }
+
     /// The stage could not run at all.
     pub fn failure(note: impl Into<String>, details: impl Into<String>) -> Outcome {
         Outcome { passed: 0, failed: 1, note: note.into(), details: details.into() }
@@ -101,6 +111,12 @@ impl Context {
     /// The one build, made at first use.
     pub fn built(&self) -> &Result<Built, String> {
         self.built.get_or_init(|| built::build(&self.root, &self.log("build")))
+    }
+
+    /// The server that was built; without it a stage can only say so.
+    pub fn server(&self) -> Result<PathBuf, Outcome> {
+        let server = self.built().as_ref().ok().and_then(|built| built.server.clone());
+        server.ok_or_else(|| Outcome::failure("no waystation binary was built", ""))
     }
 }
 

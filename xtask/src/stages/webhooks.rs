@@ -2,11 +2,11 @@
 
 use std::{path::Path, process::Command};
 
-use super::{Context, Outcome, Stage, amqp};
+use super::{Context, Outcome, Stage, scenarios};
 use crate::{
     clients, python,
     server::Server,
-    tool::{self, NODE, NPM, PYTHON},
+    tool::{NODE, NPM, PYTHON},
 };
 
 pub const STAGE: Stage = Stage {
@@ -19,11 +19,10 @@ pub const STAGE: Stage = Stage {
 };
 
 fn run(context: &Context) -> Outcome {
-    let server = match context.built() {
-        Ok(built) => built.server.clone(),
-        Err(_) => None,
+    let binary = match context.server() {
+        Ok(binary) => binary,
+        Err(outcome) => return outcome,
     };
-    let Some(binary) = server else { return Outcome::failure("no waystation binary was built", "") };
     let log = context.log("webhooks");
     let commands = match commands(context, &log) {
         Ok(commands) => commands,
@@ -41,14 +40,8 @@ fn run(context: &Context) -> Outcome {
         Err(said) => return Outcome::failure("the server does not start", said),
     };
     let mut sum = Outcome::default();
-    for mut command in commands {
-        let one = match tool::run_logged(command.args(server.arguments()), &log) {
-            Ok(ran) => amqp::count(&ran),
-            Err(error) => Outcome::failure("the receiver does not start", error.to_string()),
-        };
-        sum.passed += one.passed;
-        sum.failed += one.failed;
-        sum.details.push_str(&one.details);
+    for (name, mut command) in ["Python", "Node"].into_iter().zip(commands) {
+        sum.add(name, scenarios::run(command.args(server.arguments()), &log));
     }
     sum
 }
