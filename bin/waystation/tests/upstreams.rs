@@ -127,6 +127,27 @@ fn a_final_answer_fails_the_call_with_it_and_others_are_tried_again_under_one_ke
 }
 
 #[test]
+fn an_upstream_that_says_when_is_left_alone_until_then() {
+    let mut is_first = true;
+    let service = Service::new(move |_| match std::mem::take(&mut is_first) {
+        true => Do::Answer(503, "retry-after: 1\r\n", String::new()),
+        false => ok("later"),
+    });
+    let setup = setup();
+    let server = setup.start();
+    declare(&server, &service, "");
+    let id = call(&server, "x");
+    until("it is suspended", || upstream(&server)["state"] == "suspended");
+    let seen = upstream(&server);
+    assert!(seen["failures"][0]["next_ms"].as_u64() >= Some(1_000), "{seen}");
+    assert_eq!(server.json(&format!("calls show {id}"))["last_error"], "the upstream answered 503");
+    assert_eq!(outcome(&server, &id)["attempt"], 2);
+    assert_eq!(service.asked().len(), 2);
+    let metrics = http(&server, "GET /metrics HTTP/1.1\r\n", "");
+    assert!(metrics.contains("waystation_upstream_retried_total{operation=\"op\"} 1"), "{metrics}");
+}
+
+#[test]
 fn retries_that_are_used_up_end_with_the_last_answer_or_a_problem() {
     let service = Service::new(|asked: &Asked| match asked.body.as_str() {
         "busy" => Do::Answer(503, "content-type: text/plain\r\n", "still busy".into()),

@@ -120,7 +120,10 @@ impl Breakers {
         let failing = all.entry(endpoint.to_owned()).or_default();
         failing.failures = failing.failures.saturating_add(1);
         let was_trial = failing.trial_until.take().is_some();
-        if was_trial || failing.failures.is_multiple_of(breaking.failures.max(1)) {
+        // What was under way when it was suspended says nothing new.
+        let is_suspended = failing.until.is_some_and(|until| until > now);
+        let is_enough = !is_suspended && failing.failures.is_multiple_of(breaking.failures.max(1));
+        if was_trial || is_enough {
             let doubled = 1u64.checked_shl(failing.suspensions).unwrap_or(u64::MAX);
             let pause = breaking.pause_ms.saturating_mul(doubled).min(breaking.pause_ms_max);
             failing.suspensions = failing.suspensions.saturating_add(1);
@@ -189,6 +192,17 @@ mod tests {
         assert_eq!(all.admit(E, Millis(102)), Admission::Wait(Millis(102 + TRIAL_WAIT_MS)));
         all.succeeded(E);
         assert_eq!(all.admit(E, Millis(103)), Admission::Free);
+    }
+
+    #[test]
+    fn requests_that_were_under_way_when_it_was_suspended_do_not_prolong_that() {
+        let (all, it) = (Breakers::default(), breaking());
+        for _ in 0..100 {
+            all.failed(E, &it, None, Millis(0));
+        }
+        assert_eq!(all.admit(E, Millis(99)), Admission::Wait(Millis(100)));
+        assert_eq!(all.admit(E, Millis(100)), Admission::Trial);
+        assert_eq!(all.failed(E, &it, None, Millis(100)), Some(Millis(300)));
     }
 
     #[test]

@@ -104,7 +104,7 @@ pub enum OperationCommand {
         /// Its name
         name: String,
         #[command(flatten)]
-        fields: OperationFields,
+        fields: Box<OperationFields>,
         /// If it is there and differs: declare it anew as given, instead of refusing
         #[arg(long)]
         change: bool,

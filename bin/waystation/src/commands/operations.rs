@@ -104,7 +104,7 @@ fn list(all: &[OperationInfo], output: Output) -> Result<(), Failure> {
 
 /// Everything that is declared, a line each, and how the upstream is.
 fn details(info: &OperationInfo) -> String {
-    let mut lines = vec![format!("{:28}  {}", "operation", info.name)];
+    let mut lines = vec![format!("{:33}  {}", "operation", info.name)];
     declared(&mut lines, "", &json!(info.spec));
     if let Some(upstream) = &info.upstream {
         now(&mut lines, upstream);
@@ -115,7 +115,8 @@ fn details(info: &OperationInfo) -> String {
 fn declared(lines: &mut Vec<String>, within: &str, spec: &Value) {
     for (name, value) in spec.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
         let name = format!("{within}{name}");
-        let shown = match (name.ends_with("_ms"), value.as_u64(), value.as_str()) {
+        let shown = match (name.ends_with("_ms") || name.ends_with("_ms_max"), value.as_u64(), value.as_str())
+        {
             (true, Some(ms), _) => show_duration(ms),
             (_, _, Some(text)) => text.to_owned(),
             _ if value.is_object() => {
@@ -124,13 +125,13 @@ fn declared(lines: &mut Vec<String>, within: &str, spec: &Value) {
             }
             _ => value.to_string(),
         };
-        lines.push(format!("{name:28}  {shown}"));
+        lines.push(format!("{name:33}  {shown}"));
     }
 }
 
 /// How an upstream is now.
 fn now(lines: &mut Vec<String>, info: &UpstreamInfo) {
-    let mut line = |name: &str, shown: String| lines.push(format!("{name:28}  {shown}"));
+    let mut line = |name: &str, shown: String| lines.push(format!("{name:33}  {shown}"));
     let state = json!(info.state).as_str().unwrap_or_default().to_owned();
     let until = info.until.map(|until| format!(" until {}", show_time(until))).unwrap_or_default();
     let reason = info.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();

@@ -193,14 +193,44 @@ pub(crate) type Answering<T> = oneshot::Sender<Result<T, Error>>;
 
 /// What a handle sends to the engine.
 pub(crate) enum Ask {
-    Declare { broker: Broker, name: Name, operation: Operation, change: bool, reply: Answering<Declared> },
-    Remove { broker: Broker, name: Name, reply: Answering<()> },
-    Start { operation: Name, start: Box<Start>, reply: Answering<Started> },
-    See { id: CallId, reply: Answering<Seen> },
-    Watch { id: CallId, reply: Answering<watch::Receiver<u32>> },
-    Attend { id: CallId, reply: Answering<(Seen, watch::Receiver<u32>)> },
-    List { filter: Filter, reply: Answering<ListPage> },
-    Change { id: CallId, change: Change, reply: Option<Answering<Changed>> },
+    Declare {
+        broker: Broker,
+        name: Name,
+        operation: Box<Operation>,
+        change: bool,
+        reply: Answering<Declared>,
+    },
+    Remove {
+        broker: Broker,
+        name: Name,
+        reply: Answering<()>,
+    },
+    Start {
+        operation: Name,
+        start: Box<Start>,
+        reply: Answering<Started>,
+    },
+    See {
+        id: CallId,
+        reply: Answering<Seen>,
+    },
+    Watch {
+        id: CallId,
+        reply: Answering<watch::Receiver<u32>>,
+    },
+    Attend {
+        id: CallId,
+        reply: Answering<(Seen, watch::Receiver<u32>)>,
+    },
+    List {
+        filter: Filter,
+        reply: Answering<ListPage>,
+    },
+    Change {
+        id: CallId,
+        change: Change,
+        reply: Option<Answering<Changed>>,
+    },
 }
 
 /// The request's message.

@@ -146,6 +146,7 @@ impl Calls {
         if let Some(upstream) = &operation.upstream {
             self.check_target(upstream).await.map_err(upstream_error)?;
         }
+        let operation = Box::new(operation);
         self.ask(|reply| Ask::Declare { broker, name, operation, change, reply }).await
     }
 

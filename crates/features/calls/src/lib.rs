@@ -40,6 +40,7 @@ pub use idempotency::Key;
 pub use operation::{Finished, Operation, SpecError};
 pub use record::{Fault, Held, Progress, Record, ResultHead, State};
 pub use upstream::{
-    Retry, Statuses, Upstream, UpstreamCounts, UpstreamFailure, UpstreamInfo, UpstreamState, Upstreams, Verb,
+    Statuses, Upstream, UpstreamCounts, UpstreamFailure, UpstreamInfo, UpstreamMethod, UpstreamRetry,
+    UpstreamState, Upstreams,
 };
 pub use work::{Answer, Work};

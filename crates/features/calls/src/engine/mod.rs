@@ -153,7 +153,7 @@ impl Engine {
         // An asker that is gone needs no answer.
         match ask {
             Ask::Declare { broker, name, operation, change, reply } => {
-                let _ = reply.send(self.declare(broker, name, operation, change).await);
+                let _ = reply.send(self.declare(broker, name, *operation, change).await);
             }
             Ask::Remove { broker, name, reply } => {
                 let _ = reply.send(self.remove(broker, name).await);

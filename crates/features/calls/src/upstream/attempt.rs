@@ -13,7 +13,6 @@ use waystation_broker::{
 };
 use waystation_host::{Broker, Delivery};
 use waystation_outbound::{
-    backoff::retry_after_ms,
     breaker::{Admission, Trial},
     client::endpoint,
     exchange::{Answer, Failure, Request},
@@ -24,14 +23,15 @@ use super::{
     request::{self, About},
     turn::Worker,
     upstreams::{BUFFER_UNIT, Outbound},
+    verdict::{self, Verdict, cause, judge, last},
 };
-use crate::{AttemptEnd, CallId, Calls, Change, Error, Fault, Held, Seen};
+use crate::{AttemptEnd, CallId, Calls, Change, Error, Held, Seen};
 
 /// How long a request may take before it is written down that the call is worked on: what is answered sooner needs no such step.
 const BEGIN: Duration = Duration::from_millis(100);
 /// How long to wait before trying again to write down what is known.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Milliseconds after which a call is looked at again that is not for this worker, or is about to expire.
+/// Milliseconds after which a call is looked at again that is about to expire.
 const ASIDE_MS: u64 = 1_000;
 /// Milliseconds for which a call is held until the rate lets it go.
 const PACED_MS: u64 = 1_000;
@@ -66,28 +66,22 @@ pub(super) struct Desk {
 }
 
 /// What came of sending.
-enum Sent {
+enum Sent<'a> {
     /// An answer, or none.
-    Ended(Box<Exchange>),
+    Ended(Box<Exchange<'a>>),
     /// Nothing may be sent until then, by the rate or because the upstream is left alone; nothing was.
     Wait { until: Millis, by_rate: bool },
     /// The call was ended by the engine itself.
     Closed,
 }
 
-struct Exchange {
+struct Exchange<'a> {
+    /// It holds its answer until that is written down.
+    _room: Option<SemaphorePermit<'a>>,
     result: Result<Answer, Failure>,
     at: Millis,
     took_ms: u64,
     suspended_until: Option<Millis>,
-}
-
-/// What an exchange means for the call.
-enum Verdict {
-    /// It is the outcome.
-    Final(AttemptEnd),
-    /// Try again, not before so many milliseconds if the upstream said so.
-    Again { retry_after_ms: Option<u64> },
 }
 
 impl Desk {
@@ -161,8 +155,8 @@ impl Desk {
     }
 
     /// Waits for room, for the rate and for the breaker, and sends.
-    async fn send(&self, seen: &Seen, delivery: &Delivery) -> Sent {
-        let _room = self.room(delivery.message.body.len() as u64).await;
+    async fn send(&self, seen: &Seen, delivery: &Delivery) -> Sent<'_> {
+        let room = self.room(delivery.message.body.len() as u64).await;
         if let Err(until) = self.pace().await {
             return Sent::Wait { until, by_rate: true };
         }
@@ -177,7 +171,7 @@ impl Desk {
         trial.over();
         let now = self.clock.now();
         let suspended_until = self.note(&endpoint, &result, now);
-        Sent::Ended(Box::new(Exchange { result, at, took_ms: now.since(at), suspended_until }))
+        Sent::Ended(Box::new(Exchange { _room: room, result, at, took_ms: now.since(at), suspended_until }))
     }
 
     /// Room in memory for a request and the largest answer.
@@ -209,15 +203,8 @@ impl Desk {
         delivery: &Delivery,
         now: Millis,
     ) -> Option<Result<Answer, Failure>> {
-        let (upstream, about) = (
-            &self.worker.upstream,
-            About {
-                id: seen.id,
-                operation: self.worker.name.as_str(),
-                attempt: seen.attempt + 1,
-                due: seen.due,
-            },
-        );
+        let (upstream, operation) = (&self.worker.upstream, self.worker.name.as_str());
+        let about = About { id: seen.id, operation, attempt: seen.attempt + 1, due: seen.due };
         let request = Request {
             method: upstream.method.method(),
             url: self.worker.url.clone(),
@@ -252,69 +239,26 @@ impl Desk {
     /// Tells the breaker. Gives until when the upstream is left alone, if it is.
     fn note(&self, endpoint: &str, result: &Result<Answer, Failure>, now: Millis) -> Option<Millis> {
         let (breakers, upstream) = (&self.outbound.breakers, &self.worker.upstream);
-        let is_failing = match result {
-            Ok(answer) => upstream.retry.is_for(answer.status),
-            // It answers, though more than one can take.
-            Err(Failure::TooLarge(_)) => false,
-            Err(_) => true,
-        };
-        if !is_failing {
+        if !verdict::is_failing(result, upstream) {
             breakers.succeeded(endpoint);
             return None;
         }
-        let asked = result.as_ref().ok().and_then(|answer| self.retry_after_ms(answer));
+        let asked = result.as_ref().ok().and_then(|answer| verdict::retry_after_ms(answer, now));
         let asked = asked.map(|ms| ms.min(upstream.retry.retry_after_ms_max));
         breakers.failed(endpoint, &upstream.breaker, asked, now)
     }
 
-    fn retry_after_ms(&self, answer: &Answer) -> Option<u64> {
-        let value = answer.headers.get(http::header::RETRY_AFTER)?.to_str().ok()?;
-        retry_after_ms(value, self.clock.now())
-    }
-
-    fn judge(&self, result: &Result<Answer, Failure>) -> Verdict {
-        let upstream = &self.worker.upstream;
-        match result {
-            Ok(answer) if upstream.retry.is_for(answer.status) => {
-                Verdict::Again { retry_after_ms: self.retry_after_ms(answer) }
-            }
-            Ok(_) | Err(Failure::TooLarge(_)) => Verdict::Final(self.last(result)),
-            Err(Failure::Timeout(_) | Failure::Broken(_)) if !upstream.retry.unanswered => {
-                Verdict::Final(self.last(result))
-            }
-            Err(_) => Verdict::Again { retry_after_ms: None },
-        }
-    }
-
-    /// What a call ends with whose attempts are used up, or which must not be sent again.
-    fn last(&self, result: &Result<Answer, Failure>) -> AttemptEnd {
-        let fault = |status, kind, failure: &Failure| {
-            AttemptEnd::Broken(Fault::new(status, kind, &format!("the upstream: {failure}")))
-        };
-        match result {
-            Ok(answer) => {
-                AttemptEnd::Answered(request::result(answer.clone(), &self.worker.upstream.response_headers))
-            }
-            Err(failure @ Failure::Timeout(_)) => fault(504, "call-upstream-timeout", failure),
-            Err(failure @ Failure::TooLarge(_)) => fault(502, "call-result-unusable", failure),
-            Err(failure @ (Failure::Refused(_) | Failure::NotConnected(_))) => {
-                fault(502, "call-upstream-unreachable", failure)
-            }
-            Err(failure @ Failure::Broken(_)) => fault(502, "call-upstream-broken", failure),
-        }
-    }
-
     /// Makes durable what came of an exchange.
-    async fn conclude(&self, seen: &Seen, delivery: &Delivery, exchange: Exchange) -> Step {
-        let attempt = seen.attempt + 1;
-        let (end, next_ms) = match self.judge(&exchange.result) {
+    async fn conclude(&self, seen: &Seen, delivery: &Delivery, exchange: Exchange<'_>) -> Step {
+        let (attempt, upstream) = (seen.attempt + 1, &self.worker.upstream);
+        let (end, next_ms) = match judge(&exchange.result, upstream, self.clock.now()) {
             Verdict::Final(end) => (end, None),
             Verdict::Again { .. } if attempt >= self.worker.max_attempts => {
-                (self.last(&exchange.result), None)
+                (last(&exchange.result, upstream), None)
             }
             Verdict::Again { retry_after_ms } => {
                 let chance = os::random().unwrap_or_default() as u64;
-                let delay_ms = self.worker.upstream.retry.pause_ms(attempt, retry_after_ms, chance);
+                let delay_ms = upstream.retry.pause_ms(attempt, retry_after_ms, chance);
                 (AttemptEnd::Again { error: cause(&exchange.result), delay_ms }, Some(delay_ms))
             }
         };
@@ -349,7 +293,14 @@ impl Desk {
     }
 
     /// Counts an exchange, and logs what failed.
-    fn tell(&self, seen: &Seen, attempt: u32, exchange: &Exchange, end: &AttemptEnd, next_ms: Option<u64>) {
+    fn tell(
+        &self,
+        seen: &Seen,
+        attempt: u32,
+        exchange: &Exchange<'_>,
+        end: &AttemptEnd,
+        next_ms: Option<u64>,
+    ) {
         let is_good = matches!(end, AttemptEnd::Answered(answer) if answer.status < 400);
         let cause = cause(&exchange.result);
         let (at, took_ms) = (exchange.at, exchange.took_ms);
@@ -368,14 +319,6 @@ impl Desk {
             }
         };
         self.worker.live.count(note, (!is_good).then_some(failure));
-    }
-}
-
-/// What an exchange came to, in words.
-fn cause(result: &Result<Answer, Failure>) -> String {
-    match result {
-        Ok(answer) => format!("the upstream answered {}", answer.status),
-        Err(failure) => format!("the upstream: {failure}"),
     }
 }
 

@@ -10,9 +10,10 @@ mod request;
 mod spec;
 mod turn;
 mod upstreams;
+mod verdict;
 
 pub(crate) use figures::figures;
 pub use live::{UpstreamCounts, UpstreamFailure, UpstreamInfo, UpstreamState};
-pub use spec::{Retry, Statuses, Upstream, Verb};
+pub use spec::{Statuses, Upstream, UpstreamMethod, UpstreamRetry};
 pub(crate) use upstreams::Hub;
 pub use upstreams::Upstreams;

@@ -21,7 +21,7 @@ use crate::limits::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "UPPERCASE")]
-pub enum Verb {
+pub enum UpstreamMethod {
     /// `POST`.
     #[default]
     Post,
@@ -35,15 +35,15 @@ pub enum Verb {
     Get,
 }
 
-impl Verb {
+impl UpstreamMethod {
     /// As HTTP has it.
     pub fn method(self) -> Method {
         match self {
-            Verb::Post => Method::POST,
-            Verb::Put => Method::PUT,
-            Verb::Patch => Method::PATCH,
-            Verb::Delete => Method::DELETE,
-            Verb::Get => Method::GET,
+            UpstreamMethod::Post => Method::POST,
+            UpstreamMethod::Put => Method::PUT,
+            UpstreamMethod::Patch => Method::PATCH,
+            UpstreamMethod::Delete => Method::DELETE,
+            UpstreamMethod::Get => Method::GET,
         }
     }
 }
@@ -80,7 +80,7 @@ impl Statuses {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
-pub struct Retry {
+pub struct UpstreamRetry {
     /// Answers that are tried again: statuses like `503`, classes like `"5xx"`; all others are the call's result.
     pub statuses: Vec<Statuses>,
     /// Whether a request is sent again that got no whole answer (time-out, broken connection), though it may have had its
@@ -94,9 +94,9 @@ pub struct Retry {
     pub retry_after_ms_max: u64,
 }
 
-impl Default for Retry {
-    fn default() -> Retry {
-        Retry {
+impl Default for UpstreamRetry {
+    fn default() -> UpstreamRetry {
+        UpstreamRetry {
             statuses: [408, 425, 429, 500, 502, 503, 504].map(Statuses::One).to_vec(),
             unanswered: true,
             first_ms: 1_000,
@@ -106,7 +106,7 @@ impl Default for Retry {
     }
 }
 
-impl Retry {
+impl UpstreamRetry {
     fn check(&self) -> Result<(), Invalid> {
         check_range("retry.statuses", self.statuses.len() as u64, 0, UPSTREAM_STATUSES_MAX as u64)?;
         if !self.statuses.iter().all(Statuses::is_good) {
@@ -138,7 +138,7 @@ pub struct Upstream {
     /// Where requests go: an absolute `http` or `https` URL.
     pub url: String,
     /// Their method.
-    pub method: Verb,
+    pub method: UpstreamMethod,
     /// Headers of one's own, such as `authorization`; written, never shown. Left out in a change: they stay.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>, write_only))]
@@ -151,7 +151,7 @@ pub struct Upstream {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
     /// Which failures are tried again, and when.
-    pub retry: Retry,
+    pub retry: UpstreamRetry,
     /// When the upstream is left alone.
     pub breaker: Breaking,
     /// Bytes of an answer's body; a larger one fails its call.
@@ -166,12 +166,12 @@ impl Default for Upstream {
     fn default() -> Upstream {
         Upstream {
             url: String::new(),
-            method: Verb::default(),
+            method: UpstreamMethod::default(),
             headers: None,
             timeout_ms: 60_000,
             concurrency: 16,
             rate: None,
-            retry: Retry::default(),
+            retry: UpstreamRetry::default(),
             breaker: Breaking::default(),
             response_bytes_max: 1 << 20,
             response_headers: Vec::new(),
@@ -337,13 +337,13 @@ mod tests {
 
     #[test]
     fn what_is_tried_again_is_declared_by_status_or_class() {
-        let retry = Retry::default();
+        let retry = UpstreamRetry::default();
         for (status, again) in
             [(408, true), (429, true), (500, true), (503, true), (404, false), (501, false), (303, false)]
         {
             assert_eq!(retry.is_for(status), again, "{status}");
         }
-        let retry: Retry = serde_json::from_str(r#"{"statuses": ["5xx", 409]}"#).expect("read");
+        let retry: UpstreamRetry = serde_json::from_str(r#"{"statuses": ["5xx", 409]}"#).expect("read");
         for (status, again) in [(409, true), (408, false), (501, true), (599, true), (200, false)] {
             assert_eq!(retry.is_for(status), again, "{status}");
         }
