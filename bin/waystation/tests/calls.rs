@@ -120,7 +120,8 @@ async fn messages(client: &Client, url: &str, path: &str) -> Vec<Value> {
 async fn each_accepted_call_has_exactly_one_outcome_though_the_server_is_killed_again_and_again() {
     let (setup, client, told) = (Setup::new(), client(), Told::default());
     let mut server = setup.start();
-    server.ok("operation create op --callback-allow https://hooks.example.com/*");
+    // A kill ends a lease, and so does a slow machine: neither shall use up a call's attempts.
+    server.ok("operation create op --max-attempts 1000 --callback-allow https://hooks.example.com/*");
     for _ in 0..KILLS {
         let url = server.url.clone();
         run(&client, &url, &told, Duration::from_millis(500), || server.kill()).await;
@@ -248,4 +249,34 @@ fn the_command_line_calls_waits_and_fails_as_the_call_does() {
     assert!(server.ok("operation show op").contains("timeout_ms"));
     assert!(server.ok("operation list").contains("op"));
     server.ok("operation delete op");
+}
+
+#[test]
+fn calls_that_failed_are_tried_anew_one_by_one_and_many_at_once() {
+    let setup = Setup::new();
+    let server = setup.start();
+    server.ok("operation create op");
+    let fail =
+        |id: &str| server.ok(&format!("publish $calls.replies no -H call-error=no -H correlation-id={id}"));
+    let call = |body: &str| server.ok(&format!("call op {body} --detach")).trim().to_owned();
+    let (first, second, third) = (call("1"), call("2"), call("3"));
+    server.cli(&["calls", "retry", &first]).bad_said(4, "the call is queued");
+    for id in [&first, &second, &third] {
+        fail(id);
+        server.ok(&format!("calls show {id} --wait 10s"));
+    }
+    let retried = server.json(&format!("calls retry {first}"));
+    let new = retried[0]["retried_as"].as_str().expect("a call").to_owned();
+    assert!(server.ok(&format!("calls retry {first}")).contains(&format!("was retried before as {new}")));
+    let shown = server.ok(&format!("calls show {new}"));
+    assert!(shown.contains("queued") && shown.contains(&first), "{shown}");
+    assert!(server.ok(&format!("calls show {first}")).contains(&new));
+    // One was tried anew already; of the others nothing is done before somebody is sure.
+    server.cli(&["calls", "retry", "--all"]).bad(2, "--yes does it");
+    let preview = server.ok("calls retry --all --operation op --dry-run");
+    assert!(preview.contains("would retry 2 calls") && preview.contains(&second), "{preview}");
+    let done = server.ok("calls retry --all --operation op --yes");
+    assert!(done.contains(&second) && done.contains(&third) && !done.contains(&first), "{done}");
+    assert!(server.ok("calls retry --all --dry-run").contains("would retry 0 calls"));
+    assert_eq!(server.json("calls list --state queued").as_array().map(Vec::len), Some(3));
 }

@@ -1,5 +1,6 @@
 """Runs every pika scenario against one server."""
 import harness
+import pika_calls  # noqa: F401
 import pika_connection  # noqa: F401
 import pika_consumers  # noqa: F401
 import pika_errors  # noqa: F401

@@ -17,6 +17,12 @@ pub struct Name(SmolStr);
 /// every virtual host.
 pub const CALL_REPLIES: &str = "$calls.replies";
 
+/// What the address of somebody who waits for a reply at the AMQP 0-9-1 door begins with (direct reply-to): no queue stands behind it.
+pub const DIRECT_REPLY_PREFIX: &str = "amq.rabbitmq.reply-to.";
+
+/// The queue of replies to such addresses from outside that door, which hands them over; `reply-to` of each says to whom.
+pub const DIRECT_REPLIES: &str = "$replies.direct";
+
 /// Why a name was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {

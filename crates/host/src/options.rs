@@ -45,6 +45,8 @@ pub(crate) const LAG_WAIT_MS_MAX: u64 = 20;
 pub struct Options {
     /// The data directory.
     pub dir: PathBuf,
+    /// Who opens it: told to whoever tries to open it too.
+    pub owner: String,
     /// What an acknowledgement is worth.
     pub mode: Mode,
     /// Bytes of the newest commit groups that are kept in memory for consumers that are nearly up to date.
@@ -68,6 +70,7 @@ impl Options {
     pub fn new(dir: impl Into<PathBuf>) -> Options {
         Options {
             dir: dir.into(),
+            owner: format!("process {}", std::process::id()),
             mode: Mode::Sync,
             cache_bytes: 32 << 20,
             journal_file_bytes: 64 << 20,

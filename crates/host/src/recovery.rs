@@ -56,8 +56,7 @@ pub fn open(
     clock: Arc<dyn Clock>,
 ) -> Result<(Broker, Driver, Recovery), OpenError> {
     let now = clock.now();
-    let owner = format!("process {}, since {now} after 1970", std::process::id());
-    let dir = DataDir::open(disk.clone(), &options.dir, &owner)?;
+    let dir = DataDir::open(disk.clone(), &options.dir, &options.owner)?;
     let mut recovery = Recovery::default();
     let (mut shard, from) = restore(disk.as_ref(), &dir.snapshots(), &mut recovery)?;
     let journal_options = waystation_journal::Options {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value};
 
 use super::{
@@ -69,6 +69,66 @@ pub enum CallsCommand {
         /// Its id
         id: String,
     },
+    /// Try calls anew that failed, expired or were cancelled: each by a new call with the same request
+    Retry(RetryCalls),
+    /// Send callbacks again that were given up
+    Redrive(RedriveCalls),
+}
+
+/// Which callbacks to send again.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("which").required(true).args(["ids", "all"]))]
+pub struct RedriveCalls {
+    /// The ids of their calls
+    #[arg(value_name = "ID", num_args = 1..)]
+    pub ids: Vec<String>,
+    /// All that were given up
+    #[arg(long)]
+    pub all: bool,
+    /// With --all: of this operation only
+    #[arg(long, requires = "all")]
+    pub operation: Option<String>,
+    #[command(flatten)]
+    pub sure: Sure,
+}
+
+/// Which calls to try anew.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("which").required(true).args(["ids", "all"]))]
+pub struct RetryCalls {
+    /// Their ids
+    #[arg(value_name = "ID", num_args = 1..)]
+    pub ids: Vec<String>,
+    /// All that the filters leave and that were not tried anew before
+    #[arg(long)]
+    pub all: bool,
+    /// With --all: of this operation only
+    #[arg(long, requires = "all")]
+    pub operation: Option<String>,
+    /// With --all: in this state only
+    #[arg(long, requires = "all", default_value = "failed")]
+    pub state: Bad,
+    #[command(flatten)]
+    pub sure: Sure,
+}
+
+/// How many things at once are confirmed.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Sure {
+    /// Do not ask
+    #[arg(long, short = 'y')]
+    pub yes: bool,
+    /// Only show what would be done
+    #[arg(long, conflicts_with = "yes")]
+    pub dry_run: bool,
+}
+
+/// The states of a call that ended badly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Bad {
+    Failed,
+    Cancelled,
+    Expired,
 }
 
 /// Which calls to list.
@@ -80,6 +140,9 @@ pub struct ListCalls {
     /// In this state only
     #[arg(long)]
     pub state: Option<StateName>,
+    /// With this correlation id of its caller only
+    #[arg(long, value_name = "ID")]
+    pub correlation_id: Option<String>,
     /// Most calls
     #[arg(long, short = 'n', value_name = "N", default_value_t = 50)]
     pub count: usize,
@@ -140,6 +203,12 @@ pub struct OperationFields {
     /// The queue that its requests go to [default: the one of its own name]
     #[arg(long, value_name = "QUEUE|none", value_parser = setting(text))]
     pub queue: Option<Setting<String>>,
+    /// A queue whose messages become calls, made if it is not there
+    #[arg(long, value_name = "QUEUE|none", value_parser = setting(text))]
+    pub intake: Option<Setting<String>>,
+    /// A queue that outcomes of such calls may go to besides exclusive ones, like shop.*; may be given several times
+    #[arg(long, value_name = "QUEUE")]
+    pub reply_allow: Vec<String>,
     /// A call without an outcome expires after
     #[arg(long, value_name = "DURATION", value_parser = units::duration_ms)]
     pub timeout: Option<u64>,
@@ -155,6 +224,9 @@ pub struct OperationFields {
     /// Attempts after which a failure that asks to be tried again fails the call
     #[arg(long, value_name = "N")]
     pub max_attempts: Option<u32>,
+    /// Whether requests are kept, so that calls that ended badly can be tried anew
+    #[arg(long, value_name = "BOOL")]
+    pub keep_requests: Option<bool>,
     /// What a finished call answers: `redirect` to its result, or the result `inline`
     #[arg(long, value_name = "HOW", value_parser = ["redirect", "inline"])]
     pub finished: Option<String>,
@@ -164,6 +236,15 @@ pub struct OperationFields {
     /// Addresses that outcomes may be sent to, like https://*.example.com/hooks/*; may be given several times
     #[arg(long, value_name = "PATTERN")]
     pub callback_allow: Vec<String>,
+    /// What signs its callbacks, instead of the server's secrets; several while one takes another's place
+    #[arg(
+        long = "callback-secret",
+        value_name = "SECRET",
+        env = "WAYSTATION_CALLBACK_SECRETS",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
+    pub callback_secrets: Vec<String>,
     /// A request header that workers see; may be given several times
     #[arg(long = "hand-on", value_name = "HEADER")]
     pub headers: Vec<String>,
@@ -176,14 +257,21 @@ impl OperationFields {
     pub fn fields(&self) -> Map<String, Value> {
         let mut fields = Map::new();
         put(&mut fields, "queue", &self.queue);
+        put(&mut fields, "intake", &self.intake);
         put_plain(&mut fields, "timeout_ms", &self.timeout);
         put_plain(&mut fields, "retention_ms", &self.retention);
         put_plain(&mut fields, "body_bytes_max", &self.body_bytes_max);
         put_plain(&mut fields, "default_wait_ms", &self.default_wait);
         put_plain(&mut fields, "max_attempts", &self.max_attempts);
+        put_plain(&mut fields, "keep_requests", &self.keep_requests);
         put_plain(&mut fields, "finished", &self.finished);
         put(&mut fields, "callback", &self.callback);
-        for (name, values) in [("callback_allow", &self.callback_allow), ("headers", &self.headers)] {
+        for (name, values) in [
+            ("reply_allow", &self.reply_allow),
+            ("callback_allow", &self.callback_allow),
+            ("callback_secrets", &self.callback_secrets),
+            ("headers", &self.headers),
+        ] {
             if !values.is_empty() {
                 fields.insert(name.to_owned(), values.clone().into());
             }

@@ -94,7 +94,7 @@ pub enum Command {
     Webhook(pushes::WebhookCommand),
     /// Call an operation and wait for its result
     Call(calls::Call),
-    /// List, show and cancel calls, and fetch their results
+    /// List, show, cancel and retry calls, and fetch their results
     #[command(subcommand)]
     Calls(calls::CallsCommand),
     /// Declare, list, show and remove operations, which can be called

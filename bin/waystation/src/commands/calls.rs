@@ -10,7 +10,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use tokio::time::Instant;
 use waystation_base::Millis;
-use waystation_http::api::{Call as Shown, Cancellation, List};
+use waystation_calls::Replied;
+use waystation_http::api::{Call as Shown, CallReply, Cancellation, List};
+use waystation_webhooks::push::Fate;
 
 use crate::{
     args::calls::{Call, CallsCommand, ListCalls},
@@ -46,7 +48,7 @@ pub async fn call(client: Client, args: Call, output: Output) -> Result<Exit, Fa
 }
 
 /// The path of a call, or of what belongs to it.
-fn path(parts: &[&str]) -> String {
+pub(super) fn path(parts: &[&str]) -> String {
     segments(&[&["v1", "calls"], parts].concat())
 }
 
@@ -89,7 +91,7 @@ fn body(said: Option<&str>, file: Option<&Path>) -> Result<Vec<u8>, Failure> {
     Ok(body)
 }
 
-async fn read<T: serde::de::DeserializeOwned>(response: Response) -> Result<T, Failure> {
+pub(super) async fn read<T: serde::de::DeserializeOwned>(response: Response) -> Result<T, Failure> {
     let bytes = response.bytes().await.map_err(|error| Failure::new(Exit::Unreachable, error))?;
     serde_json::from_slice(&bytes)
         .map_err(|error| Failure::new(Exit::Failure, format!("the answer cannot be understood: {error}")))
@@ -193,22 +195,22 @@ pub async fn calls(client: Client, command: CallsCommand, output: Output) -> Res
             })?;
             Ok(if done.cancelled { Exit::Done } else { Exit::Refused })
         }
+        CallsCommand::Retry(args) => super::retry::run(&client, args, output).await,
+        CallsCommand::Redrive(args) => super::redrive::run(&client, args, output).await,
     }
 }
 
-async fn list(client: &Client, args: ListCalls, output: Output) -> Result<Exit, Failure> {
+/// Calls that the filters leave, newest first, page by page.
+pub(super) async fn listed(
+    client: &Client,
+    filters: &[(&str, String)],
+    count: usize,
+) -> Result<Vec<Shown>, Failure> {
     let (mut all, mut after) = (Vec::<Shown>::new(), None::<String>);
-    while all.len() < args.count {
-        let mut request = client.request(Method::GET, "/v1/calls");
-        request = request.query(&[("limit", (args.count - all.len()).min(PAGE))]);
-        for (name, value) in [("operation", &args.operation), ("after", &after)] {
-            if let Some(value) = value {
-                request = request.query(&[(name, value)]);
-            }
-        }
-        if let Some(state) = args.state {
-            request = request.query(&[("state", format!("{state:?}").to_lowercase())]);
-        }
+    while all.len() < count {
+        let request = client.request(Method::GET, "/v1/calls").query(filters);
+        let request = request.query(&[("limit", (count - all.len()).min(PAGE))]);
+        let request = request.query(&after.iter().map(|id| ("after", id)).collect::<Vec<_>>());
         let page: List<Shown> = client.json(request).await?;
         all.extend(page.items);
         after = page.next;
@@ -216,6 +218,15 @@ async fn list(client: &Client, args: ListCalls, output: Output) -> Result<Exit, 
             break;
         }
     }
+    Ok(all)
+}
+
+async fn list(client: &Client, args: ListCalls, output: Output) -> Result<Exit, Failure> {
+    let state = args.state.map(|state| format!("{state:?}").to_lowercase());
+    let filters = [("operation", args.operation), ("state", state), ("correlation_id", args.correlation_id)];
+    let filters: Vec<_> =
+        filters.into_iter().filter_map(|(name, value)| value.map(|value| (name, value))).collect();
+    let all = listed(client, &filters, args.count).await?;
     if output.json {
         output.json(&all)?;
     } else if !all.is_empty() {
@@ -237,6 +248,22 @@ async fn list(client: &Client, args: ListCalls, output: Output) -> Result<Exit, 
     Ok(Exit::Done)
 }
 
+/// Whether an outcome has gone to whoever called by a message.
+fn replied(reply: &CallReply) -> String {
+    match (reply.state, &reply.error) {
+        (Replied::Pending, _) => "pending".to_owned(),
+        (Replied::Sent, _) => "sent".to_owned(),
+        (Replied::Undeliverable, error) => format!("undeliverable: {}", error.as_deref().unwrap_or_default()),
+    }
+}
+
+/// How a callback goes.
+fn delivered(fate: &Fate) -> String {
+    let state = format!("{:?}", fate.state).to_lowercase();
+    let error = fate.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+    format!("{state}, {} attempts{error}", fate.attempts)
+}
+
 /// Everything that is known of a call, a line each.
 fn details(call: &Shown) -> String {
     let mut rows =
@@ -250,9 +277,14 @@ fn details(call: &Shown) -> String {
     rows.push(("attempt", call.attempt.to_string()));
     rows.extend(call.last_error.clone().map(|error| ("last_error", error)));
     rows.extend(call.callback.clone().map(|url| ("callback", url)));
+    rows.extend(call.callback_delivery.as_ref().map(|fate| ("delivery", delivered(fate))));
     rows.extend(
         call.result.as_ref().map(|it| ("result", format!("status {}, {}", it.status, show_size(it.bytes)))),
     );
+    rows.extend(call.correlation_id.clone().map(|id| ("caller's", id)));
+    rows.extend(call.reply.clone().map(|it| ("reply_to", format!("{}, {}", it.to, replied(&it)))));
+    rows.extend(call.retry_of.clone().map(|id| ("retry_of", id)));
+    rows.extend(call.retried_as.clone().map(|id| ("retried_as", id)));
     rows.extend(call.problem.as_ref().map(|problem| ("problem", problem.detail.clone())));
     let lines: Vec<String> = rows.iter().map(|(name, value)| format!("{name:10}  {value}")).collect();
     lines.join("\n")

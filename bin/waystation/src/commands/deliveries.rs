@@ -7,7 +7,10 @@ use waystation_calls::{Calls, Upstreams};
 use waystation_host::Broker;
 use waystation_net::Drain;
 use waystation_outbound::exchange::Client;
-use waystation_webhooks::{Pushes, Secret, Sender, push::callbacks};
+use waystation_webhooks::{
+    Pushes, Secret, Sender,
+    push::{Callbacks, Signing},
+};
 
 use crate::{
     config::Config,
@@ -28,36 +31,48 @@ pub fn upstreams(config: &Config, calls: &Calls, clock: &Arc<dyn Clock>) -> Resu
 pub struct Deliveries {
     /// Those that are declared.
     pub pushes: Pushes,
-    broker: Broker,
-    clock: Arc<dyn Clock>,
-    sender: Sender,
-    secrets: Arc<[Secret]>,
+    /// Those of calls.
+    pub callbacks: Callbacks,
+}
+
+/// The secrets of operations, for who signs their callbacks.
+struct OfCalls(Calls);
+
+impl Signing for OfCalls {
+    fn any(&self) -> bool {
+        self.0.has_callback_secrets()
+    }
+
+    fn of(&self, operation: &str) -> Vec<String> {
+        self.0.callback_secrets(operation)
+    }
 }
 
 impl Deliveries {
     /// As configured.
-    pub fn new(config: &Config, broker: &Broker, clock: &Arc<dyn Clock>) -> Result<Deliveries, Failure> {
+    pub fn new(
+        config: &Config,
+        broker: &Broker,
+        calls: &Calls,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Deliveries, Failure> {
         let wrong = |error: &dyn fmt::Display| Failure::usage(format!("webhooks: {error}"));
         let authorities = config.webhooks.ca.as_ref().map(fs::read).transpose();
         let authorities = authorities.map_err(|error| wrong(&error))?;
         let sender = Sender::new(config.webhooks.guard(), clock.clone(), authorities.as_deref());
         let sender = sender.map_err(|error| wrong(&error))?;
-        let secrets = config.webhooks.secrets().map_err(|error| wrong(&error))?.into();
+        let secrets: Arc<[Secret]> = config.webhooks.secrets().map_err(|error| wrong(&error))?.into();
         let (broker, clock) = (broker.clone(), clock.clone());
         let pushes = Pushes::new(broker.clone(), clock.clone(), sender.clone());
-        Ok(Deliveries { pushes, broker, clock, sender, secrets })
+        let own: Arc<dyn Signing> = Arc::new(OfCalls(calls.clone()));
+        let callbacks = Callbacks::new(broker, clock, sender, secrets, Some(own));
+        Ok(Deliveries { pushes, callbacks })
     }
 
     /// Delivers until the drain begins, and lets what is under way end.
     pub async fn serve(self, drain: Drain) -> Result<(), Failure> {
-        let Deliveries { pushes, broker, clock, sender, secrets } = self;
-        let callbacks = async {
-            if secrets.is_empty() {
-                // Unsigned they would be worth nothing to whoever gets them.
-                return Ok(());
-            }
-            callbacks::serve(broker, clock, sender, secrets, drain.begun()).await
-        };
+        let Deliveries { pushes, callbacks } = self;
+        let callbacks = callbacks.serve(drain.begun());
         let pushes = async {
             pushes.serve(drain.begun()).await;
             Ok(())

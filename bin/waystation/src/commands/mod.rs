@@ -15,11 +15,14 @@ mod operations;
 mod peek;
 mod publish;
 mod pushes;
+mod redrive;
+mod retry;
 mod routes;
 mod secret;
 mod serve;
 mod show;
 mod status;
+mod sure;
 mod token;
 mod webhook;
 

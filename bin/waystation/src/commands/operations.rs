@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use waystation_base::name;
 use waystation_calls::UpstreamInfo;
-use waystation_http::api::{Declaration, Declared, List, OperationInfo, Removed};
+use waystation_http::api::{Declared, List, OperationDeclaration, OperationInfo, Removed};
 
 use crate::{
     args::calls::OperationCommand,
@@ -28,7 +28,10 @@ pub async fn operation(client: Client, command: OperationCommand, output: Output
             if change {
                 request = request.query(&[("change", "true")]);
             }
-            let done: Declaration = client.json(request).await?;
+            let done: OperationDeclaration = client.json(request).await?;
+            for warning in done.warnings.iter().filter(|_| !output.json) {
+                eprintln!("warning: operation {name}: {warning}");
+            }
             let verb = match done.declared {
                 Declared::Created => "is created",
                 Declared::Changed => "is changed",
@@ -67,7 +70,7 @@ async fn set_paused(client: &Client, name: &str, paused: bool, output: Output) -
     };
     upstream.paused = paused;
     let request = client.request(Method::PUT, &path(name)).json(&spec).query(&[("change", "true")]);
-    let done: Declaration = client.json(request).await?;
+    let done: OperationDeclaration = client.json(request).await?;
     let verb = if paused { "is paused; calls wait in their queue" } else { "serves" };
     output.say(&done, || format!("the upstream of operation {name} {verb}"))
 }
@@ -171,7 +174,12 @@ mod tests {
             failures: vec![failure],
             ..UpstreamInfo::default()
         };
-        let text = details(&OperationInfo { name: "ship".into(), spec, upstream: Some(upstream) });
+        let text = details(&OperationInfo {
+            name: "ship".into(),
+            spec,
+            upstream: Some(upstream),
+            callback_signatures: Vec::new(),
+        });
         for part in
             ["upstream.url ", "upstream.breaker.pause_ms ", "suspended until 1970", "attempt 2: answered 503"]
         {
@@ -181,8 +189,12 @@ mod tests {
 
     #[test]
     fn details_show_durations_as_people_write_them() {
-        let text =
-            details(&OperationInfo { name: "ship".into(), spec: Operation::default(), upstream: None });
+        let text = details(&OperationInfo {
+            name: "ship".into(),
+            spec: Operation::default(),
+            upstream: None,
+            callback_signatures: Vec::new(),
+        });
         assert!(text.lines().any(|line| line.starts_with("timeout_ms") && line.ends_with("1d")), "{text}");
     }
 }

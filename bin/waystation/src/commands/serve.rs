@@ -10,7 +10,7 @@ use tokio::{
 use waystation_access::Access;
 use waystation_amqp091::Registry;
 use waystation_base::{
-    Clock,
+    Clock, Millis,
     os::{OsClock, OsDisk},
 };
 use waystation_calls::Calls;
@@ -30,7 +30,7 @@ use crate::{
     exit::{Exit, Failure},
     logs,
     output::Output,
-    units::show_size,
+    units::{show_size, show_time},
 };
 
 pub fn run(args: &Serve, output: Output) -> Result<Exit, Failure> {
@@ -60,7 +60,7 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
     let access = Access::new(config.auth.tokens.clone())
         .map_err(|error| Failure::usage(format!("auth.tokens: {error}")))?;
     let tls = certificate(&config)?;
-    let opened = waystation_host::open(host_options(&config), Arc::new(OsDisk), clock.clone());
+    let opened = waystation_host::open(host_options(&config, clock.now()), Arc::new(OsDisk), clock.clone());
     let (broker, driver, recovery) = opened.map_err(|error| unopened(&error))?;
     tell_recovery(&config, &recovery);
     let listener = listen(config.http.address, tls.clone()).await?;
@@ -70,10 +70,10 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
     let signals = Signals::new()?;
     tell_ready(address, tls.is_some(), &amqp, output)?;
     let drain = Drain::default();
-    let deliveries = Deliveries::new(&config, &broker, &clock)?;
-    let pushes = deliveries.pushes.clone();
     let (calls, engine) = Calls::new(broker.clone(), clock.clone());
     let upstreams = deliveries::upstreams(&config, &calls, &clock)?;
+    let deliveries = Deliveries::new(&config, &broker, &calls, &clock)?;
+    let (pushes, callbacks) = (deliveries.pushes.clone(), deliveries.callbacks.clone());
     let registry = Arc::new(Registry::default());
     let figures: waystation_http::Figures = {
         let registry = registry.clone();
@@ -94,6 +94,7 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
             drain: drain.clone(),
             figures: vec![figures, Arc::new(move || calls.figures())],
             pushes: pushes.clone(),
+            callbacks,
         },
     );
     let upstreams = {
@@ -281,9 +282,10 @@ async fn listen(address: SocketAddr, tls: Option<Tls>) -> Result<Listener, Failu
     })
 }
 
-fn host_options(config: &Config) -> waystation_host::Options {
+fn host_options(config: &Config, now: Millis) -> waystation_host::Options {
     let limits = &config.limits;
     waystation_host::Options {
+        owner: format!("process {}, since {}", std::process::id(), show_time(now)),
         mode: match config.durability.mode {
             Mode::Sync => HostMode::Sync,
             Mode::Interval => HostMode::Interval(config.durability.interval_ms),

@@ -1,4 +1,5 @@
 //! A receiver of webhooks that does as it is told: answers, fails, is silent, breaks the connection, dies and comes back.
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::{
     collections::BTreeMap,

@@ -14,7 +14,7 @@ use waystation_calls::Calls;
 use waystation_catalog::Catalog;
 use waystation_host::Broker;
 use waystation_net::{Drain, Permit, Permits};
-use waystation_webhooks::Pushes;
+use waystation_webhooks::{Pushes, push::Callbacks};
 
 use crate::{
     Definitions,
@@ -47,6 +47,7 @@ pub(crate) struct Door {
     pub tails: Arc<Tails>,
     pub figures: Vec<Figures>,
     pub pushes: Pushes,
+    pub callbacks: Callbacks,
 }
 
 /// What the door counts since it was opened.
@@ -85,6 +86,7 @@ impl Door {
         clock: Arc<dyn Clock>,
         figures: Vec<Figures>,
         pushes: Pushes,
+        callbacks: Callbacks,
     ) -> Door {
         Door {
             started: clock.now(),
@@ -104,6 +106,7 @@ impl Door {
             clock,
             figures,
             pushes,
+            callbacks,
         }
     }
 

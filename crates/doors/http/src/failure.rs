@@ -33,6 +33,7 @@ pub(crate) enum Kind {
     Exclusive,
     Closed,
     NotReady,
+    NotKept,
     Gone,
     TooLarge,
     UnsupportedType,
@@ -65,6 +66,7 @@ impl Kind {
             Kind::Exclusive => ("exclusive", "Somebody else has it for himself", 409),
             Kind::Closed => ("call-closed", "The call has its outcome already", 409),
             Kind::NotReady => ("not-ready", "The call has no outcome yet", 409),
+            Kind::NotKept => ("call-not-kept", "The call's request is not kept", 409),
             Kind::Gone => ("gone", "It was removed meanwhile", 410),
             Kind::TooLarge => ("too-large", "The request is too large", 413),
             Kind::UnsupportedType => ("unsupported-type", "The content type does not apply here", 415),
@@ -172,9 +174,13 @@ impl From<waystation_calls::Error> for Failure {
             Error::NoOperation(_) | Error::NoCall => Kind::NotFound,
             Error::Differs(_) => Kind::Exists,
             Error::Gone => Kind::Gone,
-            Error::Closed(_) => Kind::Closed,
+            Error::Closed(_) | Error::Succeeded => Kind::Closed,
+            Error::Open(_) => Kind::NotReady,
+            Error::NoRequest => Kind::NotKept,
             Error::NotHeld(_) => Kind::NotHeld,
-            Error::Spec(_) | Error::KeyReused | Error::BadKey(_) | Error::Callback(_) => Kind::Invalid,
+            Error::Spec(_) | Error::KeyReused | Error::BadKey(_) | Error::Callback(_) | Error::ReplyTo(_) => {
+                Kind::Invalid
+            }
             Error::TooLarge { .. } => Kind::TooLarge,
             Error::Limit { .. } => Kind::Busy,
             Error::Damaged(_) => Kind::Damaged,

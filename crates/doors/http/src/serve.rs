@@ -26,7 +26,7 @@ use waystation_calls::Calls;
 use waystation_catalog::Catalog;
 use waystation_host::Broker;
 use waystation_net::{Drain, Listener, Pace, Stream, Timed};
-use waystation_webhooks::Pushes;
+use waystation_webhooks::{Pushes, push::Callbacks};
 
 use crate::{
     Definitions, adapter,
@@ -66,6 +66,8 @@ pub struct Options {
     pub figures: Vec<Figures>,
     /// Deliveries to endpoints.
     pub pushes: Pushes,
+    /// Callbacks of calls.
+    pub callbacks: Callbacks,
 }
 
 /// Figures in Prometheus' text format, each with its help and type.
@@ -100,6 +102,7 @@ pub async fn serve(listeners: Vec<Listener>, options: Options) -> Result<(), Err
         drain,
         figures,
         pushes,
+        callbacks,
     } = options;
     catalog.load(&broker).await?;
     let access = catalog.access();
@@ -109,7 +112,8 @@ pub async fn serve(listeners: Vec<Listener>, options: Options) -> Result<(), Err
         }
     }
     let door =
-        Arc::new(Door::new(broker, calls, catalog, definitions, limits, drain, clock, figures, pushes));
+        Door::new(broker, calls, catalog, definitions, limits, drain, clock, figures, pushes, callbacks);
+    let door = Arc::new(door);
     let router = adapter::router(door.clone());
     let mut accepting = JoinSet::new();
     for listener in listeners {

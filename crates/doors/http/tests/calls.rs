@@ -264,3 +264,92 @@ async fn who_may_call_may_not_work_and_the_other_way_round() {
     server.call("GET", &path, &by(&caller), "").await.expect(303);
     server.end().await;
 }
+
+#[tokio::test]
+async fn a_failed_call_is_tried_anew_once_and_both_calls_show_it() {
+    let server = server("").await;
+    let path = call(&server, "content-type: text/plain\r\n", "hello").await;
+    let early = server.post(&format!("{path}/retry"), "").await.expect(409);
+    assert!(early.text().contains("not-ready"), "{}", early.text());
+    server.post(&format!("{path}/fail"), r#"{"error":"no stock"}"#).await.expect(200);
+    let shown = server.get(&format!("{path}?follow=false")).await.expect(200).json();
+    let link = shown["links"]["retry"].as_str().expect("a link").to_owned();
+    let again = server.post(&link, "").await.expect(202);
+    let new = again.header("location").expect("a location").to_owned();
+    let id = |path: &str| path.rsplit('/').next().expect("an id").to_owned();
+    assert_eq!((&again.json()["state"], &again.json()["retry_of"]), (&json!("queued"), &json!(id(&path))));
+    let later = server.post(&link, "").await.expect(202);
+    assert_eq!((later.header("location"), later.header("idempotency-replayed")), (Some(&*new), Some("true")));
+    let shown = server.get(&format!("{path}?follow=false")).await.expect(200).json();
+    assert_eq!((&shown["state"], &shown["retried_as"]), (&json!("failed"), &json!(id(&new))));
+    assert!(shown["links"]["retry"].is_null(), "{shown}");
+    let list = server.get("/v1/calls?retried=false").await.expect(200).json();
+    assert_eq!(list["items"].as_array().map(Vec::len), Some(1), "{list}");
+    // The request that is kept is the same but for what belongs to the call.
+    assert_eq!(receive(&server).await["request"]["body_text"], "hello");
+    server.post(&format!("{new}/complete"), "done").await.expect(200);
+    let refused = server.post(&format!("{new}/retry"), "").await.expect(409);
+    assert!(refused.text().contains("has succeeded"), "{}", refused.text());
+    server.post("/v1/calls/nonsense/retry", "").await.expect(404);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn secrets_of_an_operation_are_written_and_never_shown_and_without_any_it_is_warned() {
+    const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let server = Server::start().await;
+    let put = async |body: String| server.put("/v1/operations/op?change=true", &body).await;
+    let allow = r#""callback_allow": ["https://a.example.com/*"]"#;
+    let warned = put(format!("{{{allow}}}")).await.expect(201).json();
+    assert!(warned["warnings"][0].as_str().is_some_and(|it| it.contains("callback_secrets")), "{warned}");
+    let bad = put(format!(r#"{{{allow}, "callback_secrets": ["hunter2"]}}"#)).await.expect(422);
+    assert!(!bad.text().contains("hunter2") && bad.text().contains("callback_secrets"), "{}", bad.text());
+    let signed = put(format!(r#"{{{allow}, "callback_secrets": ["{SECRET}"]}}"#)).await.expect(200).json();
+    assert_eq!(signed, json!({"declared": "changed"}));
+    let shown = server.get("/v1/operations/op").await.expect(200);
+    assert!(!shown.text().contains(SECRET), "{}", shown.text());
+    assert_eq!(shown.json()["callback_signatures"], json!(["v1"]));
+    // Left out they stay; an empty list takes them away.
+    let kept = put(format!(r#"{{{allow}, "timeout_ms": 5000}}"#)).await.expect(200).json();
+    assert_eq!(kept, json!({"declared": "changed"}));
+    assert_eq!(put(format!(r#"{{{allow}, "timeout_ms": 5000}}"#)).await.json()["declared"], "unchanged");
+    let gone = put(format!(r#"{{{allow}, "callback_secrets": []}}"#)).await.expect(200).json();
+    assert!(gone["warnings"][0].is_string(), "{gone}");
+    let audit = server.get("/v1/topics/$audit/messages?limit=100").await.expect(200);
+    assert!(!audit.text().contains(SECRET), "{}", audit.text());
+    server.end().await;
+}
+
+#[tokio::test]
+async fn callbacks_are_redriven_only_where_it_is_said_which() {
+    let server = server("").await;
+    let none = server.get("/v1/callbacks/dead").await.expect(200).json();
+    assert_eq!(none, json!({"callbacks": [], "more": false}));
+    let redrive = |body: &'static str| server.post("/v1/callbacks/redrive", body);
+    assert!(redrive("{}").await.expect(422).text().contains("give 'ids'"));
+    redrive(r#"{"every": true}"#).await.expect(400);
+    for body in [r#"{"all": true}"#, r#"{"ids": ["x"]}"#, r#"{"operation": "op", "dry_run": true}"#] {
+        assert_eq!(redrive(body).await.expect(200).json()["callbacks"], json!([]), "{body}");
+    }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_message_on_an_intake_is_found_by_its_correlation_id() {
+    let server = server(r#"{"intake":"op.requests"}"#).await;
+    let head = "correlation-id: mine 1\r\ncontent-type: text/plain\r\n";
+    server.call("POST", "/v1/queues/op.requests/messages", head, "hello").await.expect(200);
+    until("the message is a call", || async {
+        let found = server.get("/v1/calls?correlation_id=mine%201").await.expect(200).json();
+        found["items"][0]["correlation_id"] == "mine 1"
+    })
+    .await;
+    let work = receive(&server).await;
+    assert_eq!((&work["request"]["body_text"], &work["attempt"]), (&json!("hello"), &json!(1)));
+    let path = call(&server, "correlation-id: other\r\n", "by HTTP").await;
+    let found = server.get("/v1/calls?correlation_id=other").await.expect(200).json();
+    assert!(path.ends_with(found["items"][0]["id"].as_str().expect("an id")), "{found}");
+    let wrong = server.put("/v1/operations/other", r#"{"intake":"op.requests"}"#).await.expect(422);
+    assert!(wrong.text().contains("an intake has one operation"), "{}", wrong.text());
+    server.end().await;
+}

@@ -74,6 +74,7 @@ async fn an_address_for_everybody_without_tokens_is_refused() {
     let figures = Vec::new();
     let (catalog, definitions) = (waystation_catalog::Catalog::new(access), None);
     let pushes = common::pushes(&broker, clock.clone());
+    let callbacks = common::callbacks(&broker, clock.clone());
     let (calls, _engine) = waystation_calls::Calls::new(broker.clone(), clock.clone());
     let options = Options {
         broker,
@@ -86,6 +87,7 @@ async fn an_address_for_everybody_without_tokens_is_refused() {
         drain,
         figures,
         pushes,
+        callbacks,
     };
     assert!(matches!(serve(vec![listener], options).await, Err(Error::Open(_))));
     driver.abort();

@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use smol_str::SmolStr;
 use tokio::sync::{oneshot, watch};
-use waystation_base::{Message, Millis, Name, Offset, Value};
+use waystation_base::{Millis, Name, Offset, Value};
 use waystation_broker::effect::Declared;
 use waystation_host::{Broker, Delivery};
 
-use crate::{Answer, CallId, Error, Fault, Held, Key, Operation, Progress, State};
+use crate::{Answer, CallId, Error, Fault, Held, Key, Operation, Progress, ReplyTo, State};
 
 /// A call to be started.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +32,10 @@ pub struct Start {
     pub callback: Option<String>,
     /// Milliseconds until it expires, instead of the operation's; no longer than that.
     pub timeout_ms: Option<u64>,
+    /// The caller's own correlation id.
+    pub correlation_id: Option<String>,
+    /// Where the outcome goes as a message.
+    pub reply: Option<ReplyTo>,
 }
 
 /// A call was started, or found.
@@ -64,6 +68,8 @@ pub struct Seen {
     pub place: Option<u64>,
     /// Where its record is.
     pub offset: Offset,
+    /// It was tried anew by another call.
+    pub is_retried: bool,
 }
 
 /// Which calls to list.
@@ -73,6 +79,10 @@ pub struct Filter {
     pub operation: Option<Name>,
     /// In this state only.
     pub state: Option<State>,
+    /// With this correlation id of their callers' only.
+    pub correlation_id: Option<String>,
+    /// Only those that were tried anew by another call, or only those that were not.
+    pub is_retried: Option<bool>,
     /// Older than this one.
     pub before: Option<CallId>,
     /// Most calls.
@@ -140,6 +150,17 @@ pub enum Change {
     Forget,
     /// A message came on the reply queue.
     Reply(Box<Delivery>),
+    /// It ended badly and its request is to be tried anew, by a call of its own.
+    Retry(RetryAs),
+}
+
+/// The call that tries another one's request anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryAs {
+    /// The new call's id.
+    pub id: CallId,
+    /// When this was asked for.
+    pub now: Millis,
 }
 
 /// What came of an attempt.
@@ -167,6 +188,8 @@ pub struct Changed {
     pub before: State,
     /// How often a worker has begun.
     pub attempt: u32,
+    /// The call that tries its request anew, if that was asked for.
+    pub retried_as: Option<Started>,
 }
 
 /// What a cancellation came to.
@@ -231,22 +254,4 @@ pub(crate) enum Ask {
         change: Change,
         reply: Option<Answering<Changed>>,
     },
-}
-
-/// The request's message.
-pub(crate) fn request(operation: &Name, start: &Start, deadline: Millis) -> Message {
-    use crate::names::{REPLIES, header};
-    use waystation_base::message::header as known;
-    let id = start.id.to_string();
-    let mut message = Message::new(start.id.0, start.now, start.body.clone());
-    message.headers.0 = start.headers.clone();
-    message.headers.set(known::MESSAGE_ID, id.as_str());
-    message.headers.set(known::CORRELATION_ID, id.as_str());
-    message.headers.set(known::REPLY_TO, REPLIES);
-    message.headers.set(header::OPERATION, operation.as_str());
-    message.headers.set(header::DEADLINE, Value::U64(deadline.0));
-    message.key = start.key.clone();
-    message.priority = start.priority;
-    message.expires_at = Some(deadline);
-    message
 }

@@ -28,6 +28,17 @@ pub enum Error {
     /// It has its outcome already.
     #[error("the call is {0} already; what came late is kept in the topic $calls.late")]
     Closed(State),
+    /// It has no outcome yet that could be tried anew.
+    #[error("the call is {0}: only a call that failed, expired or was cancelled is tried anew")]
+    Open(State),
+    /// It is done.
+    #[error("the call has succeeded; only one that failed, expired or was cancelled is tried anew")]
+    Succeeded,
+    /// There is nothing to try anew.
+    #[error(
+        "the call's request is not kept: the operation says 'keep_requests = false', or the call is older than that field"
+    )]
+    NoRequest,
     /// Somebody else works on it by now.
     #[error("the call is not in your hands under attempt {0}: the lease ran out and another worker has it")]
     NotHeld(u32),
@@ -42,6 +53,9 @@ pub enum Error {
     /// A callback's address that is not allowed.
     #[error("callback: {0}")]
     Callback(String),
+    /// An address for the outcome that is not allowed.
+    #[error("reply-to {0}")]
+    ReplyTo(String),
     /// A request's body past what the operation allows.
     #[error("the body of a call to this operation may have {limit} bytes")]
     TooLarge {

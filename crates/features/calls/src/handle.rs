@@ -24,7 +24,7 @@ use waystation_outbound::{Invalid, exchange::Client};
 
 use crate::{
     Began, CallId, Cancelled, Change, Changed, Engine, Error, Filter, Held, ListPage, Operation, Record,
-    Seen, Start, Started, State, Upstream, UpstreamInfo, Upstreams, Work,
+    RetryAs, Seen, Start, Started, State, Upstream, UpstreamInfo, Upstreams, Work,
     ask::{Answering, Ask},
     engine::{Operations, read},
     limits::{ASKS_MAX, RECEIVE_MAX},
@@ -172,6 +172,19 @@ impl Calls {
         found.ok_or_else(|| Error::NoOperation(name.to_string()))
     }
 
+    /// What signs the callbacks of an operation, if it has secrets of its own.
+    pub fn callback_secrets(&self, operation: &str) -> Vec<String> {
+        let operations = self.operations.borrow();
+        let found = Name::new(operation).ok().and_then(|name| operations.get(&name).cloned());
+        let texts = |operation: Arc<Operation>| operation.secrets().iter().map(|it| it.0.clone()).collect();
+        found.map_or_else(Vec::new, texts)
+    }
+
+    /// Whether any operation has secrets of its own.
+    pub fn has_callback_secrets(&self) -> bool {
+        self.operations.borrow().values().any(|operation| !operation.secrets().is_empty())
+    }
+
     /// All operations, by name.
     pub async fn operations(&self) -> Operations {
         self.ready().await;
@@ -243,6 +256,13 @@ impl Calls {
         let Changed { state, before, .. } = self.change(id, Change::Cancel).await?;
         let is_cancelled = state == State::Cancelled && before != State::Cancelled;
         Ok(Cancelled { is_cancelled, state, before })
+    }
+
+    /// Tries the request of a call anew that ended badly, by a call of its own with the id of `retry`; one that was tried anew
+    /// before says by which.
+    pub async fn retry(&self, id: CallId, retry: RetryAs) -> Result<Started, Error> {
+        let Changed { retried_as, .. } = self.change(id, Change::Retry(retry)).await?;
+        retried_as.ok_or_else(|| Error::Damaged("nothing was said of the new call".into()))
     }
 
     /// Takes calls of an operation to work on them, waiting for the first. What has its outcome already is passed over.

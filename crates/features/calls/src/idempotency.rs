@@ -25,6 +25,11 @@ fn digest(parts: &[&[u8]]) -> u128 {
     digest.iter().take(16).fold(0, |number, byte| number << 8 | u128::from(*byte))
 }
 
+/// The mark of a correlation id.
+pub(crate) fn mark(correlation_id: &str) -> u128 {
+    digest(&[correlation_id.as_bytes()])
+}
+
 impl Key {
     /// Reads the header's value, which the draft wants to be a quoted string (RFC 8941 §3.3.3); a bare one is taken as well.
     pub fn new(

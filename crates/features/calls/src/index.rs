@@ -1,11 +1,14 @@
 //! What stands in memory of each call: enough to decide and to list; all else is read from its record.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    ops::Bound,
+};
 
-use waystation_base::{Attempt, Millis, Name, Offset, Tag};
+use waystation_base::{Attempt, MessageId, Millis, Name, Offset, Tag};
 
 use crate::{
-    CallId, Error, Filter, Held, Key, ListPage, Record, Seen, State,
+    CallId, Error, Filter, Held, Key, ListPage, Record, Seen, State, idempotency,
     limits::{GONE_MAX, PLACE_MAX, SCAN_CALLS_MAX},
 };
 
@@ -13,6 +16,8 @@ use crate::{
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Entry {
     pub offset: Offset,
+    /// Where its request is kept, if that is known.
+    pub request: Option<Offset>,
     /// When it expires, or when it is forgotten.
     pub due: Millis,
     tag: Tag,
@@ -21,7 +26,9 @@ pub(crate) struct Entry {
     pub version: u32,
     pub attempt: u32,
     pub state: State,
+    is_retried: bool,
     key: Option<Box<Key>>,
+    correlation: Option<Box<u128>>,
 }
 
 impl Entry {
@@ -38,6 +45,8 @@ pub(crate) struct Index {
     /// Calls that wait, of each operation.
     queued: HashMap<u32, BTreeSet<CallId>>,
     keys: HashMap<u128, (u128, CallId)>,
+    /// Calls by the marks of their callers' correlation ids.
+    correlations: BTreeSet<(u128, CallId)>,
     names: Vec<Name>,
     numbers: HashMap<Name, u32>,
     gone: HashSet<CallId>,
@@ -75,7 +84,7 @@ impl Index {
 
     /// Takes over a call's latest record.
     pub fn put(&mut self, record: &Record, offset: Offset) {
-        self.take_out(record.id);
+        let before = self.take_out(record.id);
         let operation = self.number(&record.operation);
         let due = record.forget_at().unwrap_or(record.deadline);
         let held = record.held.unwrap_or(Held { tag: Tag(0), attempt: Attempt(0) });
@@ -86,8 +95,11 @@ impl Index {
         if let Some(key) = record.key {
             self.keys.insert(key.scope, (key.request, record.id));
         }
+        let correlation = record.correlation_id.as_deref().map(idempotency::mark);
+        self.correlations.extend(correlation.map(|mark| (mark, record.id)));
         let entry = Entry {
             offset,
+            request: record.request.or(before.and_then(|before| before.request)),
             due,
             tag: held.tag,
             held_attempt: held.attempt,
@@ -95,20 +107,26 @@ impl Index {
             version: record.version,
             attempt: record.attempt,
             state: record.state,
+            is_retried: record.retried_as.is_some(),
             key: record.key.map(Box::new),
+            correlation: correlation.map(Box::new),
         };
         self.calls.insert(record.id, entry);
     }
 
-    fn take_out(&mut self, id: CallId) {
-        let Some(entry) = self.calls.remove(&id) else { return };
+    fn take_out(&mut self, id: CallId) -> Option<Entry> {
+        let entry = self.calls.remove(&id)?;
         self.timers.remove(&(entry.due, id));
         if let Some(queued) = self.queued.get_mut(&entry.operation) {
             queued.remove(&id);
         }
-        if let Some(key) = entry.key {
+        if let Some(mark) = &entry.correlation {
+            self.correlations.remove(&(**mark, id));
+        }
+        if let Some(key) = &entry.key {
             self.keys.remove(&key.scope);
         }
+        Some(entry)
     }
 
     /// Forgets a call, but for the fact that it was there.
@@ -167,6 +185,7 @@ impl Index {
             held: entry.held(),
             place: if with_place { self.place(id, entry) } else { None },
             offset: entry.offset,
+            is_retried: entry.is_retried,
         }
     }
 
@@ -174,6 +193,26 @@ impl Index {
         let queued = self.queued.get(&entry.operation).filter(|_| entry.state == State::Queued)?;
         let place = queued.range(..=id).take(PLACE_MAX + 1).count();
         (place <= PLACE_MAX).then_some(place as u64)
+    }
+
+    /// Calls before an end, newest first: all, or those with a correlation id.
+    fn newest(
+        &self,
+        correlation_id: Option<&str>,
+        end: Bound<CallId>,
+    ) -> Box<dyn Iterator<Item = (CallId, &Entry)> + '_> {
+        let Some(mark) = correlation_id.map(idempotency::mark) else {
+            let range = self.calls.range::<CallId, _>((Bound::Unbounded, end.as_ref()));
+            return Box::new(range.rev().map(|(id, entry)| (*id, entry)));
+        };
+        let first = (mark, CallId(MessageId::from_bytes([0; 16])));
+        let last = (mark, CallId(MessageId::from_bytes([0xff; 16])));
+        let end = match end {
+            Bound::Excluded(id) => Bound::Excluded((mark, id)),
+            _ => Bound::Included(last),
+        };
+        let range = self.correlations.range((Bound::Included(first), end));
+        Box::new(range.rev().filter_map(|(_, id)| Some((*id, self.calls.get(id)?))))
     }
 
     /// A page of calls, newest first.
@@ -185,18 +224,18 @@ impl Index {
                 None => return ListPage::default(),
             },
         };
-        let end = filter.before.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        let end = filter.before.map_or(Bound::Unbounded, Bound::Excluded);
         let mut page = ListPage::default();
-        let range = (std::ops::Bound::Unbounded, end);
-        for (looked, (id, entry)) in self.calls.range::<CallId, _>(range).rev().enumerate() {
+        for (looked, (id, entry)) in self.newest(filter.correlation_id.as_deref(), end).enumerate() {
             if page.calls.len() >= filter.max || looked >= SCAN_CALLS_MAX {
                 return page;
             }
-            page.next = Some(*id);
+            page.next = Some(id);
             let fits = operation.is_none_or(|number| number == entry.operation)
-                && filter.state.is_none_or(|state| state == entry.state);
+                && filter.state.is_none_or(|state| state == entry.state)
+                && filter.is_retried.is_none_or(|is_retried| is_retried == entry.is_retried);
             if fits {
-                page.calls.push(self.seen(*id, entry, false));
+                page.calls.push(self.seen(id, entry, false));
             }
         }
         page.next = None;
@@ -206,33 +245,15 @@ impl Index {
 
 #[cfg(test)]
 mod tests {
-    use waystation_base::MessageId;
-
     use super::*;
 
     fn record(number: u64, state: State) -> Record {
         Record {
-            id: CallId(MessageId::new(Millis(number), 1 << 64)),
-            operation: Name::new("op").expect("a name"),
-            queue: Name::new("op").expect("a name"),
             state,
-            version: 1,
-            created: Millis(number),
-            changed: Millis(number),
             deadline: Millis(number + 100),
-            retention_ms: 50,
-            caller: None,
             key: Some(Key { scope: number.into(), request: 7 }),
-            callback: None,
-            traceparent: None,
-            attempt: 0,
-            held: None,
-            progress: None,
-            started: None,
             finished: state.is_finished().then_some(Millis(number + 10)),
-            last_error: None,
-            result: None,
-            fault: None,
+            ..crate::record::tests::record(CallId(MessageId::new(Millis(number), 1 << 64)))
         }
     }
 
@@ -285,6 +306,28 @@ mod tests {
         assert_eq!((ids(&page), page.next), (vec![1], None));
         filter.operation = Some(Name::new("other").expect("a name"));
         assert!(index.list(&filter).calls.is_empty());
+    }
+
+    #[test]
+    fn calls_are_found_by_the_correlation_id_of_their_callers() {
+        let mut index = Index::default();
+        for number in 1..=6 {
+            let id = if number % 2 == 0 { "even" } else { "odd" };
+            let record = Record { correlation_id: Some(id.into()), ..record(number, State::Queued) };
+            index.put(&record, Offset(number));
+        }
+        index.forget(record(4, State::Queued).id);
+        let mut filter = Filter { max: 1, correlation_id: Some("even".into()), ..Filter::default() };
+        let mut found = Vec::new();
+        loop {
+            let page = index.list(&filter);
+            found.extend(page.calls.iter().map(|call| call.id.time().0));
+            filter.before = page.next;
+            if page.next.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found, [6, 2]);
     }
 
     #[test]

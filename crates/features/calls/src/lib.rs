@@ -25,13 +25,17 @@ mod operation;
 pub mod outcome;
 mod record;
 mod reply;
+mod reply_to;
+mod request;
 mod step;
 mod stored;
 mod upstream;
 mod work;
 
 pub use allow::{Pattern, PatternError};
-pub use ask::{AttemptEnd, Began, Cancelled, Change, Changed, Filter, ListPage, Seen, Start, Started};
+pub use ask::{
+    AttemptEnd, Began, Cancelled, Change, Changed, Filter, ListPage, RetryAs, Seen, Start, Started,
+};
 pub use engine::Engine;
 pub use error::Error;
 pub use handle::{Call, Calls};
@@ -39,6 +43,7 @@ pub use id::CallId;
 pub use idempotency::Key;
 pub use operation::{Finished, Operation, SpecError};
 pub use record::{Fault, Held, Progress, Record, ResultHead, State};
+pub use reply_to::{Replied, ReplyTo};
 pub use upstream::{
     Statuses, Upstream, UpstreamCounts, UpstreamFailure, UpstreamInfo, UpstreamMethod, UpstreamRetry,
     UpstreamState, Upstreams,

@@ -22,6 +22,8 @@ pub const WAIT_MS_MAX: u64 = 60_000;
 pub const ATTEMPTS_MAX: u32 = 1_000;
 /// Patterns of callback addresses of one operation.
 pub const CALLBACK_PATTERNS_MAX: usize = 64;
+/// Secrets of one operation.
+pub const CALLBACK_SECRETS_MAX: usize = 8;
 /// Bytes of a callback's address, and of a pattern of them.
 pub const CALLBACK_URL_BYTES_MAX: usize = 2_048;
 /// Bytes of a result's body that a callback carries; a larger one is to be fetched.
@@ -30,6 +32,12 @@ pub const CALLBACK_BODY_BYTES_MAX: usize = 256 << 10;
 pub const HANDED_HEADERS_MAX: usize = 32;
 /// Bytes of an idempotency key.
 pub const KEY_BYTES_MAX: usize = 255;
+/// Bytes of a correlation id by which a call can be found; a longer one only goes along.
+pub const CORRELATION_BYTES_MAX: usize = 1_024;
+/// Queues or patterns of queues that an operation may reply to.
+pub const REPLY_PATTERNS_MAX: usize = 64;
+/// Messages of one intake that are on their way to be calls.
+pub const INTAKE_HELD_MAX: u32 = 64;
 /// Bytes of a worker's error text or note; what is longer is cut.
 pub const NOTE_BYTES_MAX: usize = 2_048;
 /// Calls that are kept at all, open and finished.

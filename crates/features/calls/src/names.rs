@@ -4,12 +4,16 @@ use waystation_base::Name;
 
 /// The compacted topic of all calls: the latest record of each, keyed by its id.
 pub const CALLS: &str = "$calls";
+/// The compacted topic of the requests that may be tried anew, keyed by their calls' ids.
+pub const REQUESTS: &str = "$calls.requests";
 /// The queue for workers' replies; messages carry it as `reply-to`.
 pub const REPLIES: &str = waystation_base::name::CALL_REPLIES;
 /// The queue of callbacks that are to be delivered: see [`crate::outcome`].
 pub const CALLBACKS: &str = "$calls.callbacks";
 /// The topic of results that came too late, or for no call.
 pub const LATE: &str = "$calls.late";
+/// The topic of messages that were to become calls and could not.
+pub const REFUSED: &str = "$calls.refused";
 /// Operations are documents whose names begin so.
 pub const OPERATION_PREFIX: &str = "$calls/operations/";
 
@@ -30,6 +34,18 @@ pub mod header {
     pub const OPERATION: &str = "call-operation";
     /// On a request's message: until when an outcome is of use (milliseconds since 1970).
     pub const DEADLINE: &str = "call-deadline";
+    /// On a request that is kept: its key (bytes), and its priority.
+    pub const KEPT_KEY: &str = "call-kept-key";
+    /// See [`KEPT_KEY`].
+    pub const KEPT_PRIORITY: &str = "call-kept-priority";
+    /// On a message that could not become a call: why.
+    pub const REFUSED: &str = "call-refused";
+    /// On a request: the caller's own correlation id, since `correlation-id` is the call's.
+    pub const CALLER_CORRELATION_ID: &str = "caller-correlation-id";
+    /// On a reply to whoever called by a message: the call, and its state.
+    pub const ID: &str = "call-id";
+    /// See [`ID`].
+    pub const STATE: &str = "call-state";
     /// On a late result: the state that the call had, or `unknown`.
     pub const LATE_STATE: &str = "call-late-state";
     /// On a callback: where it goes.

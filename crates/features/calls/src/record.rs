@@ -8,9 +8,9 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
-use waystation_base::{Attempt, Message, MessageId, Millis, Name, Tag};
+use waystation_base::{Attempt, Message, MessageId, Millis, Name, Offset, Tag};
 
-use crate::{CallId, Key, limits::NOTE_BYTES_MAX};
+use crate::{CallId, Key, ReplyTo, limits::NOTE_BYTES_MAX};
 
 /// Where a call stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -195,6 +195,28 @@ pub struct Record {
     /// Or its error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<Fault>,
+    /// Its request is kept, so that it can be tried anew: see [`crate::names::REQUESTS`].
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub is_request_kept: bool,
+    /// Where there, once it has taken a step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Offset>,
+    /// The caller's own correlation id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+    /// Where its outcome goes as a message, if it was started by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply: Option<ReplyTo>,
+    /// The call whose request it tries anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<CallId>,
+    /// The call that tries its request anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retried_as: Option<CallId>,
+}
+
+fn is_not(value: &bool) -> bool {
+    !value
 }
 
 impl Record {
@@ -232,38 +254,62 @@ pub(crate) fn id_of(key: Option<&Bytes>) -> Option<CallId> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A call that waits.
+    pub(crate) fn record(id: CallId) -> Record {
+        Record {
+            id,
+            operation: Name::new("op").expect("a name"),
+            queue: Name::new("op").expect("a name"),
+            state: State::Queued,
+            version: 1,
+            created: id.time(),
+            changed: id.time(),
+            deadline: Millis(1000),
+            retention_ms: 50,
+            caller: None,
+            key: None,
+            callback: None,
+            traceparent: None,
+            attempt: 0,
+            held: None,
+            progress: None,
+            started: None,
+            finished: None,
+            last_error: None,
+            result: None,
+            fault: None,
+            is_request_kept: true,
+            request: None,
+            correlation_id: None,
+            reply: None,
+            retry_of: None,
+            retried_as: None,
+        }
+    }
 
     #[test]
     fn a_record_comes_back_with_its_body_whatever_that_holds() {
         let record = Record {
-            id: CallId(MessageId::new(Millis(5), 7)),
-            operation: Name::new("orders").expect("a name"),
-            queue: Name::new("orders").expect("a name"),
             state: State::Succeeded,
             version: 3,
-            created: Millis(1),
-            changed: Millis(2),
-            deadline: Millis(3),
-            retention_ms: 10,
             caller: Some("shop".into()),
             key: Some(Key { scope: u128::MAX, request: 1 }),
-            callback: None,
-            traceparent: None,
             attempt: 1,
             held: Some(Held { tag: Tag(9), attempt: Attempt(1) }),
             progress: Some(Progress { percent: Some(40), note: Some("line\nfeed".into()) }),
             started: Some(Millis(2)),
             finished: Some(Millis(4)),
-            last_error: None,
             result: Some(ResultHead { status: 200, headers: vec![("a".into(), "b".into())], bytes: 4 }),
-            fault: None,
+            retried_as: Some(CallId(MessageId::new(Millis(6), 8))),
+            ..record(CallId(MessageId::new(Millis(5), 7)))
         };
         let message = record.message(b"a\nb\n", Millis(4));
         assert_eq!(id_of(message.key.as_ref()), Some(record.id));
         assert_eq!(Record::read(&message.body), Ok((record.clone(), Bytes::from_static(b"a\nb\n"))));
-        assert_eq!(record.forget_at(), Some(Millis(14)));
+        assert_eq!(record.forget_at(), Some(Millis(54)));
         assert!(Record::read(&Bytes::from_static(b"{}")).is_err());
     }
 

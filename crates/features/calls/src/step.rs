@@ -67,6 +67,7 @@ pub(crate) fn step(
             let fault = Fault::new(504, "call-expired", detail);
             Ok(finish(record, State::Expired, Err(fault), held, now))
         }
+        Change::Retry(_) => Err(Error::Open(record.state)),
         Change::Forget => Err(Error::Damaged("an open call is not forgotten".into())),
     }
 }
@@ -212,29 +213,7 @@ mod tests {
     }
 
     fn record() -> Record {
-        Record {
-            id: CallId(MessageId::new(Millis(1), 7)),
-            operation: Name::new("op").expect("a name"),
-            queue: Name::new("op").expect("a name"),
-            state: State::Queued,
-            version: 1,
-            created: Millis(1),
-            changed: Millis(1),
-            deadline: Millis(1000),
-            retention_ms: 50,
-            caller: None,
-            key: None,
-            callback: None,
-            traceparent: None,
-            attempt: 0,
-            held: None,
-            progress: None,
-            started: None,
-            finished: None,
-            last_error: None,
-            result: None,
-            fault: None,
-        }
+        crate::record::tests::record(CallId(MessageId::new(Millis(1), 7)))
     }
 
     fn working() -> Record {

@@ -16,8 +16,10 @@ pub(crate) fn write(operation: &Operation) -> Result<Bytes, Error> {
     let wrong = |error: serde_json::Error| Error::Damaged(error.to_string());
     let mut document = serde_json::to_value(operation.shown()).map_err(wrong)?;
     let headers = operation.upstream.as_ref().and_then(|upstream| upstream.headers.as_ref());
-    if let (Value::Object(members), Some(headers)) = (&mut document, headers) {
-        members.insert(SECRET.to_owned(), json!({ "upstream_headers": headers }));
+    let secrets = operation.callback_secrets.as_ref();
+    if let (Value::Object(members), true) = (&mut document, headers.is_some() || secrets.is_some()) {
+        let secret = json!({ "upstream_headers": headers, "callback_secrets": secrets });
+        members.insert(SECRET.to_owned(), secret);
     }
     Ok(serde_json::to_vec(&document).map_err(wrong)?.into())
 }
@@ -29,6 +31,7 @@ pub(crate) fn read(document: &[u8]) -> serde_json::Result<Operation> {
     let mut operation: Operation = serde_json::from_value(document)?;
     let headers: Option<BTreeMap<String, Hidden>> =
         serde_json::from_value(secret["upstream_headers"].take())?;
+    operation.callback_secrets = serde_json::from_value(secret["callback_secrets"].take())?;
     if let Some(upstream) = &mut operation.upstream {
         upstream.headers = headers;
     }
@@ -44,9 +47,12 @@ mod tests {
     fn what_is_secret_stands_in_one_member_and_comes_back() {
         let headers = Some(BTreeMap::from([("authorization".to_owned(), Hidden("hunter2".into()))]));
         let upstream = Upstream { url: "https://a.example/".into(), headers, ..Upstream::default() };
-        for operation in
-            [Operation::default(), Operation { upstream: Some(upstream), ..Operation::default() }]
-        {
+        let callback_secrets = Some(vec![Hidden("hunter2".into())]);
+        for operation in [
+            Operation::default(),
+            Operation { callback_secrets, ..Operation::default() },
+            Operation { upstream: Some(upstream), ..Operation::default() },
+        ] {
             let document = write(&operation).expect("written");
             assert_eq!(read(&document).expect("read"), operation);
             let mut json: Value = serde_json::from_slice(&document).expect("JSON");

@@ -13,14 +13,17 @@ use waystation_base::{
     os::{self, OsClock, OsDisk},
 };
 use waystation_broker::{
-    SessionId, Source,
+    Refusal, SessionId, Source,
     effect::Declared,
     spec::{QueueSpec, Spec},
 };
 use waystation_host::Broker;
 use waystation_webhooks::{
     Guard, Secret, Sender,
-    push::{addressed, callbacks},
+    push::{
+        Callbacks, Standing, addressed, callbacks,
+        redrive::{Redriven, Which},
+    },
     sign::signature,
 };
 
@@ -68,6 +71,13 @@ async fn take(broker: &Broker, queue: &Name) -> Message {
     all.pop().expect("a message").message
 }
 
+/// Waits until a callback was given up.
+async fn dies(callbacks: &Callbacks, id: &str) {
+    while callbacks.fate(id).map(|it| it.state) != Some(Standing::Dead) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_callback_is_delivered_again_until_it_arrives_and_a_hostile_one_is_buried_with_its_cause() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -85,9 +95,8 @@ async fn a_callback_is_delivered_again_until_it_arrives_and_a_hostile_one_is_bur
         Sender::new(Guard::new("webhooks", vec![rule], false), clock.clone(), None).expect("a sender");
     let secrets: Arc<[Secret]> = Arc::new([Secret::parse(SECRET).expect("a secret")]);
     let (end, ended) = oneshot::channel::<()>();
-    let serving = tokio::spawn(callbacks::serve(broker.clone(), clock, sender, secrets.clone(), async {
-        drop(ended.await);
-    }));
+    let callbacks = Callbacks::new(broker.clone(), clock, sender, secrets.clone(), None);
+    let serving = tokio::spawn(callbacks.clone().serve(async { drop(ended.await) }));
     // It is there before anybody has called, as calls declare it.
     while broker.queue(queue.clone()).await.is_err() {
         tokio::task::yield_now().await;
@@ -101,11 +110,22 @@ async fn a_callback_is_delivered_again_until_it_arrives_and_a_hostile_one_is_bur
         .expect("published");
     let dead = Name::reserved(callbacks::DEAD).expect("a name");
     let first = told.recv().await.expect("a request");
-    let buried = take(&broker, &dead).await;
-    assert_eq!(buried.headers.text(addressed::ID), Some("call-2"));
-    let cause = buried.headers.text(header::DEATH_ERROR).expect("a cause");
-    assert!(cause.contains("a private address"), "{cause}");
-    assert_eq!(buried.headers.get(header::DEATH_COUNT), Some(&Value::I64(1)));
+    dies(&callbacks, "call-2").await;
+    let which =
+        |operation: Option<&str>| Which { operation: operation.map(str::to_owned), ..Which::default() };
+    let buried = callbacks.dead(&which(None), |_| true).await.expect("looked at").callbacks;
+    assert_eq!(buried.iter().map(|it| it.id.as_str()).collect::<Vec<_>>(), ["call-2"]);
+    assert!(buried[0].error.contains("a private address"), "{buried:?}");
+    let nothing = |found: Result<Redriven, Refusal>| assert_eq!(found, Ok(Redriven::default()));
+    nothing(callbacks.dead(&which(Some("other")), |_| true).await);
+    nothing(callbacks.dead(&which(None), |_| false).await);
+    nothing(callbacks.redrive(&which(Some("other")), |_| true).await);
+    let done = callbacks.redrive(&which(None), |_| true).await.expect("redriven").callbacks;
+    assert_eq!(done, buried);
+    dies(&callbacks, "call-2").await;
+    let again = take(&broker, &dead).await;
+    assert_eq!(again.headers.text(addressed::ID), Some("call-2"), "under the id that it had");
+    assert_eq!(again.headers.get(header::DEATH_COUNT), Some(&Value::I64(1)), "without its earlier death");
     let second = told.recv().await.expect("the same again, after its pause");
     for asked in [&first, &second] {
         let header = |name: &str| {

@@ -6,6 +6,7 @@ mod certificate;
 mod connection;
 mod consume;
 mod deliver;
+mod direct;
 mod door;
 mod doubt;
 mod outcome;

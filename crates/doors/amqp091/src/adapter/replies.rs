@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What every direct reply's routing key begins with.
-pub(super) const PREFIX: &str = "amq.rabbitmq.reply-to.";
+pub(super) const PREFIX: &str = waystation_base::name::DIRECT_REPLY_PREFIX;
 
 /// A reply on its way.
 #[derive(Debug)]

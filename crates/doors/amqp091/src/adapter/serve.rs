@@ -11,7 +11,7 @@ use waystation_base::Clock;
 use waystation_host::Broker;
 use waystation_net::{Drain, Listener, Permits, Stream};
 
-use super::{connection, door::Door, replies::Replies};
+use super::{connection, direct, door::Door, replies::Replies};
 use crate::{Limits, Registry, directory::Directory, registry::Order};
 
 /// How often certificate files are looked at for change.
@@ -64,6 +64,9 @@ pub async fn serve(listeners: Vec<Listener>, options: Options) -> Result<(), Err
     for listener in listeners {
         let address = listener.address()?;
         accepting.spawn(accept(listener, address, door.clone()));
+    }
+    if !accepting.is_empty() {
+        accepting.spawn(direct::run(door.clone()));
     }
     let mut watch = tokio::time::interval(DISK_WATCH);
     loop {

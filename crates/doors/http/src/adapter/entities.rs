@@ -24,6 +24,7 @@ use waystation_host::View;
 use super::{
     extract::{self, Named, Params, at_most},
     json, ok,
+    params::{PageParams, PutParams},
 };
 use crate::{
     api::{Declaration, Declared, List, Problem, Removed},
@@ -173,25 +174,6 @@ impl Entity for Subscription {
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct PutParams {
-    /// If it is there and differs: change it, instead of refusing.
-    #[serde(default)]
-    change: bool,
-}
-
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct ListParams {
-    /// Names after this one.
-    after: Option<String>,
-    /// Most items on the page: 1 to 1000 (default 100).
-    limit: Option<usize>,
-}
-
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
 struct DeleteParams {
     /// Only without consumers; a topic: without subscriptions; a route: without bindings.
     #[serde(default)]
@@ -280,7 +262,7 @@ async fn get<E: Entity>(door: Arc<Door>, caller: Caller, name: Name) -> Result<R
     ok(&info_of::<E>(&door, &name).await?)
 }
 
-async fn list<E: Entity>(door: Arc<Door>, caller: Caller, params: ListParams) -> Result<Response, Failure> {
+async fn list<E: Entity>(door: Arc<Door>, caller: Caller, params: PageParams) -> Result<Response, Failure> {
     let limit = at_most("limit", params.limit.unwrap_or(100), 1, PAGE_ENTITIES_MAX)?;
     let _permit = door.begin_request()?;
     let after = params.after;
@@ -414,7 +396,7 @@ macro_rules! entity {
             /// List them, in order of names.
             #[utoipa::path(
                 get, path = $all, tag = $tag, operation_id = concat!("list_", $tag),
-                params(ListParams),
+                params(PageParams),
                 responses(
                     (status = 200, description = "A page", body = List<$info>),
                     (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json"),
@@ -423,7 +405,7 @@ macro_rules! entity {
             pub async fn list(
                 State(door): State<Arc<Door>>,
                 caller: Caller,
-                Params(params): Params<ListParams>,
+                Params(params): Params<PageParams>,
             ) -> Result<Response, Failure> {
                 super::list::<$entity>(door, caller, params).await
             }

@@ -4,6 +4,7 @@ mod access;
 mod bindings;
 mod bounds;
 mod browse;
+mod callbacks;
 mod calls;
 mod entities;
 mod events;
@@ -12,6 +13,7 @@ mod follow;
 mod health;
 pub(crate) mod kinds;
 mod metrics;
+mod params;
 mod publish;
 mod pushes;
 mod receive;
@@ -75,7 +77,7 @@ Waystation: the place where messages between services stop over.
   /v1/policies    policies; /v1/operator-policies
   /v1/pushes      deliveries to endpoints
   /v1/operations  what can be called
-  /v1/calls       calls
+  /v1/calls       calls; /v1/callbacks/dead: outcomes that could not be sent
   /v1/status      the server as it is now
   /metrics        figures for Prometheus
   /livez /readyz  health
@@ -88,6 +90,7 @@ fn described() -> OpenApiRouter<Arc<Door>> {
         .merge(access::routes())
         .merge(pushes::routes())
         .merge(calls::routes())
+        .merge(callbacks::routes())
         .routes(routes!(publish::to_queue))
         .routes(routes!(publish::to_topic))
         .routes(routes!(publish::to_route))

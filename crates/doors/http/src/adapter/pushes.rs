@@ -8,8 +8,6 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::Response,
 };
-use serde::Deserialize;
-use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use waystation_base::Name;
 use waystation_webhooks::push::{self, PushInfo, PushSpec, Put, Tested};
@@ -17,6 +15,7 @@ use waystation_webhooks::push::{self, PushInfo, PushSpec, Put, Tested};
 use super::{
     extract::{self, Named, Params, at_most},
     json, ok,
+    params::{PageParams, PutParams},
 };
 use crate::{
     api::{Declaration, Declared, List, Problem, Removed},
@@ -38,25 +37,6 @@ impl From<push::Error> for Failure {
             push::Error::Refused(refusal) => refusal.into(),
         }
     }
-}
-
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct PutParams {
-    /// If it is there and differs: change it, instead of refusing. Secrets and headers that are left out stay.
-    #[serde(default)]
-    change: bool,
-}
-
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct ListParams {
-    /// Names after this one.
-    after: Option<String>,
-    /// Most items on the page: 1 to 1000 (default 100).
-    limit: Option<usize>,
 }
 
 /// A push reads its source and writes its dead letters on behalf of whoever declares it.
@@ -109,14 +89,14 @@ async fn get(State(door): State<Arc<Door>>, caller: Caller, Named(name): Named) 
 }
 
 /// List pushes, in order of names.
-#[utoipa::path(get, path = "/v1/pushes", tag = "pushes", operation_id = "list_pushes", params(ListParams), responses(
+#[utoipa::path(get, path = "/v1/pushes", tag = "pushes", operation_id = "list_pushes", params(PageParams), responses(
     (status = 200, description = "A page", body = List<PushInfo>),
     (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json"),
 ))]
 async fn list(
     State(door): State<Arc<Door>>,
     caller: Caller,
-    Params(params): Params<ListParams>,
+    Params(params): Params<PageParams>,
 ) -> Result<Response, Failure> {
     let _permit = door.begin_request()?;
     let limit = at_most("limit", params.limit.unwrap_or(100), 1, PAGE_ENTITIES_MAX)?;

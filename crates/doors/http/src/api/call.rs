@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use waystation_calls::{Operation, Progress, State, UpstreamInfo};
+use waystation_calls::{Operation, Progress, Replied, State, UpstreamInfo};
+use waystation_webhooks::push::Fate;
 
-use super::Problem;
+use super::{Declared, Problem};
 
 /// An operation as it is declared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -18,6 +19,19 @@ pub struct OperationInfo {
     /// How its upstream is now, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<UpstreamInfo>,
+    /// Which signature each of its own secrets makes on its callbacks: `v1` or `v1a`.
+    #[serde(default)]
+    pub callback_signatures: Vec<String>,
+}
+
+/// The declaration of an operation is durable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OperationDeclaration {
+    /// What it did.
+    pub declared: Declared,
+    /// What will not go as somebody may think.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// A call. Moments are milliseconds since 1970.
@@ -65,14 +79,41 @@ pub struct Call {
     /// Where its outcome is sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub callback: Option<String>,
+    /// How that goes, once the call has finished; left out when that is forgotten.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub callback_delivery: Option<Fate>,
     /// Its result, without the body.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<CallResult>,
     /// Why it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
+    /// The caller's own correlation id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+    /// Where its outcome goes as a message, if a message started it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply: Option<CallReply>,
+    /// The call whose request it tries anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<String>,
+    /// The call that tries its request anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retried_as: Option<String>,
     /// Paths of what belongs to it.
     pub links: BTreeMap<String, String>,
+}
+
+/// Where the outcome of a call goes that was started by a message.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CallReply {
+    /// What the caller wrote as `reply-to`.
+    pub to: String,
+    /// Whether it has gone there.
+    pub state: Replied,
+    /// Why it could not go there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// A result without its body.

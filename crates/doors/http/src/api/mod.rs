@@ -12,7 +12,10 @@ pub use access::{
     APPLY_TO, ImportStep, Imported, Permission, PermissionSpec, Policy, PolicySpec, TopicPermission,
     TopicPermissionSpec, User, UserChange, UserSpec, Vhost, VhostSpec,
 };
-pub use call::{Call, CallResult, Cancellation, FailureReport, OperationInfo, ProgressReport, Stepped};
+pub use call::{
+    Call, CallReply, CallResult, Cancellation, FailureReport, OperationDeclaration, OperationInfo,
+    ProgressReport, Stepped,
+};
 pub use entity::{
     Binding, Bindings, Declaration, Declared, List, Removed, SeekPosition, SeekRequest, SeekStart, Status,
 };

@@ -17,7 +17,7 @@ use waystation_calls::Calls;
 use waystation_catalog::Catalog;
 use waystation_http::{Limits, Options, serve};
 use waystation_net::{Drain, Listener, Tls};
-use waystation_webhooks::{Guard, Pushes, Sender};
+use waystation_webhooks::{Guard, Pushes, Sender, push::Callbacks};
 
 /// Long enough for anything that happens at all.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -72,9 +72,17 @@ impl Answer {
 
 /// Deliveries that may reach this machine.
 pub fn pushes(broker: &waystation_host::Broker, clock: Arc<OsClock>) -> Pushes {
+    Pushes::new(broker.clone(), clock.clone(), sender(clock))
+}
+
+/// Callbacks that nothing signs but the secrets of their operations.
+pub fn callbacks(broker: &waystation_host::Broker, clock: Arc<OsClock>) -> Callbacks {
+    Callbacks::new(broker.clone(), clock.clone(), sender(clock), Arc::new([]), None)
+}
+
+fn sender(clock: Arc<OsClock>) -> Sender {
     let guard = Guard::new("webhooks", vec!["127.0.0.0/8".parse().expect("a network")], true);
-    let sender = Sender::new(guard, clock.clone(), None).expect("a client");
-    Pushes::new(broker.clone(), clock, sender)
+    Sender::new(guard, clock, None).expect("a client")
 }
 
 impl Server {
@@ -107,6 +115,7 @@ impl Server {
         let access = Access::new(tokens).expect("good tokens");
         let pushes = pushes(&broker, clock.clone());
         let (calls, engine) = Calls::new(broker.clone(), clock.clone());
+        let callbacks = callbacks(&broker, clock.clone());
         let engine = tokio::spawn(engine.run(std::future::pending()));
         let options = Options {
             broker,
@@ -119,6 +128,7 @@ impl Server {
             drain: drain.clone(),
             figures: Vec::new(),
             pushes,
+            callbacks,
         };
         let door = tokio::spawn(serve(vec![listener], options));
         Server { address, drain, access, door, stop, engine, driver, _dir: dir }

@@ -37,8 +37,10 @@ impl Engine {
             ..TopicSpec::default()
         };
         for (name, spec) in [
-            (names::CALLS, Spec::Topic(calls)),
-            (names::LATE, Spec::Topic(late)),
+            (names::CALLS, Spec::Topic(calls.clone())),
+            (names::REQUESTS, Spec::Topic(calls)),
+            (names::LATE, Spec::Topic(late.clone())),
+            (names::REFUSED, Spec::Topic(late)),
             (names::REPLIES, Spec::Queue(QueueSpec::default())),
             (names::CALLBACKS, Spec::Queue(QueueSpec::default())),
         ] {
@@ -62,6 +64,7 @@ impl Engine {
             new.inherit(old).map_err(upstream_error)?;
         }
         operation.check(&name)?;
+        let operation = operation.with_secrets_of(present.as_deref());
         match present.as_deref() {
             Some(present) if *present == operation => return Ok(Declared::Unchanged),
             Some(_) if !change => return Err(Error::Differs(name.to_string())),
@@ -71,14 +74,42 @@ impl Engine {
             _ => {}
         }
         self.check_upstreams(&name, &operation)?;
+        self.check_intake(&name, &operation)?;
         if !self.is_set_up {
             self.set_up().await?;
             self.attach().await;
         }
-        make_queue(&broker, &name, &operation).await?;
+        let wrong =
+            |field, error: waystation_base::name::Error| SpecError { field, reason: error.to_string() };
+        let queue = operation.queue_name(&name).map_err(|error| wrong("queue", error))?;
+        make_queue(&broker, "queue", queue).await?;
+        if let Some(intake) = operation.intake_name().map_err(|error| wrong("intake", error))? {
+            make_queue(&broker, "intake", intake).await?;
+        }
         broker.put_document(document(&name), Some(stored::write(&operation)?)).await?;
         self.publish(|all| drop(all.insert(name, Arc::new(operation))));
+        self.listen_to_intakes().await;
         Ok(if present.is_some() { Declared::Changed } else { Declared::Created })
+    }
+
+    /// What an intake brings belongs to one operation, and is no other one's request.
+    fn check_intake(&self, name: &Name, operation: &Operation) -> Result<(), Error> {
+        let operations = self.operations.borrow();
+        let intake = operation.intake_name().ok().flatten();
+        let queue = operation.queue_name(name).ok();
+        for (other, spec) in operations.iter().filter(|(other, _)| *other != name) {
+            let (its_intake, its_queue) = (spec.intake_name().ok().flatten(), spec.queue_name(other).ok());
+            let taken = intake.is_some() && (intake == its_intake || intake == its_queue);
+            if taken || its_intake.is_some() && its_intake == queue {
+                let (field, used) = if taken { ("intake", &intake) } else { ("queue", &queue) };
+                let used = used.as_ref().map_or("", Name::as_str);
+                let reason = format!(
+                    "operation '{other}' uses the queue '{used}' already, and an intake has one operation"
+                );
+                return Err(SpecError { field, reason }.into());
+            }
+        }
+        Ok(())
     }
 
     /// Removes an operation. Its calls go on, and its queue stays.
@@ -88,6 +119,7 @@ impl Engine {
         }
         broker.put_document(document(&name), None).await?;
         self.publish(|all| drop(all.remove(&name)));
+        self.listen_to_intakes().await;
         Ok(())
     }
 
@@ -135,10 +167,9 @@ impl Engine {
     }
 }
 
-/// Makes the queue of an operation, if it is not there.
-async fn make_queue(broker: &Broker, name: &Name, operation: &Operation) -> Result<(), Error> {
-    let wrong = |reason: String| SpecError { field: "queue", reason };
-    let queue = operation.queue_name(name).map_err(|error| wrong(error.to_string()))?;
+/// Makes a queue of an operation, which one of its fields names, if it is not there.
+pub(super) async fn make_queue(broker: &Broker, field: &'static str, queue: Name) -> Result<(), Error> {
+    let wrong = |reason: String| SpecError { field, reason };
     match broker.queue(queue.clone()).await {
         Ok(_) => return Ok(()),
         Err(Refusal::NotFound { .. }) => {}

@@ -8,19 +8,21 @@ use waystation_broker::{
 };
 use waystation_host::{Broker, Browse, Delivery, Target};
 
+use super::start::Begun;
 use crate::{
-    CallId, Change, Changed, Error, Held, Operation, Record, Started,
+    CallId, Change, Changed, Error, Held, Key, Operation, Record, Started, State,
     ask::Answering,
     names::{self, own},
     outcome,
     record::{self, key_of},
+    reply_to, request,
     step::{Step, step},
 };
 
 /// What came of a flight.
 pub(crate) enum Landed {
     /// A new call.
-    Started { record: Box<Record>, result: Result<Offset, Error>, reply: Answering<Started> },
+    Started { key: Option<Key>, result: Result<Begun, Error>, reply: Answering<Started> },
     /// A step of a call; no record: it is forgotten.
     Changed {
         id: CallId,
@@ -28,6 +30,8 @@ pub(crate) enum Landed {
         change: Box<Change>,
         reply: Option<Answering<Changed>>,
     },
+    /// A message that has become a call, or has not.
+    Admitted(Option<Begun>),
     /// Something about no call in particular.
     Aside,
 }
@@ -36,6 +40,8 @@ pub(crate) enum Landed {
 pub(crate) enum After {
     /// It has this record, there.
     Is(Box<Record>, Offset, Changed),
+    /// It has this record, there, and another call tries its request anew.
+    Retried(Box<Record>, Offset, Begun),
     /// It is no more.
     Forgotten(Changed),
     /// It is as it was: the change had nothing to do any more.
@@ -69,6 +75,8 @@ pub(super) struct Luggage {
     pub broker: Broker,
     pub id: CallId,
     pub offset: Offset,
+    /// Where its request is kept, if that is known.
+    pub request: Option<Offset>,
     /// As it is declared now; none: not any more.
     pub operation: Option<std::sync::Arc<Operation>>,
     pub now: Millis,
@@ -77,39 +85,60 @@ pub(super) struct Luggage {
 impl Luggage {
     /// Takes a step of an open call.
     pub async fn fly(&self, change: &Change) -> Result<After, Error> {
-        let (record, _) = read(&self.broker, self.id, self.offset).await?;
+        let (mut record, _) = read(&self.broker, self.id, self.offset).await?;
+        record.request = record.request.or(self.request);
         let before = record.state;
         let max_attempts = self.operation.as_ref().map_or(1, |operation| operation.max_attempts);
-        let step = step(record, change, max_attempts, self.now)?;
-        let changed = Changed { state: step.record.state, before, attempt: step.record.attempt };
+        let mut step = step(record, change, max_attempts, self.now)?;
+        let changed =
+            Changed { state: step.record.state, before, attempt: step.record.attempt, retried_as: None };
         let reply = match change {
             Change::Reply(delivery) => Some(&**delivery),
             _ => None,
         };
-        let offset = match self.commit(&step, reply, true).await {
-            // The worker's lease ran out, or it was a queue client that settled by itself: the outcome counts all the same.
-            Err(Refusal::NotHeld { .. }) if step.settle.is_some() => self.commit(&step, reply, false).await?,
-            other => other?,
-        };
+        let offset = self.settle_and_commit(&mut step, reply).await?;
         Ok(After::Is(Box::new(step.record), offset, changed))
     }
 
-    async fn commit(
-        &self,
-        step: &Step,
-        reply: Option<&Delivery>,
-        with_request: bool,
-    ) -> Result<Offset, Refusal> {
+    /// Makes a step durable, with what belongs to it as far as that can be had.
+    async fn settle_and_commit(&self, step: &mut Step, reply: Option<&Delivery>) -> Result<Offset, Refusal> {
+        let mut answers = step.record.state.is_finished() && step.record.reply.is_some();
+        if let (true, Some(reply)) = (answers, &mut step.record.reply) {
+            reply.note(Ok(()));
+        }
+        loop {
+            match self.commit(step, reply, answers).await {
+                // The worker's lease ran out, or it was a queue client that settled by itself: the outcome counts all the same.
+                Err(Refusal::NotHeld { .. }) if step.settle.is_some() => step.settle = None,
+                // The queue of whoever called is gone or full: the outcome counts all the same, and can be fetched.
+                Err(refusal) if answers => {
+                    answers = false;
+                    step.record.reply.iter_mut().for_each(|reply| reply.note(Err(&refusal)));
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn commit(&self, step: &Step, reply: Option<&Delivery>, answers: bool) -> Result<Offset, Refusal> {
+        let Step { record, body, settle: request } = step;
         let mut transaction = Transaction::default();
-        transaction.publishes.push(publish(names::CALLS, step.record.message(&step.body, self.now)));
-        if step.record.state.is_finished()
-            && let Some(message) = outcome::message(&step.record, &step.body, self.now)
+        transaction.publishes.push(publish(names::CALLS, record.message(body, self.now)));
+        if record.state == State::Succeeded && record.is_request_kept {
+            transaction.publishes.push(publish(names::REQUESTS, request::dropped(self.id, self.now)));
+        }
+        if record.state.is_finished()
+            && let Some(message) = outcome::message(record, body, self.now)
         {
             transaction.publishes.push(publish(names::CALLBACKS, message));
         }
-        if let (Some((held, outcome)), true) = (&step.settle, with_request) {
+        if let Some((queue, message)) = reply_to::message(record, body, self.now).filter(|_| answers) {
+            let payload = Payload::One(message);
+            transaction.publishes.push(Publish { to: queue.into(), partition: None, payload });
+        }
+        if let Some((held, outcome)) = request {
             let Held { tag, attempt } = *held;
-            transaction.settlements.push(settle(step.record.queue.clone(), tag, attempt, outcome.clone()));
+            transaction.settlements.push(settle(record.queue.clone(), tag, attempt, outcome.clone()));
         }
         if let Some(reply) = reply {
             let outcome = Outcome::Accepted;
@@ -121,12 +150,15 @@ impl Luggage {
     }
 
     /// Writes down that a call is forgotten.
-    pub async fn forget(&self, state: crate::State, attempt: u32) -> Result<After, Error> {
+    pub async fn forget(&self, state: State, attempt: u32) -> Result<After, Error> {
         let tombstone =
             Message { key: Some(key_of(self.id)), ..Message::new(MessageId(self.id.0.0), self.now, "") };
-        let publishes = vec![publish(names::CALLS, tombstone)];
+        let mut publishes = vec![publish(names::CALLS, tombstone)];
+        if state != State::Succeeded {
+            publishes.push(publish(names::REQUESTS, request::dropped(self.id, self.now)));
+        }
         self.broker.transact(Transaction { publishes, settlements: Vec::new() }).await?;
-        Ok(After::Forgotten(Changed { state, before: state, attempt }))
+        Ok(After::Forgotten(Changed { state, before: state, attempt, retried_as: None }))
     }
 
     /// Takes a request whose call has its outcome out of the queue.

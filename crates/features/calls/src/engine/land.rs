@@ -21,9 +21,13 @@ impl Engine {
         };
         let luggage = self.luggage(id, &entry);
         if !entry.state.is_finished() {
-            return self.fly(luggage, change, reply);
+            return match change {
+                Change::Retry(_) => drop(reply.map(|reply| reply.send(Err(Error::Open(entry.state))))),
+                change => self.fly(luggage, change, reply),
+            };
         }
-        let same = Changed { state: entry.state, before: entry.state, attempt: entry.attempt };
+        let (state, attempt) = (entry.state, entry.attempt);
+        let same = Changed { state, before: state, attempt, retried_as: None };
         match change {
             Change::Reply(delivery) => self.keep_late(*delivery, entry.state.word()),
             Change::Complete { answer, .. } => self.refuse_late(luggage, answer, entry.state, reply),
@@ -48,6 +52,7 @@ impl Engine {
             Change::Attempted { held, queue, end } => {
                 self.refuse_attempted(luggage, (queue, held), end, same, reply);
             }
+            Change::Retry(retry) => self.retry(luggage, state, retry, reply),
             Change::Forget => {
                 self.busy.entry(id).or_default();
                 self.flights.push(Box::pin(async move {
@@ -70,7 +75,14 @@ impl Engine {
     fn luggage(&self, id: CallId, entry: &Entry) -> Luggage {
         let name = self.index.operation_of(entry);
         let operation = self.operations.borrow().get(&name).cloned();
-        Luggage { broker: self.broker.clone(), id, offset: entry.offset, operation, now: self.now() }
+        Luggage {
+            broker: self.broker.clone(),
+            id,
+            offset: entry.offset,
+            request: entry.request,
+            operation,
+            now: self.now(),
+        }
     }
 
     /// A change of a call that is not there.
@@ -137,8 +149,11 @@ impl Engine {
     /// Something has become durable, or was refused.
     pub(super) fn land(&mut self, landed: Landed) {
         match landed {
-            Landed::Started { record, result, reply } => self.started(&record, result, reply),
+            Landed::Started { key, result, reply } => self.started(key, result, reply),
             Landed::Changed { id, result, change, reply } => {
+                if matches!(*change, Change::Retry(_)) {
+                    self.new -= 1;
+                }
                 match result {
                     Ok(after) => {
                         let changed = self.apply(id, after);
@@ -150,6 +165,12 @@ impl Engine {
                     self.attend(id, reply);
                 }
                 self.go_on(id);
+            }
+            Landed::Admitted(begun) => {
+                self.new -= 1;
+                if let Some(begun) = begun {
+                    self.take_over(&begun);
+                }
             }
             Landed::Aside => {}
         }
@@ -169,6 +190,12 @@ impl Engine {
                     self.shared.figures.count(changed.state);
                 }
                 changed
+            }
+            After::Retried(record, offset, begun) => {
+                self.index.put(&record, offset);
+                let (state, attempt) = (record.state, record.attempt);
+                let retried_as = Some(self.take_over(&begun));
+                Changed { state, before: state, attempt, retried_as }
             }
             After::Forgotten(changed) => {
                 self.index.forget(id);

@@ -7,9 +7,11 @@
 
 mod declare;
 mod flight;
+mod intake;
 mod land;
 mod late;
 mod rebuild;
+mod retry;
 mod start;
 
 use std::{
@@ -19,7 +21,10 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{Future, StreamExt, stream::FuturesUnordered};
+use futures_util::{
+    Future, StreamExt,
+    stream::{FuturesUnordered, SelectAll},
+};
 use tokio::sync::{mpsc, watch};
 use waystation_base::{Clock, Millis, Name};
 use waystation_broker::{SessionId, Source, command::Hold, effect::Closed};
@@ -33,9 +38,11 @@ use crate::{
     limits::{FLIGHTS_MAX, REPLIES_HELD_MAX, TIMERS_MAX, WAITING_MAX},
     names::{self, own},
     reply,
+    request::Older,
 };
 use flight::Landed;
 pub(crate) use flight::read;
+use intake::{Hearing, Intake};
 
 /// Longest time without a look at the timers: the clock may be set.
 const TICK: Duration = Duration::from_secs(1);
@@ -72,7 +79,14 @@ pub struct Engine {
     watchers: HashMap<CallId, watch::Sender<u32>>,
     /// Workers of our own who wait to see a call as it is after its present flight.
     attending: HashMap<CallId, Vec<Answering<(Seen, watch::Receiver<u32>)>>>,
+    /// Where requests of earlier runs are kept.
+    older: Arc<Older>,
     replies: Option<Consumer>,
+    /// Intakes that are listened to, by operation, and what comes by them.
+    intakes: HashMap<Name, Intake>,
+    heard: SelectAll<Hearing>,
+    /// When to look for intakes again.
+    intakes_at: Millis,
     /// The topic and queues are there.
     is_set_up: bool,
     /// When to attach to the replies again.
@@ -100,7 +114,11 @@ impl Engine {
             new: 0,
             watchers: HashMap::new(),
             attending: HashMap::new(),
+            older: Arc::default(),
             replies: None,
+            intakes: HashMap::new(),
+            heard: SelectAll::new(),
+            intakes_at: Millis::NEVER,
             is_set_up: false,
             attach_at: Millis(0),
         }
@@ -127,6 +145,7 @@ impl Engine {
                     None => break,
                 },
                 event = next(&mut self.replies), if has_room => self.hear(event),
+                Some(heard) = self.heard.next(), if has_room && !self.heard.is_empty() => self.hear_intake(heard),
                 () = tokio::time::sleep(sleep), if has_room => self.tick().await,
             }
         }
@@ -146,7 +165,7 @@ impl Engine {
         let now = self.now();
         let due = self.index.next_due().unwrap_or(Millis::NEVER);
         let attach = if self.is_set_up && self.replies.is_none() { self.attach_at } else { Millis::NEVER };
-        due.min(attach).duration_since(now).min(TICK)
+        due.min(attach).min(self.intakes_at).duration_since(now).min(TICK)
     }
 
     async fn take(&mut self, ask: Ask) {
@@ -255,6 +274,9 @@ impl Engine {
                 tracing::warn!(%error, "the queues of calls cannot be made; trying again");
             }
             self.attach().await;
+        }
+        if self.intakes_at <= now {
+            self.listen_to_intakes().await;
         }
         for id in self.index.take_due(now, TIMERS_MAX) {
             let is_finished = self.index.get(id).is_ok_and(|entry| entry.state.is_finished());

@@ -41,6 +41,7 @@ impl Engine {
         tracing::info!(calls = self.index.len(), "the calls are read");
         self.set_up().await?;
         self.attach().await;
+        self.listen_to_intakes().await;
         Ok(())
     }
 

@@ -1,16 +1,21 @@
 //! How does a call begin? Its first record and its request's message are one transaction.
 
-use std::sync::Arc;
+use waystation_base::{Millis, Name, Offset};
+use waystation_broker::{
+    command::{Payload, Publish, Transaction},
+    effect::Published,
+};
+use waystation_host::Broker;
 
-use waystation_base::{Millis, Name};
-use waystation_broker::command::{Payload, Publish, Transaction};
-
-use super::{Engine, flight::Landed};
+use super::{
+    Engine,
+    flight::{Landed, publish},
+};
 use crate::{
-    Error, Operation, Record, Start, Started, State,
-    ask::{self, Answering},
-    limits::{CALLS_MAX, TWINS_MAX},
-    names::{self, own},
+    CallId, Error, Key, Operation, Record, Start, Started, State,
+    ask::Answering,
+    limits::{CALLS_MAX, CORRELATION_BYTES_MAX, TWINS_MAX},
+    names, request,
 };
 
 impl Engine {
@@ -41,12 +46,8 @@ impl Engine {
                 self.new += 1;
                 let broker = self.broker.clone();
                 self.flights.push(Box::pin(async move {
-                    let result = broker.transact(transaction).await;
-                    let result = result.map_err(Error::from).and_then(|published| {
-                        let offset = published.first().and_then(|it| it.stretches.first()).map(|it| it.1);
-                        offset.ok_or_else(|| Error::Damaged("the record was not stored".into()))
-                    });
-                    Landed::Started { record: Box::new(record), result, reply }
+                    let result = begin(&broker, record, transaction).await.map(|(begun, _)| begun);
+                    Landed::Started { key, result, reply }
                 }));
             }
             Err(error) => drop(reply.send(Err(error))),
@@ -56,48 +57,88 @@ impl Engine {
     fn prepare(&self, name: &Name, start: &Start) -> Result<(Record, Transaction), Error> {
         let operation = self.operations.borrow().get(name).cloned();
         let operation = operation.ok_or_else(|| Error::NoOperation(name.to_string()))?;
+        self.check_room()?;
+        prepare(name, &operation, start, None)
+    }
+
+    /// Whether one more call may be kept.
+    pub(super) fn check_room(&self) -> Result<(), Error> {
         if self.index.len() + self.new >= CALLS_MAX {
             return Err(Error::Limit { what: "calls", limit: CALLS_MAX as u64 });
         }
-        if start.body.len() as u64 > operation.body_bytes_max {
-            return Err(Error::TooLarge { limit: operation.body_bytes_max });
-        }
-        let callback = callback(&operation, start)?;
-        let timeout_ms = start.timeout_ms.unwrap_or(u64::MAX).clamp(1, operation.timeout_ms);
-        let deadline = start.now.plus(timeout_ms);
-        // It was checked when the operation was declared.
-        let queue = operation.queue_name(name).map_err(|error| Error::Damaged(error.to_string()))?;
-        let record = first(name, queue.clone(), &operation, start, callback, deadline);
-        let publish =
-            |to: Name, message| Publish { to: to.into(), partition: None, payload: Payload::One(message) };
-        let request = ask::request(name, start, deadline);
-        let publishes =
-            vec![publish(own(names::CALLS), record.message(&[], start.now)), publish(queue, request)];
-        Ok((record, Transaction { publishes, settlements: Vec::new() }))
+        Ok(())
     }
 
     /// A call is durable, or refused; those with its key hear the same, or one of them is the next to try.
     pub(super) fn started(
         &mut self,
-        record: &Record,
-        result: Result<waystation_base::Offset, Error>,
+        key: Option<Key>,
+        result: Result<Begun, Error>,
         reply: Answering<Started>,
     ) {
         self.new -= 1;
-        let answer = result.map(|offset| {
-            self.index.put(record, offset);
-            self.shared.figures.count(State::Queued);
-            Started { id: record.id, is_replay: false }
-        });
-        let _ = reply.send(answer);
-        let twins = record.key.and_then(|key| self.starting.remove(&key.scope));
+        let _ = reply.send(result.map(|begun| self.take_over(&begun)));
+        let twins = key.and_then(|key| self.starting.remove(&key.scope));
         for (name, start, reply) in twins.unwrap_or_default() {
             self.start(name, start, reply);
         }
     }
+
+    /// A new call is there.
+    pub(super) fn take_over(&mut self, begun: &Begun) -> Started {
+        self.index.put(&begun.record, begun.offset);
+        self.shared.figures.count(State::Queued);
+        Started { id: begun.record.id, is_replay: false }
+    }
 }
 
-fn callback(operation: &Arc<Operation>, start: &Start) -> Result<Option<String>, Error> {
+/// A call that is durable.
+pub(crate) struct Begun {
+    /// Its first record, which knows where its request is kept.
+    pub record: Box<Record>,
+    /// Where that is.
+    pub offset: Offset,
+}
+
+/// The first record of a call, and what makes it one: record, request, and the request to keep, in this order.
+pub(super) fn prepare(
+    name: &Name,
+    operation: &Operation,
+    start: &Start,
+    retry_of: Option<CallId>,
+) -> Result<(Record, Transaction), Error> {
+    if start.body.len() as u64 > operation.body_bytes_max {
+        return Err(Error::TooLarge { limit: operation.body_bytes_max });
+    }
+    let callback = callback(operation, start)?;
+    let timeout_ms = start.timeout_ms.unwrap_or(u64::MAX).clamp(1, operation.timeout_ms);
+    let deadline = start.now.plus(timeout_ms);
+    // It was checked when the operation was declared.
+    let queue = operation.queue_name(name).map_err(|error| Error::Damaged(error.to_string()))?;
+    let record = Record { retry_of, ..first(name, queue.clone(), operation, start, callback, deadline) };
+    let message = Payload::One(request::request(name, start, deadline));
+    let to_queue = Publish { to: queue.into(), partition: None, payload: message };
+    let mut publishes = vec![publish(names::CALLS, record.message(&[], start.now)), to_queue];
+    if operation.keep_requests {
+        publishes.push(publish(names::REQUESTS, request::kept(start)));
+    }
+    Ok((record, Transaction { publishes, settlements: Vec::new() }))
+}
+
+/// Makes what [`prepare`] prepared durable; further publishes come behind its own.
+pub(super) async fn begin(
+    broker: &Broker,
+    mut record: Record,
+    transaction: Transaction,
+) -> Result<(Begun, Vec<Published>), Error> {
+    let published = broker.transact(transaction).await?;
+    let at = |place: usize| published.get(place)?.stretches.first().map(|stretch| stretch.1);
+    let offset = at(0).ok_or_else(|| Error::Damaged("the record was not stored".into()))?;
+    record.request = at(2).filter(|_| record.is_request_kept);
+    Ok((Begun { record: Box::new(record), offset }, published))
+}
+
+fn callback(operation: &Operation, start: &Start) -> Result<Option<String>, Error> {
     let url = start.callback.as_deref().or(operation.callback.as_deref());
     url.map(|url| operation.check_callback(url).map_err(Error::Callback)).transpose()
 }
@@ -134,5 +175,11 @@ fn first(
         last_error: None,
         result: None,
         fault: None,
+        is_request_kept: operation.keep_requests,
+        request: None,
+        correlation_id: start.correlation_id.clone().filter(|id| id.len() <= CORRELATION_BYTES_MAX),
+        reply: start.reply.clone(),
+        retry_of: None,
+        retried_as: None,
     }
 }

@@ -1,6 +1,6 @@
 //! Who delivers the callbacks of calls: one pusher over their queue, for as long as the server runs?
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 use waystation_base::{Clock, Name};
@@ -11,11 +11,13 @@ use waystation_broker::{
 use waystation_host::Broker;
 
 use super::{
-    addressed::Addressed,
+    addressed::{Addressed, Signing},
+    ledger::{Fate, Ledger},
     live::Live,
     plan::Plan,
     pusher::{Options, Pusher},
     record,
+    redrive::{self, Redriven, Which},
 };
 use crate::{breaker::Breaking, retry::Retry, sender::Sender, sign::Secret};
 
@@ -33,40 +35,94 @@ const BODY_BYTES_MAX: usize = 8 << 20;
 /// Milliseconds after which one is given up: three days.
 const AGE_MS_MAX: u64 = 3 * 24 * 60 * 60 * 1000;
 
+/// How often it is looked whether there is a secret by now.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// How callbacks are tried again: by age, because waiting for a suspended endpoint counts as attempts.
 pub fn retry() -> Retry {
     Retry { attempts_max: crate::retry::ATTEMPTS_MAX, age_ms_max: Some(AGE_MS_MAX), ..Retry::default() }
 }
 
-/// Delivers what stands in [`QUEUE`] until `end`. It and the address for what is given up are declared first.
-pub async fn serve(
+/// The callbacks of one server. Clones are cheap.
+#[derive(Clone)]
+pub struct Callbacks {
     broker: Broker,
     clock: Arc<dyn Clock>,
     sender: Sender,
     secrets: Arc<[Secret]>,
-    end: impl Future<Output = ()>,
-) -> Result<(), Refusal> {
-    let (Ok(queue), Ok(dead)) = (Name::reserved(QUEUE), Name::reserved(DEAD)) else { return Ok(()) };
-    record::declare(&broker).await?;
-    for name in [&queue, &dead] {
-        broker.declare(name.clone(), Spec::Queue(QueueSpec::default()), true, SessionId::default()).await?;
+    own: Option<Arc<dyn Signing>>,
+    ledger: Arc<Ledger>,
+}
+
+impl Callbacks {
+    /// Signed by the secrets of their operations, else by `secrets`; what neither sign waits.
+    pub fn new(
+        broker: Broker,
+        clock: Arc<dyn Clock>,
+        sender: Sender,
+        secrets: Arc<[Secret]>,
+        own: Option<Arc<dyn Signing>>,
+    ) -> Callbacks {
+        Callbacks { broker, clock, sender, secrets, own, ledger: Arc::default() }
     }
-    let plan = Addressed {
-        guard: sender.guard().clone(),
-        secrets,
-        timeout_ms: TIMEOUT_MS,
-        body_bytes_max: BODY_BYTES_MAX,
-        retry: retry(),
-        breaking: Breaking::default(),
-    };
-    let pusher = pusher(broker, clock, sender, Arc::new(plan), Source::Queue(queue), dead);
-    let (stop, told) = watch::channel(false);
-    let stopping = async {
-        end.await;
-        stop.send_replace(true);
-    };
-    tokio::join!(pusher.run(told), stopping);
-    Ok(())
+
+    /// Whether the server has secrets for operations that have none of their own.
+    pub fn has_secrets(&self) -> bool {
+        !self.secrets.is_empty()
+    }
+
+    /// What became of a callback; nothing if that may have been forgotten.
+    pub fn fate(&self, id: &str) -> Option<Fate> {
+        self.ledger.fate(id)
+    }
+
+    /// Those that were given up.
+    pub async fn dead(&self, which: &Which, may: impl Fn(&str) -> bool) -> Result<Redriven, Refusal> {
+        redrive::look(&self.broker, which, may).await
+    }
+
+    /// Sends them again.
+    pub async fn redrive(&self, which: &Which, may: impl Fn(&str) -> bool) -> Result<Redriven, Refusal> {
+        redrive::redrive(&self.broker, &*self.clock, &self.ledger, which, may).await
+    }
+
+    /// Delivers what stands in [`QUEUE`] until `end`. It and the address for what is given up are declared first.
+    pub async fn serve(self, end: impl Future<Output = ()>) -> Result<(), Refusal> {
+        tokio::pin!(end);
+        let (Ok(queue), Ok(dead)) = (Name::reserved(QUEUE), Name::reserved(DEAD)) else { return Ok(()) };
+        record::declare(&self.broker).await?;
+        for name in [&queue, &dead] {
+            let spec = Spec::Queue(QueueSpec::default());
+            self.broker.declare(name.clone(), spec, true, SessionId::default()).await?;
+        }
+        self.ledger.read(&self.broker, QUEUE).await?;
+        while !self.has_secrets() && !self.own.as_ref().is_some_and(|own| own.any()) {
+            // What nothing signs stays in its queue.
+            tokio::select! {
+                () = &mut end => return Ok(()),
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+        let plan = Addressed {
+            guard: self.sender.guard().clone(),
+            secrets: self.secrets.clone(),
+            own: self.own.clone(),
+            timeout_ms: TIMEOUT_MS,
+            body_bytes_max: BODY_BYTES_MAX,
+            retry: retry(),
+            breaking: Breaking::default(),
+        };
+        let live = Live::noted(self.ledger.clone());
+        let source = Source::Queue(queue);
+        let pusher = pusher(self.broker, self.clock, self.sender, Arc::new(plan), source, dead, live);
+        let (stop, told) = watch::channel(false);
+        let stopping = async {
+            end.await;
+            stop.send_replace(true);
+        };
+        tokio::join!(pusher.run(told), stopping);
+        Ok(())
+    }
 }
 
 fn pusher(
@@ -76,6 +132,7 @@ fn pusher(
     plan: Arc<dyn Plan>,
     source: Source,
     dead: Name,
+    live: Live,
 ) -> Pusher {
     let options = Options {
         name: source.name().to_string(),
@@ -85,5 +142,5 @@ fn pusher(
         events_max: 1,
         dead_letter: Some(dead),
     };
-    Pusher { broker, clock, sender, plan, options, live: Arc::<Live>::default() }
+    Pusher { broker, clock, sender, plan, options, live: Arc::new(live) }
 }

@@ -1,11 +1,12 @@
 //! How is a push now, as those see it who ask?
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use waystation_base::Millis;
 
+use super::ledger::Ledger;
 use crate::attempt::History;
 
 /// What a push is doing.
@@ -30,6 +31,8 @@ pub enum PushState {
 pub struct Live {
     /// Its last attempts.
     pub history: History,
+    /// Who takes note of each attempt besides.
+    pub ledger: Option<Arc<Ledger>>,
     now: Mutex<Now>,
 }
 
@@ -47,6 +50,11 @@ pub struct Now {
 }
 
 impl Live {
+    /// One whose attempts are noted in a ledger too.
+    pub fn noted(ledger: Arc<Ledger>) -> Live {
+        Live { ledger: Some(ledger), ..Live::default() }
+    }
+
     /// How it is.
     pub fn now(&self) -> Now {
         self.now.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -3,15 +3,19 @@
 pub mod addressed;
 pub mod callbacks;
 mod document;
+pub mod ledger;
 mod live;
 mod plan;
 mod pusher;
 mod pushes;
 pub mod record;
+pub mod redrive;
 mod settle;
 pub mod spec;
 
-pub use addressed::Addressed;
+pub use addressed::{Addressed, Signing};
+pub use callbacks::Callbacks;
+pub use ledger::{Fate, Ledger, Standing};
 pub use live::{Live, PushState};
 pub use plan::{Endpoint, Plan};
 pub use pusher::{Ended, Options, Pusher};

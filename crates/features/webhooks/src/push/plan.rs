@@ -24,6 +24,16 @@ pub trait Plan: Send + Sync + 'static {
     /// The request, or why these messages can never become one: then they are given up.
     fn job(&self, deliveries: &[Delivery]) -> Result<Job, String>;
 
+    /// The `webhook-id` that their request has, or would have.
+    fn id(&self, deliveries: &[Delivery]) -> String {
+        webhook_id(deliveries)
+    }
+
+    /// Why these messages cannot be sent now, though they may be later. Only for plans of single messages.
+    fn hold(&self, _: &[Delivery]) -> Option<String> {
+        None
+    }
+
     /// How these messages are tried again.
     fn retry(&self, deliveries: &[Delivery]) -> Retry;
 

@@ -24,6 +24,9 @@ use crate::{
 /// Bytes of a cause in the headers of a dead letter.
 const CAUSE_BYTES_MAX: usize = 1_000;
 
+/// Milliseconds after which what is held back is looked at again.
+const HOLD_MS: u64 = 60_000;
+
 /// How an attempt ended, for the turn.
 #[derive(Debug)]
 pub enum Step {
@@ -84,10 +87,18 @@ impl Settler {
         let mut waiting = vec![deliveries];
         let mut last = Step::Arrived;
         while let Some(mut chunk) = waiting.pop() {
+            if let Some(why) = self.plan.hold(&chunk) {
+                tracing::info!(push = %self.options.name, %why, "a message is held back");
+                return match self.give_back(&chunk, Outcome::Requeued { delay_ms: HOLD_MS }).await {
+                    Ok(()) => Step::Again { hold_until: None },
+                    Err(refusal) => Step::Refused(refusal.to_string()),
+                };
+            }
             let job = match self.plan.job(&chunk) {
                 Ok(job) => job,
                 Err(cause) => {
-                    last = self.give_up(&chunk, self.note(&chunk, String::new(), None, Some(cause))).await;
+                    let note = self.note(&chunk, self.plan.id(&chunk), None, Some(cause));
+                    last = self.give_up(&chunk, note).await;
                     continue;
                 }
             };
@@ -295,6 +306,9 @@ impl Settler {
                 next_ms = note.next_ms,
                 "a webhook was not delivered"
             );
+        }
+        if let Some(ledger) = &self.live.ledger {
+            ledger.note(&note);
         }
         self.live.history.add(note);
     }

@@ -14,12 +14,14 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::Response,
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use utoipa::IntoParams;
+use serde::{Serialize, de::DeserializeOwned};
 use utoipa_axum::router::OpenApiRouter;
 use waystation_catalog as catalog;
 
-use super::{extract, json};
+use super::{
+    extract, json,
+    params::{PageParams, PutParams},
+};
 use crate::{
     api::{Declaration, Declared, List},
     door::Door,
@@ -36,25 +38,6 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
         .merge(vhosts::routes())
         .merge(policies::routes())
         .merge(definitions::routes())
-}
-
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct PutParams {
-    /// If it is there and differs: change it, instead of refusing.
-    #[serde(default)]
-    change: bool,
-}
-
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct PageParams {
-    /// Names after this one.
-    after: Option<String>,
-    /// Most items on the page: 1 to 1000 (default 100).
-    limit: Option<usize>,
 }
 
 /// A page of things that have names and are in their order.

@@ -3,6 +3,7 @@
 mod operations;
 mod prefer;
 mod respond;
+mod retry;
 mod show;
 mod start;
 mod work;
@@ -25,6 +26,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
         .routes(routes!(work::receive))
         .routes(routes!(start::start, show::show, show::cancel))
         .routes(routes!(show::list))
+        .routes(routes!(retry::retry))
         .routes(routes!(show::result))
         .routes(routes!(work::progress))
         .routes(routes!(work::complete))

@@ -8,18 +8,18 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::Response,
 };
-use serde::Deserialize;
-use utoipa::IntoParams;
-use waystation_base::Name;
+use waystation_base::{Name, vhost};
 use waystation_broker::{Refusal, effect};
 use waystation_calls::Operation;
+use waystation_webhooks::Secret;
 
 use crate::{
     adapter::{
         extract::{self, Named, Params, at_most},
         json, ok,
+        params::{PageParams, PutParams},
     },
-    api::{Declaration, Declared, List, OperationInfo, Problem, Removed},
+    api::{Declared, List, OperationDeclaration, OperationInfo, Problem, Removed},
     auth::{Caller, Permission},
     door::Door,
     failure::Failure,
@@ -28,50 +28,49 @@ use crate::{
     wire,
 };
 
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct PutParams {
-    /// If it is there and differs: change it, instead of refusing.
-    #[serde(default)]
-    change: bool,
-}
-
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct ListParams {
-    /// Names after this one.
-    after: Option<String>,
-    /// Most items on the page: 1 to 1000 (default 100).
-    limit: Option<usize>,
-}
-
-/// Whoever lets an operation feed a queue could publish there, read there, and make it.
-async fn check_queue(
+/// Whoever lets an operation feed a queue, or be fed by one, could publish there, read there, and make it.
+async fn check_queues(
     door: &Door,
     caller: &Caller,
     name: &Name,
     operation: &Operation,
 ) -> Result<(), Failure> {
     let queue = operation.queue_name(name).map_err(|error| Failure::field("queue", error))?;
-    if queue == *name {
-        return Ok(());
+    let intake = operation.intake_name().map_err(|error| Failure::field("intake", error))?;
+    for queue in std::iter::once(queue).chain(intake).filter(|queue| queue != name) {
+        caller.require(Permission::Write, &queue)?;
+        caller.require(Permission::Read, &queue)?;
+        match door.broker.queue(queue.clone()).await {
+            Ok(_) => {}
+            Err(Refusal::NotFound { .. }) => caller.require(Permission::Configure, &queue)?,
+            Err(refusal) => return Err(refusal.into()),
+        }
     }
-    caller.require(Permission::Write, &queue)?;
-    caller.require(Permission::Read, &queue)?;
-    match door.broker.queue(queue.clone()).await {
-        Ok(_) => Ok(()),
-        Err(Refusal::NotFound { .. }) => caller.require(Permission::Configure, &queue),
-        Err(refusal) => Err(refusal.into()),
-    }
+    // The server writes there with its own hand, whoever asks it to.
+    let vhost = operation.intake.as_deref().map_or(vhost::DEFAULT.to_owned(), vhost::of);
+    operation.reply_allow.iter().try_for_each(|pattern| {
+        let pattern = match pattern.strip_suffix('*') {
+            Some(beginning) => format!("{}*", vhost::join(&vhost, beginning)),
+            None => vhost::join(&vhost, pattern),
+        };
+        caller.require_all(Permission::Write, &pattern)
+    })
+}
+
+/// What will not go as somebody may think who declares an operation so.
+async fn warnings(door: &Door, name: &Name) -> Vec<String> {
+    let Ok(operation) = door.calls.operation(name).await else { return Vec::new() };
+    let is_unsigned = operation.secrets().is_empty() && !door.callbacks.has_secrets();
+    let unsigned = "its callbacks wait: there is no secret that signs them; give 'callback_secrets', or configure \
+                    webhooks.callback_secrets";
+    (operation.calls_back() && is_unsigned).then(|| unsigned.to_owned()).into_iter().collect()
 }
 
 /// Declare an operation, or find that it is there just so. Its queue is made if it is not there.
 #[utoipa::path(put, path = "/v1/operations/{name}", tag = "operations", operation_id = "declare_operation",
     params(("name" = String, Path), PutParams), request_body = Operation, responses(
-    (status = 201, description = "Created", body = Declaration),
-    (status = 200, description = "There already, or changed", body = Declaration),
+    (status = 201, description = "Created", body = OperationDeclaration),
+    (status = 200, description = "There already, or changed", body = OperationDeclaration),
     (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn put(
@@ -88,21 +87,28 @@ pub(super) async fn put(
     let body = incoming::whole(&door, &headers, body, "the body", CONTROL_BYTES_MAX).await?;
     let text = if body.bytes.is_empty() { &b"{}"[..] } else { &body.bytes };
     let operation: Operation = wire::json::parse(text)?;
-    check_queue(&door, &caller, &name, &operation).await?;
+    check_queues(&door, &caller, &name, &operation).await?;
     door.calls.ready().await;
-    let declared = door.calls.declare(caller.broker(&door.broker), name, operation, params.change).await?;
+    for secret in operation.secrets() {
+        Secret::parse(&secret.0).map_err(|error| Failure::field("callback_secrets", error))?;
+    }
+    let broker = caller.broker(&door.broker);
+    let declared = door.calls.declare(broker, name.clone(), operation, params.change).await?;
+    let warnings = warnings(&door, &name).await;
     let (status, declared) = match declared {
         effect::Declared::Created => (StatusCode::CREATED, Declared::Created),
         effect::Declared::Changed => (StatusCode::OK, Declared::Changed),
         effect::Declared::Unchanged => (StatusCode::OK, Declared::Unchanged),
     };
-    json(status, &Declaration { declared })
+    json(status, &OperationDeclaration { declared, warnings })
 }
 
-/// What is shown of an operation: all but the headers that its upstream gets by declaration.
+/// What is shown of an operation: all but what is secret.
 fn info(door: &Door, name: &Name, operation: &Operation) -> OperationInfo {
     let upstream = door.calls.upstream(name, operation);
-    OperationInfo { name: name.to_string(), spec: operation.shown(), upstream }
+    let secrets = operation.secrets().iter().filter_map(|secret| Secret::parse(&secret.0).ok());
+    let callback_signatures = secrets.map(|secret| secret.version().to_owned()).collect();
+    OperationInfo { name: name.to_string(), spec: operation.shown(), upstream, callback_signatures }
 }
 
 /// Show an operation.
@@ -140,7 +146,7 @@ pub(super) async fn delete(
 }
 
 /// List operations, in order of names.
-#[utoipa::path(get, path = "/v1/operations", tag = "operations", operation_id = "list_operations", params(ListParams),
+#[utoipa::path(get, path = "/v1/operations", tag = "operations", operation_id = "list_operations", params(PageParams),
     responses(
     (status = 200, description = "A page", body = List<OperationInfo>),
     (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json"),
@@ -148,7 +154,7 @@ pub(super) async fn delete(
 pub(super) async fn list(
     State(door): State<Arc<Door>>,
     caller: Caller,
-    Params(params): Params<ListParams>,
+    Params(params): Params<PageParams>,
 ) -> Result<Response, Failure> {
     let limit = at_most("limit", params.limit.unwrap_or(100), 1, PAGE_ENTITIES_MAX)?;
     let all = door.calls.operations().await;

@@ -8,10 +8,10 @@ use axum::{
     response::Response,
 };
 use waystation_base::Millis;
-use waystation_calls::{Call, CallId, outcome};
+use waystation_calls::{Call, CallId, Record, ReplyTo, State, outcome};
 
 use crate::{
-    api::{self, CallResult, Problem, media},
+    api::{self, CallReply, CallResult, Problem, media},
     failure::Failure,
 };
 
@@ -67,10 +67,25 @@ pub(super) fn shown(call: &Call, now: Millis) -> api::Call {
         finished: record.finished.map(|at| at.0),
         forget_at: record.forget_at().map(|at| at.0),
         callback: record.callback.clone(),
+        callback_delivery: None,
         result,
         problem: problem(call),
-        links: links(record.id, is_finished),
+        correlation_id: record.correlation_id.clone(),
+        reply: record.reply.clone().map(|ReplyTo { to, state, error, .. }| CallReply { to, state, error }),
+        retry_of: record.retry_of.map(|id| id.to_string()),
+        retried_as: record.retried_as.map(|id| id.to_string()),
+        links: links(record.id, is_finished).into_iter().chain(retries(record)).collect(),
     }
+}
+
+/// Where it can be tried anew, and where that was done.
+fn retries(record: &Record) -> impl Iterator<Item = (String, String)> {
+    let is_bad = record.state.is_finished() && record.state != State::Succeeded;
+    let can = is_bad && record.is_request_kept && record.retried_as.is_none();
+    let retry = can.then(|| ("retry".to_owned(), format!("{}/retry", path(record.id))));
+    let to = |name: &str, id: Option<CallId>| id.map(|id| (name.to_owned(), path(id)));
+    let others = [to("retried_as", record.retried_as), to("retry_of", record.retry_of)];
+    retry.into_iter().chain(others.into_iter().flatten())
 }
 
 /// Why a call has no result.

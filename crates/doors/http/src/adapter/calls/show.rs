@@ -55,6 +55,10 @@ pub(super) struct ListParams {
     operation: Option<String>,
     /// In this state only.
     state: Option<waystation_calls::State>,
+    /// With this correlation id of its caller only: of a message's `correlation-id`, or a request's `Correlation-Id`.
+    correlation_id: Option<String>,
+    /// `true`: only those that were tried anew by another call; `false`: only those that were not.
+    retried: Option<bool>,
     /// Go on where an earlier page said `next`.
     after: Option<String>,
     /// Most calls on the page: 1 to 1000 (default 100). A page may be shorter and there still be a next one.
@@ -116,7 +120,15 @@ pub(super) async fn show(
     if call.record.state.is_finished() && params.follow {
         return finished(&door, call).await;
     }
-    respond::resource(StatusCode::OK, &respond::shown(&call, door.clock.now()))
+    respond::resource(StatusCode::OK, &whole(&door, &call))
+}
+
+/// A call as plain data, and how its callback goes.
+fn whole(door: &Door, call: &Call) -> api::Call {
+    let record = &call.record;
+    let is_called_back = record.callback.is_some() && record.state.is_finished();
+    let callback_delivery = is_called_back.then(|| door.callbacks.fate(&record.id.to_string())).flatten();
+    api::Call { callback_delivery, ..respond::shown(call, door.clock.now()) }
 }
 
 /// What the call resource answers at the end.
@@ -261,10 +273,13 @@ pub(super) async fn list(
     let before = params.after.as_deref().map(id).transpose()?;
     let _permit = door.begin_request()?;
     door.calls.ready().await;
-    let page = door.calls.list(Filter { operation, state: params.state, before, max }).await?;
+    let ListParams { state, correlation_id, retried: is_retried, .. } = params;
+    let filter = Filter { operation, state, correlation_id: correlation_id.clone(), is_retried, before, max };
+    let page = door.calls.list(filter).await?;
     let now = door.clock.now();
     let seen = page.calls.into_iter().filter(|seen| caller.may_see(&seen.operation));
-    let items = seen.map(|seen| brief(&seen, now)).collect();
+    let items = seen.map(|seen| api::Call { correlation_id: correlation_id.clone(), ..brief(&seen, now) });
+    let items = items.collect();
     ok(&List::<api::Call> { items, next: page.next.map(|id| id.to_string()) })
 }
 

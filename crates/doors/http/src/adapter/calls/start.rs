@@ -28,8 +28,6 @@ use crate::{
 /// The header that names the caller's address for the outcome.
 const CALLBACK: &str = "ws-callback-url";
 const KEY: &str = "idempotency-key";
-/// Under what name a worker sees the caller's own correlation id: the message's is the call's.
-const CALLER_CORRELATION_ID: &str = "caller-correlation-id";
 
 /// Call an operation.
 ///
@@ -131,9 +129,7 @@ fn read(
     if message.deliver_at.is_some() {
         return Err(Failure::field("ws-delay-ms", "a call cannot be delayed"));
     }
-    if let Some(own) = message.headers.text(header::CORRELATION_ID).map(str::to_owned) {
-        message.headers.set(CALLER_CORRELATION_ID, own);
-    }
+    let correlation_id = message.headers.text(header::CORRELATION_ID).map(str::to_owned);
     for name in [header::CORRELATION_ID, header::REPLY_TO, header::MESSAGE_ID] {
         message.headers.remove(name);
     }
@@ -153,6 +149,7 @@ fn read(
         priority: message.priority,
         callback,
         timeout_ms,
+        correlation_id,
         ..Start::default()
     })
 }

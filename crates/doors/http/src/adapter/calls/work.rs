@@ -12,9 +12,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 use waystation_base::limits::{DELAY_MS_MAX, LEASE_MS_MAX};
 use waystation_calls::{
-    Answer, Change, Progress, Work,
+    Answer, CallId, Change, Progress, Work,
     limits::{RECEIVE_MAX, RESULT_BYTES_MAX, WAIT_MS_MAX},
 };
+
+use waystation_net::Permit;
 
 use super::{allowed, id};
 use crate::{
@@ -124,6 +126,13 @@ pub(super) async fn receive(
     ok(&Page { calls: work.iter().map(one).collect() })
 }
 
+/// The call that a worker speaks of, and room for what it says.
+async fn of_worker(door: &Door, caller: &Caller, text: &str) -> Result<(CallId, Permit), Failure> {
+    let id = id(text)?;
+    allowed(door, caller, id, Permission::Read).await?;
+    Ok((id, door.begin_request()?))
+}
+
 async fn report<T: serde::de::DeserializeOwned>(
     door: &Door,
     headers: &HeaderMap,
@@ -148,9 +157,7 @@ pub(super) async fn progress(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let id = id(&text)?;
-    allowed(&door, &caller, id, Permission::Read).await?;
-    let _permit = door.begin_request()?;
+    let (id, _permit) = of_worker(&door, &caller, &text).await?;
     let ProgressReport { attempt, percent, note, lease_ms } = report(&door, &headers, body).await?;
     let percent = percent.map(|percent| at_most("percent", percent, 0, 100)).transpose()?;
     let lease_ms = lease_ms.map(|ms| at_most("lease_ms", ms, 1, LEASE_MS_MAX)).transpose()?;
@@ -180,9 +187,7 @@ pub(super) async fn complete(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let id = id(&text)?;
-    allowed(&door, &caller, id, Permission::Read).await?;
-    let _permit = door.begin_request()?;
+    let (id, _permit) = of_worker(&door, &caller, &text).await?;
     let status = at_most("status", params.status.unwrap_or(200), 200, 599)?;
     let whole = incoming::whole(&door, &headers, body, "a result", RESULT_BYTES_MAX).await?;
     let message = wire_headers::message(&headers, whole.bytes.clone(), &mut door.stamp()?)?;
@@ -208,9 +213,7 @@ pub(super) async fn fail(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let id = id(&text)?;
-    allowed(&door, &caller, id, Permission::Read).await?;
-    let _permit = door.begin_request()?;
+    let (id, _permit) = of_worker(&door, &caller, &text).await?;
     let FailureReport { attempt, error, retry, delay_ms } = report(&door, &headers, body).await?;
     let delay_ms = at_most("delay_ms", delay_ms, 0, DELAY_MS_MAX)?;
     let changed = door.calls.change(id, Change::Fail { attempt, error, retry, delay_ms }).await?;
