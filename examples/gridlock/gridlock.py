@@ -64,12 +64,15 @@ class Day:
 
     def start_waystation(self, binary):
         config = self.folder / "waystation.toml"
-        config.write_text(f'[webhooks]\nallow = ["127.0.0.1"]\ncallback_secrets = ["{SECRET}"]\n')
+        allow = 'allow = ["127.0.0.1"]\n'
+        config.write_text(f'[upstreams]\n{allow}[webhooks]\n{allow}callback_secrets = ["{SECRET}"]\n')
         command = [binary, "serve", "--data", self.folder / "data", "--config", config]
         self.start([*command, "--http", f"127.0.0.1:{self.waystation}", "--amqp", "off", "--amqp-management", "off"])
         until("waystation is ready", lambda: services.ask(self.waystation, "GET", "/v1/operations")[0] == 200, self.last_words)
         callback = f"http://127.0.0.1:{self.ports['orders']}/reserved"
-        for name, spec in (("order", {}), ("stock", {"callback_allow": [callback]})):
+        # Stock is asked for as much at a time as it has threads.
+        upstream = {"url": f"http://127.0.0.1:{self.ports['stock']}/reserve", "concurrency": services.THREADS["stock"]}
+        for name, spec in (("order", {}), ("stock", {"callback_allow": [callback], "upstream": upstream})):
             status, said = services.ask(self.waystation, "PUT", f"/v1/operations/{name}", spec)
             assert status == 201, said
 
@@ -80,8 +83,7 @@ class Day:
             ports = {**self.ports, **({"waystation": self.waystation} if self.waystation else {})}
             self.start(command + [word for name, port in ports.items() for word in (f"--{name}", str(port))])
         for role in self.ports:
-            if role != "stock" or not self.waystation:
-                until(f"{role} listens", lambda: listens(self.ports[role]), self.last_words)
+            until(f"{role} listens", lambda: listens(self.ports[role]), self.last_words)
 
     def be(self, milliseconds):
         """How long stock takes from now on."""

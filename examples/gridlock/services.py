@@ -1,7 +1,7 @@
 """What are the three services? `shop` takes orders from users and asks `orders`, which asks `stock`. Each is a process with a bounded pool.
 
-Synchronously each waits in one of its threads for the next. Through Waystation each hands its call over and goes on: `orders` and
-`stock` take their calls from Waystation, and `orders` hears of stock's outcome by callback. What the services do is the same.
+Synchronously each waits in one of its threads for the next. Through Waystation each hands its call over and goes on: `orders` takes its
+calls from Waystation and hears of stock's outcome by callback; `stock` is the same HTTP service as ever, asked by Waystation.
 """
 import argparse
 import concurrent.futures
@@ -148,11 +148,7 @@ def through_waystation(role, options):
         work(server, "order", THREADS["orders"] // 4, begin)
         serve(role, options, {"/reserved": reserved})
     else:
-        stock = Stock(options.slow)
-        work(server, "stock", THREADS["stock"], lambda call: complete(
-            server, call["id"], call["attempt"], stock.reserve(call["request"]["body"])[1],
-        ))
-        threading.Event().wait()
+        synchronous(role, options)
 
 
 def called(server, operation, document, headers=None):

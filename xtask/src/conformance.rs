@@ -43,6 +43,12 @@ pub fn run(root: &Path, options: &Options) -> ExitCode {
 }
 
 fn attend(root: &Path, options: &Options) -> Result<bool, String> {
+    if options.door == "calls" && !options.crash {
+        return Err(
+            "nobody's suites are run for calls: `cargo xtask test --only calls` has the clients, `--crash` the kills"
+                .to_owned(),
+        );
+    }
     if !PYTHON.is_there() {
         return Err(format!("needs {}: {}", PYTHON.name, PYTHON.install));
     }
@@ -53,7 +59,7 @@ fn attend(root: &Path, options: &Options) -> Result<bool, String> {
         None => built(root, &log)?,
     };
     if options.door == "calls" {
-        return calls(&context, &binary, &log, options.crash);
+        return calls(&context, &binary, &log);
     }
     let folder = root.join("conformance").join(&options.door);
     let pins = [folder.join("python/requirements.txt"), folder.join("upstream/requirements.txt")];
@@ -85,13 +91,7 @@ fn attend(root: &Path, options: &Options) -> Result<bool, String> {
 }
 
 /// Ten thousand calls through twenty kills.
-fn calls(context: &Context, binary: &Path, log: &Path, crash: bool) -> Result<bool, String> {
-    if !crash {
-        return Err(
-            "nobody's suites are run for calls: `cargo xtask test --only calls` has the clients, `--crash` the kills"
-                .to_owned(),
-        );
-    }
+fn calls(context: &Context, binary: &Path, log: &Path) -> Result<bool, String> {
     let mut command = Command::new(stages::calls::environment(context, log)?);
     command.arg(context.root.join("conformance/calls/python/run_crash.py")).args(["--calls", "10000"]);
     command.args(["--kills", "20", "--server-binary"]).arg(binary);

@@ -2,19 +2,24 @@
 'use strict';
 const assert = require('node:assert/strict');
 const { spawn } = require('node:child_process');
+const crypto = require('node:crypto');
 const fs = require('node:fs');
 const net = require('node:net');
 const path = require('node:path');
 const { EventSource } = require('eventsource');
 const { scenario, fresh, eventually, main } = require(path.join(__dirname, '../../amqp091/node/harness.js'));
 
-const freePort = () =>
-  new Promise((resolve) => {
-    const probe = net.createServer().listen(0, '127.0.0.1', () => {
-      const { port } = probe.address();
-      probe.close(() => resolve(port));
+/** A port below those of outgoing connections: one of them could take it while the server is away. */
+async function freePort() {
+  for (;;) {
+    const port = 20_000 + crypto.randomInt(10_000);
+    const isFree = await new Promise((resolve) => {
+      const probe = net.createServer().on('error', () => resolve(false));
+      probe.listen(port, '127.0.0.1', () => probe.close(() => resolve(true)));
     });
-  });
+    if (isFree) return port;
+  }
+}
 
 /** The real binary on a port that stays the same: killed without warning, started again on the same data. */
 class Server {

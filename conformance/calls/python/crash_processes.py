@@ -34,6 +34,9 @@ class Process:
         self.start()
         self.restarts += 1
 
+    def is_alive(self):
+        return self.process.poll() is None
+
     def lines(self):
         return [json.loads(line) for line in self.file.read_bytes().splitlines()]
 

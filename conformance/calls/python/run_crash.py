@@ -153,6 +153,7 @@ def run(ledger, server, receiver, upstream, kills):
     for party in parties:
         party.join(30)
     ledger.faults += [party.error or "a party does not end" for party in parties if party.error or party.is_alive()]
+    ledger.faults += [f"{process.script} has died" for process in (receiver, upstream) if not process.is_alive()]
 
 
 def wait_for_callbacks(ledger, receiver, parties):

@@ -1,6 +1,7 @@
 """How is the real server started, killed without warning, and started again on the same data and the same ports?"""
 import http.client
 import json
+import random
 import shutil
 import signal
 import socket
@@ -19,10 +20,19 @@ allow = ["127.0.0.1"]
 '''
 
 
+# Below those that the system gives to outgoing connections: one of them could take the place of who is being restarted.
+PORTS = range(20_000, 30_000)
+
+
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    while True:
+        port = random.SystemRandom().choice(PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
 
 
 class Server:
