@@ -4,7 +4,11 @@ mod common;
 #[path = "common/service.rs"]
 mod service;
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Condvar, Mutex},
+    time::Duration,
+};
 
 use common::{Server, Setup, until};
 use serde_json::Value;
@@ -329,7 +333,16 @@ fn a_kill_in_the_middle_loses_no_call_and_each_ends_once() {
 
 #[test]
 fn all_three_kinds_of_worker_serve_one_operation_at_once() {
-    let service = Service::new(|_| Do::Slowly(Duration::from_millis(50), 200, "upstream".into()));
+    // It is busy with its first call until the others have had theirs.
+    let gate = Arc::new((Mutex::new(false), Condvar::new()));
+    let service = Service::new({
+        let gate = gate.clone();
+        move |_| {
+            let open = gate.0.lock().expect("sound");
+            drop(gate.1.wait_while(open, |open| !*open).expect("sound"));
+            ok("upstream")
+        }
+    });
     let setup = setup();
     let server = setup.start();
     declare(&server, &service, "--upstream-concurrency 1");
@@ -352,6 +365,8 @@ fn all_three_kinds_of_worker_serve_one_operation_at_once() {
     let taken = server.json("consume op --count 1 --batch 1 --wait 5s");
     let id = taken["correlation_id"].as_str().unwrap_or_else(|| panic!("{taken}")).to_owned();
     server.ok(&format!("publish $calls.replies client -H correlation-id={id}"));
+    *gate.0.lock().expect("sound") = true;
+    gate.1.notify_all();
     let mut by: HashMap<String, usize> = HashMap::new();
     for id in &ids {
         assert_eq!(outcome(&server, id)["state"], "succeeded");
