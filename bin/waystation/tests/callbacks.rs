@@ -30,7 +30,7 @@ fn state(server: &Server, id: &str) -> Value {
 fn a_callback_that_was_given_up_is_redriven_under_its_id_and_its_call_shows_how_it_goes() {
     let receiver = Receiver::new(|_| Do::Answer(410));
     let mut setup = Setup::new();
-    let config = setup.file("callbacks.toml", "[webhooks]\nallow = [\"127.0.0.1\"]\n".to_owned());
+    let config = setup.file("callbacks.toml", "[webhooks]\nallow = [\"127.0.0.1\"]\n");
     let more = ["--amqp", "off", "--amqp-management", "off", "--config", &config];
     setup.arguments.extend(more.map(str::to_owned));
     let server = setup.start();

@@ -1,5 +1,7 @@
 //! How are operations declared, listed, shown and removed from the command line?
 
+use std::io::{self, Write};
+
 use reqwest::Method;
 use serde_json::{Value, json};
 use waystation_base::name;
@@ -30,7 +32,7 @@ pub async fn operation(client: Client, command: OperationCommand, output: Output
             }
             let done: OperationDeclaration = client.json(request).await?;
             for warning in done.warnings.iter().filter(|_| !output.json) {
-                eprintln!("warning: operation {name}: {warning}");
+                writeln!(io::stderr(), "warning: operation {name}: {warning}")?;
             }
             let verb = match done.declared {
                 Declared::Created => "is created",

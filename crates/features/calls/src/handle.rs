@@ -27,7 +27,7 @@ use crate::{
     RetryAs, Seen, Start, Started, State, Upstream, UpstreamInfo, Upstreams, Work,
     ask::{Answering, Ask},
     engine::{Operations, read},
-    limits::{ASKS_MAX, RECEIVE_MAX},
+    limits::{Limits, RECEIVE_MAX},
     operation::upstream_error,
     upstream::{self, Hub},
 };
@@ -92,10 +92,15 @@ pub struct Call {
 impl Calls {
     /// A handle, and the engine that it talks to.
     pub fn new(broker: Broker, clock: Arc<dyn Clock>) -> (Calls, Engine) {
-        let (asks, inbox) = mpsc::channel(ASKS_MAX);
+        Calls::with_limits(broker, clock, Limits::default())
+    }
+
+    /// The same under other bounds.
+    pub fn with_limits(broker: Broker, clock: Arc<dyn Clock>, limits: Limits) -> (Calls, Engine) {
+        let (asks, inbox) = mpsc::channel(limits.asks_max);
         let (all, operations) = watch::channel(Operations::default());
         let shared = Arc::new(Shared::default());
-        let engine = Engine::new(broker.clone(), clock, inbox, shared.clone(), all);
+        let engine = Engine::new(broker.clone(), limits, clock, inbox, shared.clone(), all);
         (Calls { broker, asks, operations, shared, hub: Arc::default() }, engine)
     }
 

@@ -9,7 +9,7 @@ use waystation_base::{Attempt, MessageId, Millis, Name, Offset, Tag};
 
 use crate::{
     CallId, Error, Filter, Held, Key, ListPage, Record, Seen, State, idempotency,
-    limits::{GONE_MAX, PLACE_MAX, SCAN_CALLS_MAX},
+    limits::{GONE_MAX, PLACE_MAX},
 };
 
 /// One call. A million of them should take little: names are numbers here, and a key stands behind a pointer.
@@ -215,8 +215,8 @@ impl Index {
         Box::new(range.rev().filter_map(|(_, id)| Some((*id, self.calls.get(id)?))))
     }
 
-    /// A page of calls, newest first.
-    pub fn list(&self, filter: &Filter) -> ListPage {
+    /// A page of calls, newest first; at most `scan_max` are looked at.
+    pub fn list(&self, filter: &Filter, scan_max: usize) -> ListPage {
         let operation = match &filter.operation {
             None => None,
             Some(name) => match self.numbers.get(name) {
@@ -227,7 +227,7 @@ impl Index {
         let end = filter.before.map_or(Bound::Unbounded, Bound::Excluded);
         let mut page = ListPage::default();
         for (looked, (id, entry)) in self.newest(filter.correlation_id.as_deref(), end).enumerate() {
-            if page.calls.len() >= filter.max || looked >= SCAN_CALLS_MAX {
+            if page.calls.len() >= filter.max || looked >= scan_max {
                 return page;
             }
             page.next = Some(id);
@@ -298,14 +298,30 @@ mod tests {
             index.put(&record(number, state), Offset(number));
         }
         let mut filter = Filter { max: 2, state: Some(State::Queued), ..Filter::default() };
-        let page = index.list(&filter);
+        let page = index.list(&filter, 99);
         let ids = |page: &ListPage| page.calls.iter().map(|call| call.id.time().0).collect::<Vec<_>>();
         assert_eq!(ids(&page), [5, 3]);
         filter.before = page.next;
-        let page = index.list(&filter);
+        let page = index.list(&filter, 99);
         assert_eq!((ids(&page), page.next), (vec![1], None));
         filter.operation = Some(Name::new("other").expect("a name"));
-        assert!(index.list(&filter).calls.is_empty());
+        assert!(index.list(&filter, 99).calls.is_empty());
+    }
+
+    #[test]
+    fn a_list_looks_at_so_many_calls_and_says_where_to_go_on() {
+        let mut index = Index::default();
+        for number in 1..=4 {
+            let state = if number == 1 { State::Failed } else { State::Queued };
+            index.put(&record(number, state), Offset(number));
+        }
+        let mut filter = Filter { max: 9, state: Some(State::Failed), ..Filter::default() };
+        let at_the_bound = index.list(&filter, 4);
+        assert_eq!((at_the_bound.calls.len(), at_the_bound.next), (1, None));
+        let past_it = index.list(&filter, 3);
+        assert_eq!((past_it.calls.len(), past_it.next), (0, Some(record(2, State::Queued).id)));
+        filter.before = past_it.next;
+        assert_eq!(index.list(&filter, 3).calls.len(), 1);
     }
 
     #[test]
@@ -320,7 +336,7 @@ mod tests {
         let mut filter = Filter { max: 1, correlation_id: Some("even".into()), ..Filter::default() };
         let mut found = Vec::new();
         loop {
-            let page = index.list(&filter);
+            let page = index.list(&filter, 99);
             found.extend(page.calls.iter().map(|call| call.id.time().0));
             filter.before = page.next;
             if page.next.is_none() {

@@ -86,3 +86,39 @@ pub const UPSTREAM_STATUSES_MAX: usize = 64;
 pub const UPSTREAM_FAILURES_MAX: usize = 20;
 /// Bytes of requests to upstreams and their answers that a server must be allowed to hold at a time: one of the largest kind.
 pub const UPSTREAM_BUFFER_BYTES_MIN: u64 = BODY_BYTES_MAX + RESULT_BYTES_MAX as u64;
+
+/// The bounds of one engine, as tests may narrow them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// See [`CALLS_MAX`].
+    pub calls_max: usize,
+    /// See [`OPERATIONS_MAX`].
+    pub operations_max: usize,
+    /// See [`FLIGHTS_MAX`].
+    pub flights_max: usize,
+    /// See [`ASKS_MAX`].
+    pub asks_max: usize,
+    /// See [`WAITING_MAX`].
+    pub waiting_max: usize,
+    /// See [`SCAN_CALLS_MAX`].
+    pub scan_calls_max: usize,
+    /// See [`REPLIES_HELD_MAX`].
+    pub replies_held_max: u32,
+    /// See [`TIMERS_MAX`].
+    pub timers_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            calls_max: CALLS_MAX,
+            operations_max: OPERATIONS_MAX,
+            flights_max: FLIGHTS_MAX,
+            asks_max: ASKS_MAX,
+            waiting_max: WAITING_MAX,
+            scan_calls_max: SCAN_CALLS_MAX,
+            replies_held_max: REPLIES_HELD_MAX,
+            timers_max: TIMERS_MAX,
+        }
+    }
+}

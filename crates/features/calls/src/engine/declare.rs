@@ -14,7 +14,7 @@ use waystation_host::Broker;
 use super::Engine;
 use crate::{
     Error, Operation, SpecError,
-    limits::{GONE_MS, LATE_BYTES, LATE_MS, OPERATIONS_MAX, UPSTREAMS_MAX},
+    limits::{GONE_MS, LATE_BYTES, LATE_MS, UPSTREAMS_MAX},
     names::{self, own},
     operation::upstream_error,
     stored,
@@ -68,8 +68,8 @@ impl Engine {
         match present.as_deref() {
             Some(present) if *present == operation => return Ok(Declared::Unchanged),
             Some(_) if !change => return Err(Error::Differs(name.to_string())),
-            None if self.operations.borrow().len() >= OPERATIONS_MAX => {
-                return Err(Error::Limit { what: "operations", limit: OPERATIONS_MAX as u64 });
+            None if self.operations.borrow().len() >= self.limits.operations_max => {
+                return Err(Error::Limit { what: "operations", limit: self.limits.operations_max as u64 });
             }
             _ => {}
         }

@@ -35,7 +35,7 @@ use crate::{
     ask::{Answering, Ask},
     handle::Shared,
     index::Index,
-    limits::{FLIGHTS_MAX, REPLIES_HELD_MAX, TIMERS_MAX, WAITING_MAX},
+    limits::Limits,
     names::{self, own},
     reply,
     request::Older,
@@ -64,6 +64,7 @@ struct Waiting {
 /// The engine. [`Engine::run`] it beside the broker's driver.
 pub struct Engine {
     broker: Broker,
+    limits: Limits,
     clock: Arc<dyn Clock>,
     asks: mpsc::Receiver<Ask>,
     shared: Arc<Shared>,
@@ -96,6 +97,7 @@ pub struct Engine {
 impl Engine {
     pub(crate) fn new(
         broker: Broker,
+        limits: Limits,
         clock: Arc<dyn Clock>,
         asks: mpsc::Receiver<Ask>,
         shared: Arc<Shared>,
@@ -103,6 +105,7 @@ impl Engine {
     ) -> Engine {
         Engine {
             broker,
+            limits,
             clock,
             asks,
             shared,
@@ -134,7 +137,7 @@ impl Engine {
         }
         self.shared.set_ready();
         loop {
-            let has_room = self.flights.len() < FLIGHTS_MAX;
+            let has_room = self.flights.len() < self.limits.flights_max;
             let sleep = self.sleep();
             tokio::select! {
                 biased;
@@ -190,7 +193,7 @@ impl Engine {
                 false => self.attend(id, reply),
             },
             Ask::List { filter, reply } => {
-                let _ = reply.send(Ok(self.index.list(&filter)));
+                let _ = reply.send(Ok(self.index.list(&filter, self.limits.scan_calls_max)));
             }
             Ask::Change { id, change, reply } => self.change(id, change, reply),
         }
@@ -218,8 +221,8 @@ impl Engine {
     /// Begins a change, or lets it wait for the one that is under way.
     fn change(&mut self, id: CallId, change: Change, reply: Option<Answering<Changed>>) {
         match self.busy.get_mut(&id) {
-            Some(waiting) if waiting.len() >= WAITING_MAX && reply.is_some() => {
-                let limit = WAITING_MAX as u64;
+            Some(waiting) if waiting.len() >= self.limits.waiting_max && reply.is_some() => {
+                let limit = self.limits.waiting_max as u64;
                 let refusal = Error::Limit { what: "changes that wait for one call", limit };
                 reply.map(|reply| reply.send(Err(refusal)));
             }
@@ -257,7 +260,11 @@ impl Engine {
     /// Hears replies from now on.
     async fn attach(&mut self) {
         let source = Source::Queue(own(names::REPLIES));
-        match self.broker.consume(source, REPLIES_HELD_MAX, Hold::Attached, SessionId::default()).await {
+        match self
+            .broker
+            .consume(source, self.limits.replies_held_max, Hold::Attached, SessionId::default())
+            .await
+        {
             Ok(consumer) => self.replies = Some(consumer),
             Err(error) => {
                 tracing::warn!(%error, queue = names::REPLIES, "replies cannot be consumed; trying again");
@@ -278,7 +285,7 @@ impl Engine {
         if self.intakes_at <= now {
             self.listen_to_intakes().await;
         }
-        for id in self.index.take_due(now, TIMERS_MAX) {
+        for id in self.index.take_due(now, self.limits.timers_max) {
             let is_finished = self.index.get(id).is_ok_and(|entry| entry.state.is_finished());
             let change = if is_finished { Change::Forget } else { Change::Expire };
             self.change(id, change, None);

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     CallId, Error, Key, Operation, Record, Start, Started, State,
     ask::Answering,
-    limits::{CALLS_MAX, CORRELATION_BYTES_MAX, TWINS_MAX},
+    limits::{CORRELATION_BYTES_MAX, TWINS_MAX},
     names, request,
 };
 
@@ -63,8 +63,9 @@ impl Engine {
 
     /// Whether one more call may be kept.
     pub(super) fn check_room(&self) -> Result<(), Error> {
-        if self.index.len() + self.new >= CALLS_MAX {
-            return Err(Error::Limit { what: "calls", limit: CALLS_MAX as u64 });
+        let limit = self.limits.calls_max;
+        if self.index.len() + self.new >= limit {
+            return Err(Error::Limit { what: "calls", limit: limit as u64 });
         }
         Ok(())
     }

@@ -21,7 +21,8 @@ use waystation_broker::{
     command::{Hold, Outcome, Settlement},
 };
 use waystation_calls::{
-    Answer, Call, CallId, Calls, Change, Error, Key, Operation, Start, Started, Work, names::REPLIES,
+    Answer, Call, CallId, Calls, Change, Error, Key, Operation, Start, Started, Work, limits::Limits,
+    names::REPLIES,
 };
 use waystation_host::{Broker, Delivery, Failure, Options};
 
@@ -39,13 +40,18 @@ pub struct Running {
 
 impl Running {
     pub fn start(dir: &Path) -> Running {
+        Running::with(dir, Limits::default())
+    }
+
+    /// Under other bounds.
+    pub fn with(dir: &Path, limits: Limits) -> Running {
         let mut options = Options::new(dir);
         options.disk_reserve_bytes = 0;
         let clock: Arc<dyn Clock> = Arc::new(OsClock);
         let (broker, driver, _) =
             waystation_host::open(options, Arc::new(OsDisk), clock.clone()).expect("opened");
         let driver = tokio::spawn(driver.run(std::future::pending()));
-        let (calls, engine) = Calls::new(broker.clone(), clock);
+        let (calls, engine) = Calls::with_limits(broker.clone(), clock, limits);
         let (stop, stopped) = oneshot::channel::<()>();
         let engine = tokio::spawn(engine.run(async { drop(stopped.await) }));
         Running { broker, calls, stop, engine, driver }

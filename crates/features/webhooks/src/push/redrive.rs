@@ -158,8 +158,10 @@ pub async fn redrive(
             done.callbacks.push(dead);
         }
     };
-    let settlements = kept.iter().map(|delivery| settlement(delivery, Outcome::Released)).collect();
-    broker.settle(queue(), settlements).await?;
+    if !kept.is_empty() {
+        let settlements = kept.iter().map(|delivery| settlement(delivery, Outcome::Released)).collect();
+        broker.settle(queue(), settlements).await?;
+    }
     result.map(|()| done)
 }
 
