@@ -64,6 +64,25 @@ async fn a_worker_pulls_reports_and_completes_and_the_request_leaves_the_queue()
 }
 
 #[tokio::test]
+async fn an_operation_gives_up_no_later_than_its_queue() {
+    let dir = TempDir::new().expect("a folder");
+    let running = Running::start(dir.path());
+    let dead = Spec::Queue(QueueSpec::default());
+    running.broker.declare(op("dead"), dead, false, Default::default()).await.expect("declared");
+    let spec =
+        QueueSpec { max_attempts: Some(3), dead_letter: Some("dead".to_owned()), ..QueueSpec::default() };
+    running.broker.declare(op("work"), Spec::Queue(spec), false, Default::default()).await.expect("declared");
+    let operation =
+        |max_attempts| Operation { queue: Some("work".into()), max_attempts, ..Operation::default() };
+    let refused = running.calls.declare(running.broker.clone(), op("op"), operation(4), false).await;
+    let Err(Error::Spec(error)) = refused else { panic!("{refused:?}") };
+    assert_eq!(error.field, "max_attempts");
+    assert!(error.reason.contains("'work' gives up after 3 attempts"), "{}", error.reason);
+    running.declare("op", operation(3)).await;
+    running.crash().await;
+}
+
+#[tokio::test]
 async fn a_failed_attempt_is_tried_again_and_the_last_one_is_the_calls() {
     let dir = TempDir::new().expect("a folder");
     let running = Running::start(dir.path());

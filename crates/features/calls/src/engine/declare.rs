@@ -82,7 +82,8 @@ impl Engine {
         let wrong =
             |field, error: waystation_base::name::Error| SpecError { field, reason: error.to_string() };
         let queue = operation.queue_name(&name).map_err(|error| wrong("queue", error))?;
-        make_queue(&broker, "queue", queue).await?;
+        make_queue(&broker, "queue", queue.clone()).await?;
+        check_attempts(&broker, queue, operation.max_attempts).await?;
         if let Some(intake) = operation.intake_name().map_err(|error| wrong("intake", error))? {
             make_queue(&broker, "intake", intake).await?;
         }
@@ -164,6 +165,21 @@ impl Engine {
         let all: std::collections::BTreeMap<_, _> = documents.into_iter().filter_map(read).collect();
         self.publish(|operations| *operations = all);
         Ok(())
+    }
+}
+
+/// A queue that gives up before its operation does would bury requests of which the engine then hears nothing: their calls would
+/// wait for their deadlines.
+async fn check_attempts(broker: &Broker, queue: Name, max_attempts: u32) -> Result<(), Error> {
+    match broker.queue(queue.clone()).await?.spec.max_attempts {
+        Some(most) if most < max_attempts => {
+            let reason = format!(
+                "the queue '{queue}' gives up after {most} attempts, before {max_attempts}: set this to at most {most}, or the queue's \
+                 own max_attempts higher"
+            );
+            Err(SpecError { field: "max_attempts", reason }.into())
+        }
+        _ => Ok(()),
     }
 }
 
