@@ -8,6 +8,7 @@ mod config;
 mod exit;
 mod logs;
 mod output;
+mod topology;
 mod units;
 
 use std::{env, ffi::OsStr, process::ExitCode};

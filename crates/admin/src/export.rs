@@ -26,6 +26,13 @@ pub fn governed(topology: &Topology) -> Topology {
 #[error("this topology cannot be written so: {0}; arguments with null values can be written as JSON only")]
 pub struct Unwritable(String);
 
+impl Unwritable {
+    /// For what the writer of a format said.
+    pub fn new(said: impl ToString) -> Unwritable {
+        Unwritable(said.to_string())
+    }
+}
+
 /// The file's text; fields that have their defaults are left out.
 pub fn write(topology: &Topology, format: Format) -> Result<String, Unwritable> {
     let document = document(topology);

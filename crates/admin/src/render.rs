@@ -1,6 +1,6 @@
 //! How does a plan read?
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use serde_json::Value;
 
@@ -13,45 +13,86 @@ use crate::{
 
 /// The plan as lines of text: `+` to create or bind, `~` to change, `-` to delete or unbind, `!` what stands against it.
 pub fn plan(plan: &Plan) -> String {
+    steps(&plan.steps) + &notes(plan) + &Counts::of(plan).to_string() + "\n"
+}
+
+/// Steps as lines of text.
+pub fn steps<'a>(steps: impl IntoIterator<Item = &'a Step>) -> String {
     let mut text = String::new();
-    for each in &plan.steps {
+    for each in steps {
         step(&mut text, each);
     }
+    text
+}
+
+/// What stands against a plan, and what will probably not work as meant.
+pub fn notes(plan: &Plan) -> String {
+    let mut text = String::new();
     for note in &plan.conflicts {
         line(&mut text, format_args!("! {}: {}", target(&note.target), note.text));
     }
     for note in &plan.warnings {
         line(&mut text, format_args!("? {}: {}", target(&note.target), note.text));
     }
-    line(&mut text, format_args!("{}", summary(plan)));
     text
 }
 
-/// The plan in one line.
-pub fn summary(plan: &Plan) -> String {
-    let count = |of: fn(&Action) -> bool| plan.steps.iter().filter(|step| of(&step.action)).count();
-    let mut text = format!(
-        "{} to create, {} to change, {} to delete, {} unchanged",
-        count(|action| matches!(action, Action::Create { .. })),
-        count(|action| matches!(action, Action::Change { .. })),
-        count(|action| matches!(action, Action::Delete)),
-        plan.unchanged.len()
-    );
-    for (count, what) in [
-        (count(|action| matches!(action, Action::Bind { .. })), "bind"),
-        (count(|action| matches!(action, Action::Unbind { .. })), "unbind"),
-    ] {
-        if count > 0 {
-            let _ = write!(text, ", {count} to {what}");
+/// A plan in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// What is made.
+    pub create: usize,
+    /// What is made anew.
+    pub change: usize,
+    /// What goes.
+    pub delete: usize,
+    /// What is as wanted.
+    pub unchanged: usize,
+    /// What routes come to hand on to.
+    pub bind: usize,
+    /// What they no longer do.
+    pub unbind: usize,
+    /// What is there and not in the file.
+    pub left: usize,
+    /// What cannot be.
+    pub conflicts: usize,
+}
+
+impl Counts {
+    /// Those of a plan.
+    pub fn of(plan: &Plan) -> Counts {
+        let (unchanged, left, conflicts) = (plan.unchanged.len(), plan.left.len(), plan.conflicts.len());
+        let mut counts = Counts { unchanged, left, conflicts, ..Counts::default() };
+        for step in &plan.steps {
+            *match step.action {
+                Action::Create { .. } => &mut counts.create,
+                Action::Change { .. } => &mut counts.change,
+                Action::Delete => &mut counts.delete,
+                Action::Bind { .. } => &mut counts.bind,
+                Action::Unbind { .. } => &mut counts.unbind,
+            } += 1;
         }
+        counts
     }
-    if !plan.left.is_empty() {
-        let _ = write!(text, ", {} not in the file (kept; --prune deletes)", plan.left.len());
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Counts { create, change, delete, unchanged, .. } = self;
+        write!(f, "{create} to create, {change} to change, {delete} to delete, {unchanged} unchanged")?;
+        for (count, what) in [(self.bind, "bind"), (self.unbind, "unbind")] {
+            if count > 0 {
+                write!(f, ", {count} to {what}")?;
+            }
+        }
+        if self.left > 0 {
+            write!(f, ", {} not in the file (kept; --prune deletes)", self.left)?;
+        }
+        if self.conflicts > 0 {
+            write!(f, ", {} that cannot be", self.conflicts)?;
+        }
+        Ok(())
     }
-    if !plan.conflicts.is_empty() {
-        let _ = write!(text, ", {} that cannot be", plan.conflicts.len());
-    }
-    text
 }
 
 /// A thing by kind and name.

@@ -50,13 +50,17 @@ impl Topology {
     /// Reads a topology file, TOML or JSON, and checks every declaration in it.
     pub fn read(bytes: &[u8]) -> Result<Topology, Error> {
         let topology: Topology = document::read(bytes)?;
-        let text = document::text(bytes)?;
-        topology.check().map_err(|problem| {
+        topology.check_in(document::text(bytes)?)?;
+        Ok(topology)
+    }
+
+    /// Checks every declaration; an error says where it stands in the text that this was read from.
+    pub fn check_in(&self, text: &str) -> Result<(), Error> {
+        self.check().map_err(|problem| {
             let path = [table(problem.kind), problem.name.as_str(), problem.field];
             let message = format!("{} '{}': {}", problem.kind, problem.name, problem.reason);
             Error::at(text, document::locate(text, &path), message)
-        })?;
-        Ok(topology)
+        })
     }
 
     /// Every declaration, by kind and name.
@@ -143,7 +147,7 @@ struct Problem {
 }
 
 /// A map in which a key that comes twice is an error; TOML sees to that itself, JSON does not.
-fn unique<'de, D, V>(deserializer: D) -> Result<BTreeMap<Name, V>, D::Error>
+pub fn unique<'de, D, V>(deserializer: D) -> Result<BTreeMap<Name, V>, D::Error>
 where
     D: Deserializer<'de>,
     V: Deserialize<'de>,

@@ -139,9 +139,14 @@ impl Client {
     }
 
     async fn pages<T: DeserializeOwned>(&self, kind: Kind) -> Result<Vec<T>, Failure> {
+        self.all(&format!("/v1/{}", collection(kind))).await
+    }
+
+    /// All that is listed under a path, page by page.
+    pub async fn all<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, Failure> {
         let (mut all, mut after) = (Vec::new(), None);
         loop {
-            let request = self.request(Method::GET, &format!("/v1/{}", collection(kind)));
+            let request = self.request(Method::GET, path);
             let request = request.query(&[("limit", PAGE.to_string())]);
             let request = match &after {
                 Some(name) => request.query(&[("after", name)]),

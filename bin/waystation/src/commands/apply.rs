@@ -2,34 +2,44 @@
 
 use std::{
     fs,
-    io::Read,
+    io::{self, Read, Write},
     path::{Path, PathBuf},
 };
 
+use reqwest::Method;
 use serde_json::{Map, Value, json};
-use waystation_admin::{Action, Plan, Step, Topology, document::Format, export as file, plan, render};
+use waystation_admin::{Action, Step, document::Format, plan::Difference};
+use waystation_base::Name;
 use waystation_broker::{Kind, spec::Spec};
+use waystation_calls::Operation;
+use waystation_http::api::{Declared, OperationDeclaration, OperationInfo, Removed};
+use waystation_webhooks::push::{PushInfo, PushSpec};
 
 use crate::{
     args::server::{Apply, TopologyFormat},
-    client::{Client, Info},
+    client::{Client, Info, segments},
     exit::{Exit, Failure},
     output::{self, Output},
+    topology::{
+        Declaration, Feature, File, Plan,
+        plan::{self, Each, Note, Target},
+    },
 };
 
 pub async fn run(client: Client, args: Apply, output: Output) -> Result<Exit, Failure> {
     let wanted = read(&args.file)?;
-    let plan = plan(&current(&client).await?, &wanted, args.prune);
-    let doing = !args.dry_run && !args.check && plan.conflicts.is_empty();
+    let mut plan = Plan::new(&current(&client).await?, &wanted, args.prune);
+    ask(&client, &wanted, &mut plan).await?;
+    let doing = !args.dry_run && !args.check && plan.is_possible();
     if !output.json {
-        output::text(&render::plan(&plan))?;
+        output::text(&plan.text())?;
     }
-    if !plan.conflicts.is_empty() {
+    if !plan.is_possible() {
         tell(&plan, 0, output)?;
         let advice = "nothing was changed; the lines that begin with ! say why";
         return Err(Failure::new(Exit::Refused, "the file cannot be applied").advise(advice));
     }
-    let steps = if doing { carry_out(&client, &plan).await? } else { 0 };
+    let steps = if doing { carry_out(&client, &wanted, &plan, output).await? } else { 0 };
     tell(&plan, steps, output)?;
     match args.check && !plan.is_empty() {
         true => Ok(Exit::Differs),
@@ -39,17 +49,63 @@ pub async fn run(client: Client, args: Apply, output: Output) -> Result<Exit, Fa
 
 fn tell(plan: &Plan, steps: usize, output: Output) -> Result<(), Failure> {
     match output.json {
-        true => output.json(&json!({"plan": plan, "steps_done": steps})),
+        true => output.json(&json!({"plan": plan.json(), "steps_done": steps})),
         false if steps > 0 => output::text("applied"),
         false => Ok(()),
     }
 }
 
-async fn carry_out(client: &Client, plan: &Plan) -> Result<usize, Failure> {
-    for (done, step) in plan.steps.iter().enumerate() {
-        take(client, step).await.map_err(|failure| {
-            let at = format!("{} (step {} of {})", render::target(&step.target), done + 1, plan.steps.len());
-            let failure = failure.during(at);
+/// Lets the server try what is planned for operations and pushes: it knows what is secret, and what it refuses.
+async fn ask(client: &Client, wanted: &File, plan: &mut Plan) -> Result<(), Failure> {
+    for mut step in std::mem::take(&mut plan.steps) {
+        let declaration = &wanted.features[&(step.target.kind, step.target.name.clone())];
+        match put(client, &step.target, declaration, true).await {
+            Ok(done) if done.declared == Declared::Unchanged => plan.unchanged.push(step.target),
+            Ok(_) => {
+                if let plan::Action::Change { differences, .. } = &mut step.action
+                    && differences.is_empty()
+                {
+                    differences.extend(declaration.secret_fields().into_iter().map(written));
+                }
+                plan.steps.push(step);
+            }
+            Err(Failure { exit: Exit::Refused, message, .. }) => {
+                plan.conflicts.push(Note { target: step.target, text: message });
+            }
+            Err(failure) => return Err(failure.during(Each::Feature(&step).target())),
+        }
+    }
+    Ok(())
+}
+
+/// That a field is set which is never shown.
+fn written(field: &'static str) -> Difference {
+    Difference { field: field.to_owned(), from: json!("(hidden)"), to: json!("(as in the file)") }
+}
+
+async fn put(
+    client: &Client,
+    target: &Target,
+    declaration: &Declaration,
+    dry_run: bool,
+) -> Result<OperationDeclaration, Failure> {
+    let request = client.request(Method::PUT, &path(target)).json(&declaration.body());
+    client.json(request.query(&[("change", true), ("dry_run", dry_run)])).await
+}
+
+fn path(target: &Target) -> String {
+    segments(&["v1", target.kind.table(), target.name.as_str()])
+}
+
+async fn carry_out(client: &Client, wanted: &File, plan: &Plan, output: Output) -> Result<usize, Failure> {
+    let steps = plan.in_order();
+    for (done, each) in steps.iter().enumerate() {
+        let taken = match each {
+            Each::Topology(step) => take(client, step).await,
+            Each::Feature(step) => take_feature(client, wanted, step, output).await,
+        };
+        taken.map_err(|failure| {
+            let failure = failure.during(format!("{} (step {} of {})", each.target(), done + 1, steps.len()));
             match failure.advice {
                 None => {
                     failure.advise(format!("{done} steps are done; apply the file again when this is mended"))
@@ -58,7 +114,33 @@ async fn carry_out(client: &Client, plan: &Plan) -> Result<usize, Failure> {
             }
         })?;
     }
-    Ok(plan.steps.len())
+    Ok(steps.len())
+}
+
+async fn take_feature(
+    client: &Client,
+    wanted: &File,
+    step: &plan::Step,
+    output: Output,
+) -> Result<(), Failure> {
+    let target = &step.target;
+    if step.action == plan::Action::Delete {
+        return gone(client.json(client.request(Method::DELETE, &path(target))).await);
+    }
+    let declaration = &wanted.features[&(target.kind, target.name.clone())];
+    let done = put(client, target, declaration, false).await?;
+    for warning in done.warnings.iter().filter(|_| !output.json) {
+        writeln!(io::stderr(), "warning: {} {}: {warning}", target.kind, target.name)?;
+    }
+    Ok(())
+}
+
+/// Gone between plan and step: that is what was wanted.
+fn gone(removed: Result<Removed, Failure>) -> Result<(), Failure> {
+    match removed {
+        Err(failure) if failure.exit == Exit::NotFound => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 async fn take(client: &Client, step: &Step) -> Result<(), Failure> {
@@ -77,11 +159,7 @@ async fn take(client: &Client, step: &Step) -> Result<(), Failure> {
         }
         Action::Bind { binding } => client.post(kind, name, "bind", binding).await.map(|_: Value| ()),
         Action::Unbind { binding } => client.post(kind, name, "unbind", binding).await.map(|_: Value| ()),
-        Action::Delete => match client.delete(kind, name, false, false).await {
-            // Gone between plan and step: that is what was wanted.
-            Err(failure) if failure.exit == Exit::NotFound => Ok(()),
-            other => other.map(drop),
-        },
+        Action::Delete => gone(client.delete(kind, name, false, false).await),
     }
 }
 
@@ -91,7 +169,9 @@ pub async fn export(client: Client, to: Option<PathBuf>, format: TopologyFormat)
         TopologyFormat::Toml => Format::Toml,
         TopologyFormat::Json => Format::Json,
     };
-    let text = file::write(&file::governed(&current(&client).await?), format)
+    let text = current(&client)
+        .await?
+        .write(format)
         .map_err(|error| Failure::usage(error.to_string()).advise("--format json writes all of it"))?;
     match to {
         Some(path) => fs::write(&path, text)
@@ -103,29 +183,29 @@ pub async fn export(client: Client, to: Option<PathBuf>, format: TopologyFormat)
 
 /// Checks a file without a server.
 pub fn check(path: &Path, output: Output) -> Result<Exit, Failure> {
-    let topology = read(path)?;
-    let count = topology.specs().len();
+    let count = read(path)?.count();
     output.say(&json!({"file": path, "good": true, "declarations": count}), || {
         format!("{} is good: {count} declarations", path.display())
     })?;
     Ok(Exit::Done)
 }
 
-fn read(path: &Path) -> Result<Topology, Failure> {
+fn read(path: &Path) -> Result<File, Failure> {
     let named = path.display();
     let mut bytes = Vec::new();
     // One byte past the limit is enough to know that there are too many.
     let most = waystation_admin::document::DOCUMENT_BYTES_MAX as u64 + 1;
     let got = match path.as_os_str() == "-" {
-        true => std::io::stdin().lock().take(most).read_to_end(&mut bytes),
+        true => io::stdin().lock().take(most).read_to_end(&mut bytes),
         false => fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes)),
     };
     got.map_err(|error| Failure::usage(format!("reading {named} failed: {error}")))?;
-    Topology::read(&bytes).map_err(|error| Failure::usage(format!("{named}: {error}")))
+    File::read(&bytes).map_err(|error| Failure::usage(format!("{named}: {error}")))
 }
 
-async fn current(client: &Client) -> Result<Topology, Failure> {
-    let mut topology = Topology::default();
+async fn current(client: &Client) -> Result<File, Failure> {
+    let mut file = File::default();
+    let topology = &mut file.topology;
     for kind in [Kind::Queue, Kind::Topic, Kind::Subscription, Kind::Route] {
         for info in client.list(kind, None).await? {
             topology.insert(info.name().clone(), info.spec());
@@ -139,5 +219,42 @@ async fn current(client: &Client) -> Result<Topology, Failure> {
             }
         }
     }
-    Ok(topology)
+    for info in client.all("/v1/operations").await? {
+        operation(&mut file, info)?;
+    }
+    for info in client.all("/v1/pushes").await? {
+        push(&mut file, info);
+    }
+    Ok(file)
+}
+
+fn operation(file: &mut File, info: OperationInfo) -> Result<(), Failure> {
+    let OperationInfo { name, spec, upstream, callback_signatures } = info;
+    let name = Name::new(name).map_err(|error| Failure::new(Exit::Failure, error))?;
+    let headers = upstream.map(|upstream| upstream.header_names).unwrap_or_default();
+    let hidden = [("callback_secrets", &callback_signatures), ("upstream.headers", &headers)];
+    put_in(file, Feature::Operation, name, Declaration::Operation(Box::<Operation>::new(spec)), &hidden);
+    Ok(())
+}
+
+fn push(file: &mut File, info: PushInfo) {
+    let PushInfo { name, spec, signatures, header_names, .. } = info;
+    let hidden = [("secrets", &signatures), ("headers", &header_names)];
+    put_in(file, Feature::Push, name, Declaration::Push(Box::<PushSpec>::new(spec)), &hidden);
+}
+
+/// Puts in what a server shows, and a word on each field of it that is there and hidden.
+fn put_in(
+    file: &mut File,
+    feature: Feature,
+    name: Name,
+    declaration: Declaration,
+    hidden: &[(&str, &Vec<String>)],
+) {
+    let there = hidden.iter().filter(|(_, known)| !known.is_empty());
+    let words: Vec<_> = there.map(|(field, known)| format!("{field} ({})", known.join(", "))).collect();
+    if !words.is_empty() {
+        file.left_out.insert((feature, name.clone()), words);
+    }
+    file.features.insert((feature, name), declaration);
 }

@@ -216,6 +216,12 @@ pub(crate) type Answering<T> = oneshot::Sender<Result<T, Error>>;
 
 /// What a handle sends to the engine.
 pub(crate) enum Ask {
+    TryDeclare {
+        name: Name,
+        operation: Box<Operation>,
+        change: bool,
+        reply: Answering<Declared>,
+    },
     Declare {
         broker: Broker,
         name: Name,

@@ -155,6 +155,21 @@ impl Calls {
         self.ask(|reply| Ask::Declare { broker, name, operation, change, reply }).await
     }
 
+    /// What [`Calls::declare`] would come to; nothing is changed. The fields are checked, and not what they name: that may come
+    /// into being before the declaration does.
+    pub async fn try_declare(
+        &self,
+        name: Name,
+        operation: Operation,
+        change: bool,
+    ) -> Result<Declared, Error> {
+        if let Some(upstream) = &operation.upstream {
+            self.check_target(upstream).await.map_err(upstream_error)?;
+        }
+        let operation = Box::new(operation);
+        self.ask(|reply| Ask::TryDeclare { name, operation, change, reply }).await
+    }
+
     /// Checks where an upstream leads. A name that is not resolved in time is checked when it is needed.
     async fn check_target(&self, upstream: &Upstream) -> Result<(), Invalid> {
         let client = self

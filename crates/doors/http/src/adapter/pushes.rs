@@ -15,7 +15,7 @@ use waystation_webhooks::push::{self, PushInfo, PushSpec, Put, Tested};
 use super::{
     extract::{self, Named, Params, at_most},
     json, ok,
-    params::{PageParams, PutParams},
+    params::{PageParams, TryPutParams},
 };
 use crate::{
     api::{Declaration, Declared, List, Problem, Removed},
@@ -49,16 +49,16 @@ fn check(caller: &Caller, name: &Name, spec: &PushSpec) -> Result<(), Failure> {
 
 /// Declare a push: deliver a queue or subscription to an endpoint by signed webhooks.
 #[utoipa::path(put, path = "/v1/pushes/{name}", tag = "pushes", operation_id = "put_pushes",
-    params(("name" = String, Path), PutParams), request_body = PushSpec, responses(
+    params(("name" = String, Path), TryPutParams), request_body = PushSpec, responses(
     (status = 201, description = "Created", body = Declaration),
-    (status = 200, description = "There just so, or changed", body = Declaration),
+    (status = 200, description = "There just so, or changed, or tried", body = Declaration),
     (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json"),
 ))]
 async fn put(
     State(door): State<Arc<Door>>,
     caller: Caller,
     Named(name): Named,
-    Params(params): Params<PutParams>,
+    Params(params): Params<TryPutParams>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
@@ -67,8 +67,12 @@ async fn put(
     let body = incoming::whole(&door, &headers, body, "the body", CONTROL_BYTES_MAX).await?;
     let spec: PushSpec = wire::json::parse(&body.bytes)?;
     check(&caller, &name, &spec)?;
-    let broker = caller.broker(&door.broker);
-    let (status, declared) = match door.pushes.put(name, spec, params.change, &broker).await? {
+    let put = match params.dry_run {
+        true => door.pushes.try_put(&name, spec, params.change).await?,
+        false => door.pushes.put(name, spec, params.change, &caller.broker(&door.broker)).await?,
+    };
+    let (status, declared) = match put {
+        Put::Created if params.dry_run => (StatusCode::OK, Declared::Created),
         Put::Created => (StatusCode::CREATED, Declared::Created),
         Put::Changed => (StatusCode::OK, Declared::Changed),
         Put::Unchanged => (StatusCode::OK, Declared::Unchanged),

@@ -50,28 +50,53 @@ impl Engine {
         Ok(())
     }
 
+    /// What a declaration would come to, as far as that shows without what it names; with it the operation as it would be kept.
+    fn weigh(
+        &self,
+        name: &Name,
+        mut operation: Operation,
+        change: bool,
+    ) -> Result<(Declared, Operation), Error> {
+        let present = self.operations.borrow().get(name).cloned();
+        let old = present.as_ref().and_then(|present| present.upstream.as_ref());
+        if let (Some(new), Some(old)) = (&mut operation.upstream, old) {
+            new.inherit(old).map_err(upstream_error)?;
+        }
+        operation.check(name)?;
+        let operation = operation.with_secrets_of(present.as_deref());
+        let declared = match present.as_deref() {
+            Some(present) if *present == operation => Declared::Unchanged,
+            Some(_) if !change => return Err(Error::Differs(name.to_string())),
+            Some(_) => Declared::Changed,
+            None if self.operations.borrow().len() >= self.limits.operations_max => {
+                return Err(Error::Limit { what: "operations", limit: self.limits.operations_max as u64 });
+            }
+            None => Declared::Created,
+        };
+        Ok((declared, operation))
+    }
+
+    /// The same for who only asks.
+    pub(super) fn try_declare(
+        &self,
+        name: &Name,
+        operation: Operation,
+        change: bool,
+    ) -> Result<Declared, Error> {
+        self.weigh(name, operation, change).map(|(declared, _)| declared)
+    }
+
     /// Declares an operation, and its queue if that is not there.
     pub(super) async fn declare(
         &mut self,
         broker: Broker,
         name: Name,
-        mut operation: Operation,
+        operation: Operation,
         change: bool,
     ) -> Result<Declared, Error> {
-        let present = self.operations.borrow().get(&name).cloned();
-        let old = present.as_ref().and_then(|present| present.upstream.as_ref());
-        if let (Some(new), Some(old)) = (&mut operation.upstream, old) {
-            new.inherit(old).map_err(upstream_error)?;
-        }
-        operation.check(&name)?;
-        let operation = operation.with_secrets_of(present.as_deref());
-        match present.as_deref() {
-            Some(present) if *present == operation => return Ok(Declared::Unchanged),
-            Some(_) if !change => return Err(Error::Differs(name.to_string())),
-            None if self.operations.borrow().len() >= self.limits.operations_max => {
-                return Err(Error::Limit { what: "operations", limit: self.limits.operations_max as u64 });
-            }
-            _ => {}
+        let (declared, operation) = self.weigh(&name, operation, change)?;
+        if declared == Declared::Unchanged {
+            return Ok(declared);
         }
         self.check_upstreams(&name, &operation)?;
         self.check_intake(&name, &operation)?;
@@ -90,7 +115,7 @@ impl Engine {
         broker.put_document(document(&name), Some(stored::write(&operation)?)).await?;
         self.publish(|all| drop(all.insert(name, Arc::new(operation))));
         self.listen_to_intakes().await;
-        Ok(if present.is_some() { Declared::Changed } else { Declared::Created })
+        Ok(declared)
     }
 
     /// What an intake brings belongs to one operation, and is no other one's request.

@@ -174,6 +174,9 @@ impl Engine {
     async fn take(&mut self, ask: Ask) {
         // An asker that is gone needs no answer.
         match ask {
+            Ask::TryDeclare { name, operation, change, reply } => {
+                let _ = reply.send(self.try_declare(&name, *operation, change));
+            }
             Ask::Declare { broker, name, operation, change, reply } => {
                 let _ = reply.send(self.declare(broker, name, *operation, change).await);
             }

@@ -226,16 +226,17 @@ impl Pushes {
         self.close().await;
     }
 
-    /// Declares a push. `broker` acts on the caller's behalf.
-    pub async fn put(
+    /// What a declaration would come to, as far as that shows without what it names; with it the push as it would be kept.
+    async fn weigh(
         &self,
-        name: Name,
+        name: &Name,
         mut spec: PushSpec,
         change: bool,
-        broker: &Broker,
-    ) -> Result<Put, Error> {
-        let _one = self.0.changes.lock().await;
-        let old = self.0.entries.lock().await.get(&name).map(|entry| entry.document.clone());
+    ) -> Result<(Put, PushSpec, Option<Document>), Error> {
+        let (old, count) = {
+            let entries = self.0.entries.lock().await;
+            (entries.get(name).map(|entry| entry.document.clone()), entries.len())
+        };
         if let Some(old) = old.as_ref().map(Document::spec) {
             if spec.secrets.is_empty() {
                 spec.secrets = old.secrets;
@@ -244,15 +245,28 @@ impl Pushes {
         }
         spec.check()?;
         Endpoint::new(&spec, self.0.sender.guard())?;
-        if let Some(old) = &old {
-            if old.spec() == spec {
-                return Ok(Put::Unchanged);
-            }
-            if !change {
-                return Err(Error::Differs(name));
-            }
-        } else if self.0.entries.lock().await.len() >= PUSHES_MAX {
-            return Err(Error::Limit);
+        let put = match &old {
+            Some(old) if old.spec() == spec => Put::Unchanged,
+            Some(_) if !change => return Err(Error::Differs(name.clone())),
+            Some(_) => Put::Changed,
+            None if count >= PUSHES_MAX => return Err(Error::Limit),
+            None => Put::Created,
+        };
+        Ok((put, spec, old))
+    }
+
+    /// What [`Pushes::put`] would come to; nothing is changed. The fields are checked, and not what they name: that may come
+    /// into being before the push does.
+    pub async fn try_put(&self, name: &Name, spec: PushSpec, change: bool) -> Result<Put, Error> {
+        self.weigh(name, spec, change).await.map(|(put, ..)| put)
+    }
+
+    /// Declares a push. `broker` acts on the caller's behalf.
+    pub async fn put(&self, name: Name, spec: PushSpec, change: bool, broker: &Broker) -> Result<Put, Error> {
+        let _one = self.0.changes.lock().await;
+        let (put, spec, old) = self.weigh(&name, spec, change).await?;
+        if put == Put::Unchanged {
+            return Ok(put);
         }
         self.check_places(&spec).await?;
         // Whoever declares it anew has another endpoint in mind than the one that was gone.
@@ -261,7 +275,7 @@ impl Pushes {
         self.write(&name, Some(&document), broker).await?;
         let live = self.stop(&name).await.unwrap_or_default();
         self.place(name, document, live).await;
-        Ok(if old.is_some() { Put::Changed } else { Put::Created })
+        Ok(put)
     }
 
     /// The source is there, and there is a place for what cannot be delivered.

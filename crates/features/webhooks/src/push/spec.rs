@@ -109,6 +109,10 @@ fn invalid(field: &'static str, reason: impl ToString) -> Invalid {
     Invalid { field, reason: reason.to_string() }
 }
 
+fn wrong_secrets() -> Invalid {
+    invalid("secrets", format!("give 1 to {SECRETS_MAX}; `waystation webhook secret` makes one"))
+}
+
 /// Headers that the sender or HTTP itself sets.
 fn is_ours(name: &HeaderName) -> bool {
     let name = name.as_str();
@@ -186,6 +190,15 @@ impl PushSpec {
 
     /// Checks each field against its limits; the URL is for the guard to check.
     pub fn check(&self) -> Result<(), Invalid> {
+        self.check_said()?;
+        if self.secrets.is_empty() {
+            return Err(wrong_secrets());
+        }
+        Ok(())
+    }
+
+    /// The same for a declaration that may leave out its secrets, since the server has them.
+    pub fn check_said(&self) -> Result<(), Invalid> {
         let source = self.source()?;
         if self
             .dead_letter()?
@@ -197,9 +210,9 @@ impl PushSpec {
         check_range("batch_max", self.batch_max.into(), 1, BATCH_MAX.into())?;
         check_range("timeout_ms", self.timeout_ms, 10, TIMEOUT_MS_MAX)?;
         check_range("body_bytes_max", self.body_bytes_max as u64, 1, BODY_BYTES_MAX as u64)?;
-        check_range("secrets", self.secrets.len() as u64, 1, SECRETS_MAX as u64).map_err(|_| {
-            invalid("secrets", format!("give 1 to {SECRETS_MAX}; `waystation webhook secret` makes one"))
-        })?;
+        if self.secrets.len() > SECRETS_MAX {
+            return Err(wrong_secrets());
+        }
         check_range("headers", self.headers.iter().flatten().count() as u64, 0, HEADERS_MAX as u64)?;
         self.retry.check()?;
         self.breaker.check()?;

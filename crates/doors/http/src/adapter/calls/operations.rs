@@ -17,7 +17,7 @@ use crate::{
     adapter::{
         extract::{self, Named, Params, at_most},
         json, ok,
-        params::{PageParams, PutParams},
+        params::{PageParams, TryPutParams},
     },
     api::{Declared, List, OperationDeclaration, OperationInfo, Problem, Removed},
     auth::{Caller, Permission},
@@ -66,18 +66,26 @@ async fn warnings(door: &Door, name: &Name) -> Vec<String> {
     (operation.calls_back() && is_unsigned).then(|| unsigned.to_owned()).into_iter().collect()
 }
 
+fn declared(declared: effect::Declared) -> Declared {
+    match declared {
+        effect::Declared::Created => Declared::Created,
+        effect::Declared::Changed => Declared::Changed,
+        effect::Declared::Unchanged => Declared::Unchanged,
+    }
+}
+
 /// Declare an operation, or find that it is there just so. Its queue is made if it is not there.
 #[utoipa::path(put, path = "/v1/operations/{name}", tag = "operations", operation_id = "declare_operation",
-    params(("name" = String, Path), PutParams), request_body = Operation, responses(
+    params(("name" = String, Path), TryPutParams), request_body = Operation, responses(
     (status = 201, description = "Created", body = OperationDeclaration),
-    (status = 200, description = "There already, or changed", body = OperationDeclaration),
+    (status = 200, description = "There already, or changed, or tried", body = OperationDeclaration),
     (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn put(
     State(door): State<Arc<Door>>,
     caller: Caller,
     Named(name): Named,
-    Params(params): Params<PutParams>,
+    Params(params): Params<TryPutParams>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
@@ -92,14 +100,14 @@ pub(super) async fn put(
     for secret in operation.secrets() {
         Secret::parse(&secret.0).map_err(|error| Failure::field("callback_secrets", error))?;
     }
+    if params.dry_run {
+        let declared = declared(door.calls.try_declare(name, operation, params.change).await?);
+        return ok(&OperationDeclaration { declared, warnings: Vec::new() });
+    }
     let broker = caller.broker(&door.broker);
-    let declared = door.calls.declare(broker, name.clone(), operation, params.change).await?;
+    let declared = declared(door.calls.declare(broker, name.clone(), operation, params.change).await?);
     let warnings = warnings(&door, &name).await;
-    let (status, declared) = match declared {
-        effect::Declared::Created => (StatusCode::CREATED, Declared::Created),
-        effect::Declared::Changed => (StatusCode::OK, Declared::Changed),
-        effect::Declared::Unchanged => (StatusCode::OK, Declared::Unchanged),
-    };
+    let status = if declared == Declared::Created { StatusCode::CREATED } else { StatusCode::OK };
     json(status, &OperationDeclaration { declared, warnings })
 }
 

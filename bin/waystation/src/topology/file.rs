@@ -1,0 +1,181 @@
+//! How is a topology file read and written that declares operations and pushes too?
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use waystation_admin::{
+    Topology,
+    bindings::Route,
+    document::{self, Error, Format},
+    export::{self, Unwritable},
+    topology::unique,
+};
+use waystation_base::Name;
+use waystation_broker::spec::{QueueSpec, SubscriptionSpec, TopicSpec};
+use waystation_calls::Operation;
+use waystation_webhooks::push::PushSpec;
+
+use super::declaration::{Declaration, Feature};
+
+/// Operations and pushes.
+pub type Declarations = BTreeMap<(Feature, Name), Declaration>;
+
+/// What a file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct File {
+    /// Queues, topics, subscriptions, routes.
+    pub topology: Topology,
+    /// What is offered above them.
+    pub features: Declarations,
+    /// Per declaration, what a server has and does not show.
+    pub left_out: BTreeMap<(Feature, Name), Vec<String>>,
+}
+
+/// The same as it is written. One table for each kind, so that each error has its place.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Document {
+    #[serde(deserialize_with = "unique")]
+    queues: BTreeMap<Name, QueueSpec>,
+    #[serde(deserialize_with = "unique")]
+    topics: BTreeMap<Name, TopicSpec>,
+    #[serde(deserialize_with = "unique")]
+    subscriptions: BTreeMap<Name, SubscriptionSpec>,
+    #[serde(deserialize_with = "unique")]
+    routes: BTreeMap<Name, Route>,
+    #[serde(deserialize_with = "unique")]
+    operations: BTreeMap<Name, Operation>,
+    #[serde(deserialize_with = "unique")]
+    pushes: BTreeMap<Name, PushSpec>,
+    /// What an export says of what it does not have; for people.
+    #[serde(rename = "left_out")]
+    _left_out: Map<String, Value>,
+}
+
+impl File {
+    /// Reads a file, TOML or JSON, and checks every declaration in it.
+    pub fn read(bytes: &[u8]) -> Result<File, Error> {
+        let Document { queues, topics, subscriptions, routes, operations, pushes, .. } =
+            document::read(bytes)?;
+        let operations = operations
+            .into_iter()
+            .map(|(name, spec)| ((Feature::Operation, name), Declaration::Operation(Box::new(spec))));
+        let pushes =
+            pushes.into_iter().map(|(name, spec)| ((Feature::Push, name), Declaration::Push(Box::new(spec))));
+        let file = File {
+            topology: Topology { queues, topics, subscriptions, routes },
+            features: operations.chain(pushes).collect(),
+            left_out: BTreeMap::new(),
+        };
+        let text = document::text(bytes)?;
+        file.topology.check_in(text)?;
+        for ((feature, name), declaration) in &file.features {
+            declaration.check(name).map_err(|(field, reason)| {
+                let path = [feature.table(), name.as_str()].into_iter().chain(field.split('.'));
+                let at = document::locate(text, &path.collect::<Vec<_>>());
+                let field = if field.is_empty() { String::new() } else { format!("field '{field}': ") };
+                Error::at(text, at, format!("{feature} '{name}': {field}{reason}"))
+            })?;
+        }
+        Ok(file)
+    }
+
+    /// How many declarations there are.
+    pub fn count(&self) -> usize {
+        self.topology.specs().len() + self.features.len()
+    }
+
+    /// The file's text; defaults are left out, and what is secret, with a word about that.
+    pub fn write(&self, format: Format) -> Result<String, Unwritable> {
+        let text = export::write(&export::governed(&self.topology), format)?;
+        match format {
+            Format::Toml => self
+                .features
+                .iter()
+                .try_fold(text, |text, (key, declaration)| Ok(text + &self.toml(key, declaration)?)),
+            Format::Json => Ok(self.json(&text)),
+        }
+    }
+
+    fn toml(&self, key: &(Feature, Name), declaration: &Declaration) -> Result<String, Unwritable> {
+        let (feature, name) = key;
+        let one = json!({feature.table(): {name.as_str(): declaration.said()}});
+        let written = toml::to_string(&one).map_err(Unwritable::new)?;
+        let word = self.left_out.get(key).map_or_else(String::new, |left_out| {
+            let what = left_out.join(", ");
+            format!(
+                "# Left out, because the server does not show it: {what}. Applied so, it keeps what it has.\n"
+            )
+        });
+        Ok(format!("\n{word}{written}"))
+    }
+
+    fn json(&self, topology: &str) -> String {
+        let mut all: Map<String, Value> = serde_json::from_str(topology).unwrap_or_default();
+        let mut put = |table: &str, key: String, value: Value| {
+            let table = all.entry(table).or_insert_with(|| json!({}));
+            table[key] = value;
+        };
+        for ((feature, name), declaration) in &self.features {
+            put(feature.table(), name.to_string(), Value::Object(declaration.said()));
+        }
+        for ((feature, name), left_out) in &self.left_out {
+            put("left_out", format!("{}.{name}", feature.table()), json!(left_out));
+        }
+        format!("{:#}\n", Value::Object(all))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: &str) {
+        let error = File::read(text.as_bytes()).expect_err(text);
+        assert!(error.to_string().contains(expected), "{error}\n  should say: {expected}");
+    }
+
+    const ALL: &str = "[queues.q]\n[operations.ship]\nqueue = 'q'\n[operations.ship.upstream]\nurl = 'https://a.example/'\n\
+        retry = { first_ms = 5 }\n[pushes.p]\nqueue = 'q'\nurl = 'https://b.example/'\nbreaker = { failures = 7 }\n";
+
+    #[test]
+    fn what_is_written_reads_back_the_same_and_says_what_it_leaves_out() {
+        let mut file = File::read(ALL.as_bytes()).expect("a good file");
+        assert_eq!(file.count(), 3);
+        let key = file.features.keys().next_back().expect("a push").clone();
+        file.left_out.insert(key, vec!["secrets (v1)".to_owned()]);
+        for format in [Format::Toml, Format::Json] {
+            let text = file.write(format).expect("written");
+            assert!(text.contains("secrets (v1)") && !text.contains("timeout_ms"), "{text}");
+            let read = File::read(text.as_bytes()).expect("read back");
+            assert_eq!(
+                (read.topology, read.features),
+                (file.topology.clone(), file.features.clone()),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn errors_name_the_place_and_the_near_word() {
+        check("[operation.a]", "did you mean 'operations'?");
+        check("[operations.a]\ntimeout_s = 5", "line 2, column 1: unknown field `timeout_s`");
+        check("[operations.a]\n\nmax_attempts = 0", "line 3, column 1: operation 'a': field 'max_attempts'");
+        check(
+            "[operations.a]\ncallback_secrets = ['x']",
+            "line 2, column 1: operation 'a': field 'callback_secrets'",
+        );
+        check(
+            "[operations.'$a']",
+            "line 1, column 13: operation '$a': names that start with '$' are reserved",
+        );
+        check("[pushes.p]\nurl = 'https://a.example/'", "push 'p': field 'queue': give either");
+        check("[pushes.p]\nqueue='q'\nconcurrency = 0", "line 3, column 1: push 'p': field 'concurrency'");
+        check(
+            "[pushes.p]\nqueue='q'\nretry = { most_ms = 0 }",
+            "line 3, column 11: push 'p': field 'retry.most_ms'",
+        );
+        check(r#"{"pushes": {"p": {"queue": "q"}, "p": {"queue": "q"}}}"#, "'p' is declared twice");
+    }
+}

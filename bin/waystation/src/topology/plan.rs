@@ -1,0 +1,280 @@
+//! Which steps lead from what a server has to what a file says, operations and pushes included?
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use waystation_admin::{
+    self as admin,
+    plan::Difference,
+    render::{self, Counts},
+};
+use waystation_base::Name;
+use waystation_broker::{Source, spec::Spec};
+
+use super::{
+    declaration::{Declaration, Feature},
+    fields,
+    file::File,
+};
+
+/// An operation or a push by name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Target {
+    /// What it is.
+    pub kind: Feature,
+    /// What it is called.
+    pub name: Name,
+}
+
+/// What to do with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "action", rename_all = "snake_case")]
+pub enum Action {
+    /// Make it.
+    Create {
+        /// As this, and what is secret.
+        spec: Value,
+        /// Where this is not as if nothing was said.
+        #[serde(skip)]
+        said: Vec<Difference>,
+    },
+    /// Make it what is wanted.
+    Change {
+        /// That is, this, and what is secret.
+        spec: Value,
+        /// Where this differs from what is there.
+        differences: Vec<Difference>,
+    },
+    /// Remove it.
+    Delete,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// With what.
+    #[serde(flatten)]
+    pub target: Target,
+    /// What to do.
+    #[serde(flatten)]
+    pub action: Action,
+}
+
+/// Something that stands against a declaration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Note {
+    /// Which.
+    #[serde(flatten)]
+    pub target: Target,
+    /// What.
+    pub text: String,
+}
+
+/// How to get from one to the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Queues, topics, subscriptions, routes.
+    pub topology: admin::Plan,
+    /// What goes first, so that others may have its queues.
+    pub removals: Vec<Step>,
+    /// Operations, then pushes.
+    pub steps: Vec<Step>,
+    /// What cannot be done.
+    pub conflicts: Vec<Note>,
+    /// What is there as it is wanted.
+    pub unchanged: Vec<Target>,
+    /// What is there and not wanted, and stays.
+    pub left: Vec<Target>,
+}
+
+/// A step of either kind.
+#[derive(Clone, Copy, Debug)]
+pub enum Each<'a> {
+    /// Of the topology.
+    Topology(&'a admin::Step),
+    /// Of a feature.
+    Feature(&'a Step),
+}
+
+impl Each<'_> {
+    /// With what.
+    pub fn target(&self) -> String {
+        match self {
+            Each::Topology(step) => render::target(&step.target),
+            Each::Feature(step) => format!("{} {}", step.target.kind, step.target.name),
+        }
+    }
+}
+
+impl Plan {
+    /// The plan that makes `current` what `wanted` says; what the server says of each step is not in it yet.
+    pub fn new(current: &File, wanted: &File, prune: bool) -> Plan {
+        let topology = admin::plan(&current.topology, &with_queues(current, wanted), prune);
+        let mut plan = Plan { topology, ..Plan::default() };
+        for ((kind, name), declaration) in &wanted.features {
+            let target = Target { kind: *kind, name: name.clone() };
+            let spec = declaration.shown();
+            if let Some(text) = without_source(declaration, current, wanted, prune) {
+                plan.conflicts.push(Note { target, text });
+                continue;
+            }
+            let action = match current.features.get(&(*kind, name.clone())) {
+                None => Action::Create {
+                    spec,
+                    said: fields::differences(&Value::Null, &Value::Object(declaration.said())),
+                },
+                Some(old) => Action::Change { differences: fields::differences(&old.shown(), &spec), spec },
+            };
+            match &action {
+                // Whether what is secret differs, only the server knows.
+                Action::Change { differences, .. }
+                    if differences.is_empty() && declaration.secret_fields().is_empty() =>
+                {
+                    plan.unchanged.push(target)
+                }
+                _ => plan.steps.push(Step { target, action }),
+            }
+        }
+        for (kind, name) in current.features.keys().rev().filter(|key| !wanted.features.contains_key(key)) {
+            let target = Target { kind: *kind, name: name.clone() };
+            match prune {
+                true => plan.removals.push(Step { target, action: Action::Delete }),
+                false => plan.left.push(target),
+            }
+        }
+        plan
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.topology.is_empty()
+            && self.removals.is_empty()
+            && self.steps.is_empty()
+            && self.conflicts.is_empty()
+    }
+
+    /// Whether it can be carried out.
+    pub fn is_possible(&self) -> bool {
+        self.topology.conflicts.is_empty() && self.conflicts.is_empty()
+    }
+
+    /// All steps in order: what is declared comes after what it names, and what is named goes after what names it.
+    pub fn in_order(&self) -> Vec<Each<'_>> {
+        let deletes = |step: &&admin::Step| step.action == admin::Action::Delete;
+        let made = self.topology.steps.iter().filter(|step| !deletes(step)).map(Each::Topology);
+        let gone = self.topology.steps.iter().filter(deletes).map(Each::Topology);
+        let features = self.removals.iter().chain(&self.steps).map(Each::Feature);
+        made.chain(features).chain(gone).collect()
+    }
+
+    /// As lines of text.
+    pub fn text(&self) -> String {
+        let mut text: String = self.in_order().into_iter().map(one).collect();
+        text += &render::notes(&self.topology);
+        for Note { target, text: why } in &self.conflicts {
+            text += &format!("! {} {}: {why}\n", target.kind, target.name);
+        }
+        format!("{text}{}\n", self.counts())
+    }
+
+    fn counts(&self) -> Counts {
+        let mut counts = Counts::of(&self.topology);
+        let creations = self.steps.iter().filter(|it| matches!(it.action, Action::Create { .. })).count();
+        counts.create += creations;
+        counts.change += self.steps.len() - creations;
+        counts.delete += self.removals.len();
+        counts.unchanged += self.unchanged.len();
+        counts.left += self.left.len();
+        counts.conflicts += self.conflicts.len();
+        counts
+    }
+
+    /// As JSON, all kinds together.
+    pub fn json(&self) -> Value {
+        let steps: Vec<Value> = self
+            .in_order()
+            .into_iter()
+            .map(|each| match each {
+                Each::Topology(step) => json!(step),
+                Each::Feature(step) => json!(step),
+            })
+            .collect();
+        let topology = &self.topology;
+        json!({
+            "steps": steps,
+            "conflicts": both(&topology.conflicts, &self.conflicts),
+            "warnings": topology.warnings,
+            "unchanged": both(&topology.unchanged, &self.unchanged),
+            "left": both(&topology.left, &self.left),
+        })
+    }
+}
+
+fn both(one: &[impl Serialize], other: &[impl Serialize]) -> Vec<Value> {
+    one.iter().map(|it| json!(it)).chain(other.iter().map(|it| json!(it))).collect()
+}
+
+fn one(each: Each<'_>) -> String {
+    let (sign, lines): (_, Vec<String>) = match each {
+        Each::Topology(step) => return render::steps([step]),
+        Each::Feature(Step { action: Action::Delete, target }) => {
+            let stays = match target.kind {
+                Feature::Operation => "its calls go on",
+                Feature::Push => "its messages stay where they are",
+            };
+            return format!("- {} ({stays})\n", each.target());
+        }
+        Each::Feature(Step { action: Action::Create { said, .. }, .. }) => {
+            let line = |it: &Difference| format!("    {}: {}\n", it.field, render::value(&it.to));
+            ("+", said.iter().map(line).collect())
+        }
+        Each::Feature(Step { action: Action::Change { differences, .. }, .. }) => {
+            let line = |it: &Difference| {
+                format!("    {}: {} -> {}\n", it.field, render::value(&it.from), render::value(&it.to))
+            };
+            ("~", differences.iter().map(line).collect())
+        }
+    };
+    format!("{sign} {}\n{}", each.target(), lines.concat())
+}
+
+/// Queues that an operation makes for itself.
+fn queues(file: &File) -> BTreeSet<Name> {
+    let operations = file.features.iter().filter_map(|((_, name), declaration)| match declaration {
+        Declaration::Operation(spec) => Some((name, spec)),
+        Declaration::Push(_) => None,
+    });
+    operations
+        .flat_map(|(name, spec)| {
+            spec.queue_name(name).ok().into_iter().chain(spec.intake_name().ok().flatten())
+        })
+        .collect()
+}
+
+/// What is wanted, with the queues that its operations feed: they are not pruned, for they would be made again.
+fn with_queues(current: &File, wanted: &File) -> admin::Topology {
+    let mut topology = wanted.topology.clone();
+    for name in queues(wanted) {
+        if let (Some(spec), false) = (current.topology.queues.get(&name), topology.queues.contains_key(&name))
+        {
+            topology.insert(name, Spec::Queue(spec.clone()));
+        }
+    }
+    topology
+}
+
+/// Why a push would have nothing to deliver.
+fn without_source(declaration: &Declaration, current: &File, wanted: &File, prune: bool) -> Option<String> {
+    let Declaration::Push(spec) = declaration else { return None };
+    let (what, name, is_there): (_, _, fn(&File, &Name) -> bool) = match spec.source().ok()? {
+        Source::Queue(name) => ("queue", name, |file, name| {
+            file.topology.queues.contains_key(name) || queues(file).contains(name)
+        }),
+        Source::Subscription(name) => {
+            ("subscription", name, |file, name| file.topology.subscriptions.contains_key(name))
+        }
+    };
+    let stays = is_there(wanted, &name) || !prune && is_there(current, &name);
+    (!stays).then(|| format!("its {what} '{name}' is neither declared here nor there"))
+}
