@@ -109,3 +109,30 @@ async fn a_push_is_for_those_who_may_configure_it_and_consume_what_it_delivers()
     ask(&server, "DELETE", path, None, &reader).await.expect(403);
     server.end().await;
 }
+
+#[tokio::test]
+async fn a_dry_run_says_what_would_be_done_and_does_nothing() {
+    let server = server(vec![]).await;
+    let operation = |n: u64| json!({"timeout_ms": n});
+    for (path, one, other) in [
+        // Its queue need not be there yet.
+        ("/v1/pushes/p", spec(), json!({"queue": "work", "url": "https://a.example/hook", "format": "raw"})),
+        ("/v1/operations/o", operation(5), operation(6)),
+    ] {
+        let dry = async |query: &str, body: &Value| {
+            ask(&server, "PUT", &format!("{path}?dry_run=true{query}"), Some(body.clone()), "").await
+        };
+        assert_eq!(dry("", &one).await.expect(200).json()["declared"], "created");
+        ask(&server, "GET", path, None, "").await.expect(404);
+        ask(&server, "PUT", "/v1/queues/work", Some(json!({"dead_letter": "dead"})), "").await;
+        ask(&server, "PUT", path, Some(one.clone()), "").await.expect(201);
+        assert_eq!(dry("", &one).await.expect(200).json()["declared"], "unchanged");
+        dry("", &other).await.expect(409);
+        assert_eq!(dry("&change=true", &other).await.expect(200).json()["declared"], "changed");
+        let again = ask(&server, "PUT", path, Some(one), "").await.expect(200);
+        assert_eq!(again.json()["declared"], "unchanged", "nothing was changed");
+    }
+    let without = json!({"queue": "work", "url": "https://a.example/hook"});
+    let refused = ask(&server, "PUT", "/v1/pushes/new?dry_run=true", Some(without), "").await.expect(422);
+    assert!(refused.text().contains("waystation webhook secret"), "{}", refused.text());
+}
