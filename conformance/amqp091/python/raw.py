@@ -35,9 +35,15 @@ def method(channel, class_id, method_id, arguments=b""):
 class Peer:
     """A connection by hand: frames in, frames out."""
 
-    def __init__(self, server, greeting=GREETING):
+    def __init__(self, server, greeting=GREETING, tls=False, receive_bytes=None):
         self.server = server
-        self.socket = socket.create_connection((server.host, server.port), timeout=10)
+        self.socket = socket.socket()
+        self.socket.settimeout(10)
+        if receive_bytes:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        self.socket.connect((server.host, server.tls_port if tls else server.port))
+        if tls:
+            self.socket = server.tls_context().wrap_socket(self.socket, server_hostname="localhost")
         self.buffer = b""
         if greeting:
             self.send(greeting)

@@ -3,7 +3,7 @@ import socket
 import struct
 import time
 
-from harness import equal, fresh, scenario
+from harness import Skip, equal, fresh, scenario
 from raw import BODY, HEADER, HEARTBEAT, METHOD, Peer, frame, long_text, method, publish, short_text, table
 
 EVERY_TYPE = table(
@@ -64,6 +64,14 @@ def confirm(peer, *published):
     while done < len(published):
         tag, several = struct.unpack(">QB", peer.method(60, 80))
         done = tag if several else done + 1
+
+
+def publish_large(queue, size):
+    """A message of zeros in frames of the usual size."""
+    whole = publish(queue, b"\x00\x00", b"").replace(
+        struct.pack(">HHQ", 60, 0, 0), struct.pack(">HHQ", 60, 0, size))
+    parts = [min(131_064, size - at) for at in range(0, size, 131_064)]
+    return whole + b"".join(frame(BODY, 1, bytes(part)) for part in parts)
 
 
 @scenario
@@ -279,6 +287,31 @@ def a_client_that_reads_nothing_is_held_back_alone(server):
         equal(received, 1024 * 65_536)
         other.send(method(1, 50, 40, b"\x00\x00" + short_text(name) + b"\x00"))
         other.method(50, 41)
+
+
+@scenario
+def a_slow_reader_over_tls_gets_the_last_bytes_too(server):
+    """TLS holds some of them while the socket is full, and no heartbeat comes to push them out. Whatever the socket takes while nobody
+    reads, one of the sizes ends just past it."""
+    if not server.tls_port or not server.certificate:
+        raise Skip("no TLS port was given")
+    with Peer(server, tls=True, receive_bytes=8_192) as slow:
+        slow.log_in()
+        slow.open_channel()
+        queue = slow.declare()
+        slow.send(method(1, 85, 10, b"\x00"))
+        slow.method(85, 11)
+        for size in range(65_536, 6_000_000, 32_768):
+            slow.send(publish_large(queue, size))
+            slow.method(60, 80)
+            slow.send(method(1, 60, 70, b"\x00\x00" + short_text(queue) + b"\x01"))
+            time.sleep(0.02)
+            slow.method(60, 71)
+            slow.frame()
+            received = 0
+            while received < size:
+                received += len(slow.frame()[2])
+            equal(received, size)
 
 
 @scenario

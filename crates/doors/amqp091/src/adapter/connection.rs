@@ -104,6 +104,8 @@ pub(super) struct Connection {
     pub read_bytes: usize,
     pub decoder: Decoder,
     pub output: Output,
+    /// The socket has all that was written.
+    pub is_flushed: bool,
     pub session: Session,
     pub actions: Vec<Action>,
     pub broker_session: SessionId,
@@ -213,6 +215,7 @@ pub(super) async fn run(door: Arc<Door>, stream: Stream, peer: SocketAddr, local
         },
         has_published: false,
         told_blocked: false,
+        is_flushed: true,
         hangup: false,
         touched: Vec::new(),
         ids,
@@ -325,7 +328,11 @@ impl Connection {
             if self.session.client_leaves() {
                 tokio::time::sleep(CLOSE_OK_AFTER).await;
             }
-            let _ = timeout(GOODBYE, self.stream.write_all_buf(&mut self.output)).await;
+            let said = async {
+                self.stream.write_all_buf(&mut self.output).await?;
+                self.stream.flush().await
+            };
+            let _ = timeout(GOODBYE, said).await;
             linger(&mut self.stream, self.session.client_leaves()).await;
         }
     }

@@ -43,7 +43,7 @@ impl Connection {
         if self.hangup && self.session.client_leaves() || self.poll_write(context).is_err() {
             return Poll::Ready(false);
         }
-        if self.hangup && self.output.is_empty() {
+        if self.hangup && self.output.is_empty() && self.is_flushed {
             return Poll::Ready(false);
         }
         any |= self.poll_orders(context);
@@ -138,10 +138,18 @@ impl Connection {
                     if count == 0 {
                         return Err(std::io::ErrorKind::WriteZero.into());
                     }
+                    self.is_flushed = false;
                 }
                 Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => break,
+                Poll::Pending => return Ok(()),
             }
+        }
+        // TLS takes more than the socket does, and passes the rest on only when it is asked to.
+        if !self.is_flushed
+            && let Poll::Ready(flushed) = pin!(self.stream.flush()).poll(context)
+        {
+            flushed?;
+            self.is_flushed = true;
         }
         Ok(())
     }
