@@ -36,12 +36,6 @@ NODE_SUITES = [("amqplib", "2.0.1", ["test/channel_api.test.js"], None)]
 # Those that are modules of Go.
 GO_MODULES = {"amqp091-go": "github.com/rabbitmq/amqp091-go"}
 REASON_LENGTH_MAX = 110
-# Tests that the client loses against itself: they fail against RabbitMQ too, each time with other parameters.
-RACES = {
-    ".test_leak_unclosed_channel[": "a race with the garbage collector: lost against RabbitMQ too, now and then",
-    ".test_closing_waiter_cancellation[": "a race within aiormq: lost against RabbitMQ too, in 1 to 4 of 16 cases",
-    ".test_connection_close_during_publish_drain[": "a race within aiormq: lost against RabbitMQ too",
-}
 
 
 def fetch(package, version, work):
@@ -161,12 +155,7 @@ def said(counts):
 def compare(package, results, reference):
     """Tests that RabbitMQ passes and this server does not."""
     known = reference.get(package, {}).get("not_passed", {})
-    worse = {name: result for name, result in results.items() if result[0] != "passed" and name not in known}
-    return {name: result for name, result in worse.items() if race(name) is None}
-
-
-def race(name):
-    return next((why for part, why in RACES.items() if part in name), None)
+    return {name: result for name, result in results.items() if result[0] != "passed" and name not in known}
 
 
 def page(every, reference):
@@ -195,7 +184,7 @@ def page(every, reference):
             continue
         lines += ["| test | Waystation | RabbitMQ | reason |", "|---|---|---|---|"]
         for name, (outcome, reason) in rows:
-            there, reason = known.get(name, ["passed", ""])[0], race(name) or reason
+            there = known.get(name, ["passed", ""])[0]
             lines.append(f"| `{name}` | {outcome} | {there} | {reason.replace('|', '/')} |")
     return "\n".join(lines) + "\n"
 
