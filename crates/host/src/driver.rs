@@ -104,7 +104,8 @@ pub struct Driver {
     end: Position,
     space: Space,
     free_bytes: u64,
-    space_looked_at: Millis,
+    /// None: it is to be looked at once.
+    space_looked_at: Option<Millis>,
     disk_low: bool,
     /// Settling lags behind: no requests are taken until then.
     slowed_until: Option<Millis>,
@@ -137,7 +138,7 @@ impl Driver {
             end,
             space: Space::Enough,
             free_bytes: u64::MAX,
-            space_looked_at: Millis(0),
+            space_looked_at: None,
             disk_low: false,
             busy: false,
             abandoned: false,
@@ -386,7 +387,8 @@ impl Driver {
                 self.release();
             }
             JournalEvent::Synced { .. } => {}
-            JournalEvent::Space(space) => self.space = space,
+            // Those who publish are told before they have filled what is left.
+            JournalEvent::Space(_) => self.space_looked_at = None,
             JournalEvent::Failed(failure) => return Err(failure),
         }
         Ok(())
@@ -427,10 +429,10 @@ impl Driver {
     }
 
     fn look_for_space(&mut self, now: Millis) {
-        if now.since(self.space_looked_at) < SPACE_LOOK_MS && now >= self.space_looked_at {
+        if self.space_looked_at.is_some_and(|at| now >= at && now.since(at) < SPACE_LOOK_MS) {
             return;
         }
-        self.space_looked_at = now;
+        self.space_looked_at = Some(now);
         self.space = self.parts.committer.space();
         // A file system that does not say is taken to have room.
         self.free_bytes = self.parts.disk.free_bytes(self.parts.dir.path()).unwrap_or(u64::MAX);
@@ -481,7 +483,7 @@ impl Driver {
     /// When the next turn is due though nothing happens.
     fn wake_at(&self) -> Option<Millis> {
         let now = self.parts.clock.now();
-        let low = self.disk_low.then(|| self.space_looked_at.plus(SPACE_LOOK_MS));
+        let low = self.space_looked_at.filter(|_| self.disk_low).map(|at| at.plus(SPACE_LOOK_MS));
         let house = self.parts.house.next_look(now);
         // While too much waits for the disk, its events wake.
         let timer = self.parts.shard.next_deadline().filter(|_| !self.busy);
