@@ -69,6 +69,13 @@ pub struct Delivery {
     pub message: Message,
 }
 
+impl Delivery {
+    /// What settles it.
+    pub fn settlement(&self, outcome: Outcome) -> Settlement {
+        Settlement { tag: self.tag, attempt: self.attempt, outcome }
+    }
+}
+
 /// What a consumer hears.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -368,8 +375,17 @@ impl Broker {
 
     /// Accepts one message.
     pub async fn accept(&self, source: Source, delivery: &Delivery) -> Result<(), Refusal> {
-        let Delivery { tag, attempt, .. } = *delivery;
-        self.settle(source, vec![Settlement { tag, attempt, outcome: Outcome::Accepted }]).await
+        self.settle(source, vec![delivery.settlement(Outcome::Accepted)]).await
+    }
+
+    /// Gives messages back that were not tried: that counts as no attempt.
+    pub async fn release(
+        &self,
+        source: Source,
+        deliveries: impl IntoIterator<Item = Delivery>,
+    ) -> Result<(), Refusal> {
+        let released = |delivery: Delivery| delivery.settlement(Outcome::Released);
+        self.settle(source, deliveries.into_iter().map(released).collect()).await
     }
 
     /// Prolongs leases to `lease_ms` from now and returns their new end.

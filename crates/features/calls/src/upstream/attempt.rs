@@ -7,10 +7,7 @@ use tokio::{
     time,
 };
 use waystation_base::{Clock, Millis, os};
-use waystation_broker::{
-    Refusal, Source,
-    command::{Outcome, Settlement},
-};
+use waystation_broker::{Refusal, Source, command::Outcome};
 use waystation_host::{Broker, Delivery};
 use waystation_outbound::{
     breaker::{Admission, Trial},
@@ -146,9 +143,8 @@ impl Desk {
 
     /// Settles without an attempt. If the message was settled meanwhile, that is as good.
     async fn settle(&self, delivery: &Delivery, outcome: Outcome) -> Step {
-        let settlement = Settlement { tag: delivery.tag, attempt: delivery.attempt, outcome };
         let source = Source::Queue(self.worker.queue.clone());
-        match self.broker.settle(source, vec![settlement]).await {
+        match self.broker.settle(source, vec![delivery.settlement(outcome)]).await {
             Ok(()) | Err(Refusal::NotHeld { .. }) => Step::Done,
             Err(refusal) => Step::Refused(refusal.to_string()),
         }

@@ -10,10 +10,7 @@ use tokio::{
 };
 use url::Url;
 use waystation_base::{Clock, Name};
-use waystation_broker::{
-    Source,
-    command::{Hold, Outcome, Settlement},
-};
+use waystation_broker::{Source, command::Hold};
 use waystation_host::{Broker, Consumer, Delivery, Event};
 use waystation_outbound::{Invalid, Valve, rate::Bucket};
 
@@ -226,14 +223,8 @@ impl Turn {
             self.given = 0;
             self.consumer.set_credit(0).await.map_err(|refusal| refusal.to_string())?;
         }
-        let back = |delivery: Delivery| Settlement {
-            tag: delivery.tag,
-            attempt: delivery.attempt,
-            outcome: Outcome::Released,
-        };
-        let all: Vec<Settlement> = self.pending.drain(..).map(back).collect();
         let source = Source::Queue(self.desk.worker.queue.clone());
-        self.desk.broker.settle(source, all).await.map_err(|refusal| refusal.to_string())
+        self.desk.broker.release(source, self.pending.drain(..)).await.map_err(|refusal| refusal.to_string())
     }
 
     /// Lets requests under way end: all of them, or when the server ends those that do soon.

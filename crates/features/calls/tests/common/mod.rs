@@ -155,5 +155,5 @@ pub async fn consume(broker: &Broker, queue: &str) -> waystation_host::Consumer 
 }
 
 pub fn accepted(delivery: &Delivery) -> Settlement {
-    Settlement { tag: delivery.tag, attempt: delivery.attempt, outcome: Outcome::Accepted }
+    delivery.settlement(Outcome::Accepted)
 }

@@ -7,10 +7,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::JoinSet, time};
 use waystation_base::{Clock, Millis, Name, limits::CREDIT_MAX};
-use waystation_broker::{
-    Source,
-    command::{Hold, Outcome, Settlement},
-};
+use waystation_broker::{Source, command::Hold};
 use waystation_host::{Broker, Delivery, Event};
 use waystation_outbound::Valve;
 
@@ -224,14 +221,12 @@ impl Turn<'_> {
             self.given = 0;
             self.consumer.set_credit(0).await.map_err(|refusal| refusal.to_string())?;
         }
-        let back = |delivery: Delivery| Settlement {
-            tag: delivery.tag,
-            attempt: delivery.attempt,
-            outcome: Outcome::Released,
-        };
-        let all: Vec<Settlement> = self.pending.drain(..).map(back).collect();
         let source = self.pusher.options.source.clone();
-        self.pusher.broker.settle(source, all).await.map_err(|refusal| refusal.to_string())
+        self.pusher
+            .broker
+            .release(source, self.pending.drain(..))
+            .await
+            .map_err(|refusal| refusal.to_string())
     }
 
     /// Lets requests under way end, for a while.

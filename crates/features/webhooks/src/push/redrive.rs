@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use waystation_base::{Clock, Message, MessageId, Millis, Name, Value, message::header, os};
 use waystation_broker::{
     Kind, Refusal, Source,
-    command::{Outcome, Payload, Publish, Settle, Settlement, Transaction},
+    command::{Outcome, Payload, Publish, Settle, Transaction},
 };
 use waystation_host::{Broker, Browse, Delivery, Target};
 
@@ -159,14 +159,10 @@ pub async fn redrive(
         }
     };
     if !kept.is_empty() {
-        let settlements = kept.iter().map(|delivery| settlement(delivery, Outcome::Released)).collect();
+        let settlements = kept.iter().map(|delivery| delivery.settlement(Outcome::Released)).collect();
         broker.settle(queue(), settlements).await?;
     }
     result.map(|()| done)
-}
-
-fn settlement(delivery: &Delivery, outcome: Outcome) -> Settlement {
-    Settlement { tag: delivery.tag, attempt: delivery.attempt, outcome }
 }
 
 async fn put_back(broker: &Broker, now: Millis, chosen: &[Delivery]) -> Result<(), Refusal> {
@@ -177,7 +173,7 @@ async fn put_back(broker: &Broker, now: Millis, chosen: &[Delivery]) -> Result<(
         chosen.iter().map(|delivery| afresh(&delivery.message, now)).collect::<Result<Vec<_>, _>>()?;
     let to = Name::reserved(QUEUE).map_err(|error| Refusal::Stopped(error.to_string()))?;
     let publish = Publish { to: to.into(), partition: None, payload: Payload::Messages(messages) };
-    let settlements = chosen.iter().map(|delivery| settlement(delivery, Outcome::Accepted)).collect();
+    let settlements = chosen.iter().map(|delivery| delivery.settlement(Outcome::Accepted)).collect();
     let settle = Settle { source: queue(), settlements };
     broker.transact(Transaction { publishes: vec![publish], settlements: vec![settle] }).await.map(|_| ())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use waystation_base::{Clock, Message, Millis, Name, message::header, os};
 use waystation_broker::{
     Refusal, Source,
-    command::{Outcome, Payload, Publish, Settle, Settlement, Target, Transaction},
+    command::{Outcome, Payload, Publish, Settle, Target, Transaction},
 };
 use waystation_host::{Broker, Delivery};
 
@@ -250,11 +250,7 @@ impl Settler {
     }
 
     fn outcomes(&self, chunk: &[Delivery], outcome: &Outcome) -> Settle {
-        let one = |delivery: &Delivery| Settlement {
-            tag: delivery.tag,
-            attempt: delivery.attempt,
-            outcome: outcome.clone(),
-        };
+        let one = |delivery: &Delivery| delivery.settlement(outcome.clone());
         Settle { source: self.options.source.clone(), settlements: chunk.iter().map(one).collect() }
     }
 
