@@ -14,6 +14,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("waystation-admin", &["waystation-base", "waystation-broker", "waystation-host"]),
     ("waystation-events", &["waystation-base", "waystation-host"]),
     ("waystation-outbound", &["waystation-base"]),
+    // What routes are written in: languages and forms, each a leaf.
+    ("waystation-jq", &[]),
+    ("waystation-selector", &["waystation-base"]),
+    ("waystation-content", &[]),
     // Features: above the host, below the doors that offer them. They do not know each other.
     (
         "waystation-webhooks",
@@ -68,6 +72,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "waystation-calls",
             "waystation-http",
             "waystation-amqp091",
+            "waystation-jq",
             "waystation-outbound",
             "waystation-webhooks",
         ],
@@ -84,6 +89,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "waystation-broker",
             "waystation-admin",
             "waystation-amqp091",
+            "waystation-content",
+            "waystation-jq",
+            "waystation-selector",
         ],
     ),
     ("xtask", &[]),

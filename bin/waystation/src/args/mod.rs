@@ -129,4 +129,10 @@ pub enum Command {
     },
     /// Show the version
     Version,
+    /// Be a child of the server that evaluates jq: not for people
+    #[command(hide = true)]
+    JqWorker {
+        /// How much memory it may have beyond what it starts with
+        memory_bytes: usize,
+    },
 }

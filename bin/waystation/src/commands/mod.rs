@@ -74,6 +74,10 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
             crate::output::text(&String::from_utf8_lossy(&script))?;
             Ok(Exit::Done)
         }
+        Command::JqWorker { memory_bytes } => {
+            let served = waystation_jq::serve_worker(memory_bytes);
+            served.map(|()| Exit::Done).map_err(|cause| Failure::new(Exit::Failure, cause))
+        }
         Command::Version => {
             let version = env!("CARGO_PKG_VERSION");
             output.say(&json!({"version": version}), || format!("waystation {version}"))?;
