@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use support::{Arguments, Server, bulk, figure, quantile, sync_ms};
+use support::{Arguments, Server, bulk, figure, quantile, sync_times};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -31,7 +31,7 @@ const PUBLISHERS: u64 = 4;
 fn main() {
     let arguments = Arguments::read();
     let dir = arguments.dir();
-    figure("disk_sync_p50", sync_ms(&dir), "ms");
+    sync_times(&dir);
     let server = Server::start(&arguments.binary(), &dir);
     figure("idle_memory", server.memory_mib("VmRSS"), "MiB");
     let messages = arguments.number("--messages", 2_000_000);

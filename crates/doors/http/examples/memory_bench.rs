@@ -11,7 +11,7 @@ mod support;
 
 use std::time::Duration;
 
-use support::{Arguments, Server, bulk, figure, sync_ms};
+use support::{Arguments, Server, bulk, figure, sync_times};
 
 const BLOCK_LINES: u64 = 1_000;
 
@@ -19,7 +19,7 @@ fn main() {
     let arguments = Arguments::read();
     let (dir, binary) = (arguments.dir(), arguments.binary());
     let messages = arguments.number("--messages", 5_000_000);
-    figure("disk_sync_p50", sync_ms(&dir), "ms");
+    sync_times(&dir);
     let server = Server::start(&binary, &dir);
     figure("start_empty", server.started_in.as_secs_f64() * 1000.0, "ms");
     std::thread::sleep(Duration::from_secs(1));

@@ -170,14 +170,25 @@ pub fn bulk(address: SocketAddr, queue: &str, block: &str, blocks: u64, lines: u
     took
 }
 
-/// The middle of what a bare sync of a written file takes on this disk, in milliseconds.
-pub fn sync_ms(dir: &Path) -> f64 {
+/// What one sync of a page in a file that is written already takes on this disk, without anything of ours: milliseconds. The
+/// syncs stand [`PROBE_PAUSE`] apart, as those of a busy server do: one after the other they would miss what the disk does now and then.
+pub struct SyncTimes {
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+}
+
+const PROBES: u64 = 1_500;
+const PROBE_PAUSE: Duration = Duration::from_millis(1);
+
+/// Measures it and prints it.
+pub fn sync_times(dir: &Path) -> SyncTimes {
     let path = dir.join("sync-probe");
     let file = File::create(&path).expect("a file");
     file.write_all_at(&vec![1; 4 << 20], 0).expect("written");
     file.sync_all().expect("synced");
-    let mut times: Vec<f64> = (0..300)
+    let mut times: Vec<f64> = (0..PROBES)
         .map(|n| {
+            std::thread::sleep(PROBE_PAUSE);
             file.write_all_at(&[n as u8; 4096], (n * 4096) % (4 << 20)).expect("written");
             let begun = Instant::now();
             file.sync_data().expect("synced");
@@ -186,7 +197,10 @@ pub fn sync_ms(dir: &Path) -> f64 {
         .collect();
     drop(file);
     fs::remove_file(path).expect("removed");
-    quantile(&mut times, 0.5)
+    let sync = SyncTimes { p50_ms: quantile(&mut times, 0.5), p99_ms: quantile(&mut times, 0.99) };
+    figure("disk_sync_p50", sync.p50_ms, "ms");
+    figure("disk_sync_p99", sync.p99_ms, "ms");
+    sync
 }
 
 /// The value below which that part of the values lies.
