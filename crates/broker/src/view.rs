@@ -41,6 +41,38 @@ pub struct Counters {
     pub retired: u64,
 }
 
+/// Upper bounds of [`Waits`]' buckets in milliseconds; the last bucket has none.
+pub const WAIT_BOUNDS_MS: [u64; 13] =
+    [1, 5, 10, 25, 50, 100, 250, 1_000, 5_000, 30_000, 300_000, 3_600_000, 86_400_000];
+
+/// How long messages waited until they were handed out for the first time, since the server started: from when they were stored, or
+/// from when they were due.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waits {
+    /// Messages in each bucket: up to its bound, and above the one before.
+    pub buckets: [u64; WAIT_BOUNDS_MS.len() + 1],
+    /// Milliseconds together.
+    pub sum_ms: u64,
+}
+
+impl Waits {
+    /// Notes one message.
+    pub(crate) fn note(&mut self, wait_ms: u64) {
+        self.buckets[Waits::bucket(wait_ms)] += 1;
+        self.sum_ms = self.sum_ms.saturating_add(wait_ms);
+    }
+
+    /// In which bucket such a wait is.
+    pub fn bucket(wait_ms: u64) -> usize {
+        WAIT_BOUNDS_MS.iter().position(|bound| wait_ms <= *bound).unwrap_or(WAIT_BOUNDS_MS.len())
+    }
+
+    /// Messages.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+}
+
 /// A queue as it is now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use hashbrown::HashMap;
-use waystation_base::{ConsumerId, Message, Name};
+use waystation_base::{ConsumerId, Message, Millis, Name};
 use waystation_broker::{
     Shard, Source,
     effect::{Closed, Handed},
@@ -17,6 +17,7 @@ use waystation_broker::{
 use crate::{
     Delivery, Event,
     cache::{Found, Memory},
+    exemplars::Exemplars,
     loader::{Read, Unread},
     mailbox::{Outbox, Room},
     scan::Opened,
@@ -68,6 +69,10 @@ pub(crate) struct Consumers {
     pub(crate) strand: Vec<ConsumerId>,
     /// Messages put into mailboxes.
     pub(crate) delivered: u64,
+    /// Examples of messages that were handed out.
+    pub(crate) exemplars: Exemplars,
+    /// The time of this turn.
+    pub(crate) now: Millis,
 }
 
 impl Consumers {
@@ -133,7 +138,7 @@ impl Consumers {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         let mut names = Names { shard, last: None };
         let outcome = loop {
-            match slot.step(memory, &mut names) {
+            match slot.step(memory, &mut names, &mut self.exemplars, self.now) {
                 Step::Put(messages) => self.delivered += messages as u64,
                 Step::Read(handed) => {
                     self.reads.push(Read::Bodies(id, handed));
@@ -227,7 +232,13 @@ enum Step {
 }
 
 impl Slot {
-    fn step(&mut self, memory: &Memory, names: &mut Names<'_>) -> Step {
+    fn step(
+        &mut self,
+        memory: &Memory,
+        names: &mut Names<'_>,
+        exemplars: &mut Exemplars,
+        now: Millis,
+    ) -> Step {
         if self.reads || self.queue.is_empty() && self.closed.is_none() {
             return Step::End(Outcome::Settled);
         }
@@ -242,11 +253,17 @@ impl Slot {
             }
             return Step::End(Outcome::Ended);
         }
-        self.put_event(memory, names)
+        self.put_event(memory, names, exemplars, now)
     }
 
     /// Puts one event with the messages at the front that are in memory.
-    fn put_event(&mut self, memory: &Memory, names: &mut Names<'_>) -> Step {
+    fn put_event(
+        &mut self,
+        memory: &Memory,
+        names: &mut Names<'_>,
+        exemplars: &mut Exemplars,
+        now: Millis,
+    ) -> Step {
         let mut deliveries = Vec::with_capacity(self.queue.len().min(EVENT_MESSAGES_MAX));
         let mut bytes = 0;
         let mut stop = None;
@@ -271,7 +288,13 @@ impl Slot {
                 opened = Opened::new(batch, kept, self.queue.iter()).ok();
             }
             match opened.as_mut().and_then(|opened| opened.message(meta).ok()?) {
-                Some(message) => deliveries.push(names.delivery(handed, message, &self.source)),
+                Some(message) => {
+                    let delivery = names.delivery(handed, message, &self.source);
+                    if deliveries.is_empty() {
+                        exemplars.look(&self.source, &delivery, handed, now);
+                    }
+                    deliveries.push(delivery);
+                }
                 None => {
                     // The reading thread finds out why.
                     stop = Some(false);

@@ -205,6 +205,7 @@ impl Driver {
     /// Everything that can be done now.
     fn turn(&mut self) -> Result<(), Failure> {
         let now = self.parts.clock.now();
+        self.consumers.now = now;
         self.look_for_space(now);
         self.hear_callers();
         self.slow_down(now);
@@ -452,7 +453,8 @@ impl Driver {
             return;
         }
         let overview = self.overview();
-        let view = View { shard: &self.parts.shard, now, overview: &overview };
+        let exemplars = &self.consumers.exemplars;
+        let view = View { shard: &self.parts.shard, now, overview: &overview, exemplars };
         self.queries.drain(..).for_each(|query| query(&view));
     }
 

@@ -11,6 +11,7 @@ mod browse;
 mod cache;
 mod consumers;
 mod driver;
+mod exemplars;
 mod handle;
 mod keeper;
 mod loader;
@@ -28,6 +29,7 @@ pub(crate) use handle::Request;
 pub use handle::{Broker, Browse, Consumer, Delivery, Event, Overview, Page, Pending, Target};
 
 pub use driver::Driver;
+pub use exemplars::Exemplar;
 pub use options::{OpenError, Options, REQUEST_BYTES_MAX};
 pub use overlay::Overlay;
 pub use recovery::{Recovery, open};

@@ -4,10 +4,13 @@ use bytes::Bytes;
 use waystation_base::{Millis, Name};
 use waystation_broker::{
     Kind, Shard,
-    view::{Binding, BindingFilter, QueueInfo, RouteInfo, SubscriptionInfo, TopicInfo},
+    view::{Binding, BindingFilter, QueueInfo, RouteInfo, SubscriptionInfo, TopicInfo, Waits},
 };
 
-use crate::Overview;
+use crate::{
+    Overview,
+    exemplars::{Exemplar, Exemplars},
+};
 
 /// Names of Waystation's own at a time, which lists leave out.
 const RESERVED_MAX: usize = 8;
@@ -17,6 +20,7 @@ pub struct View<'a> {
     pub(crate) shard: &'a Shard,
     pub(crate) now: Millis,
     pub(crate) overview: &'a Overview,
+    pub(crate) exemplars: &'a Exemplars,
 }
 
 impl View<'_> {
@@ -33,6 +37,11 @@ impl View<'_> {
     /// A subscription.
     pub fn subscription(&self, name: &Name) -> Option<SubscriptionInfo> {
         self.shard.subscription(name, self.now)
+    }
+
+    /// How long messages of a queue or subscription waited until they were handed out, and an example with a trace.
+    pub fn waits(&self, kind: Kind, name: &Name) -> Option<(Waits, Option<Exemplar>)> {
+        Some((self.shard.waits(kind, name)?, self.exemplars.get(kind, name).cloned()))
     }
 
     /// A route.

@@ -38,7 +38,7 @@ fn run(context: &Context) -> Outcome {
         }
     };
     let mut sum = Outcome::default();
-    for script in ["run_follow.py", "run_openapi.py"] {
+    for script in ["run_follow.py", "run_metrics.py", "run_openapi.py"] {
         sum.add(script, with_server(context, &binary, programs.python(script), &log));
     }
     let (mut node, mut crash) = (programs.node(), programs.python("run_crash.py"));

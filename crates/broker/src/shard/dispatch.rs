@@ -389,6 +389,9 @@ impl Outlet {
         self.cursors.entry(log).or_default().flying.insert(meta.offset.0, flight);
         self.counters.delivered += 1;
         self.counters.redelivered += u64::from(attempt.0 > 1);
+        if attempt.0 == 1 {
+            self.waits.note(ctx.now.since(meta.timestamp));
+        }
         if held_until != Millis::NEVER {
             ctx.timers.push((held_until, Timer::Lease(self.id, tag, attempt)));
         }

@@ -5,7 +5,7 @@ use waystation_base::{Millis, Name, Tag};
 use super::{Address, Shard, cursor::is_delayed, outlet::Logs};
 use crate::{
     Kind,
-    view::{PartitionInfo, QueueInfo, SourceInfo, SubscriptionInfo, TopicInfo},
+    view::{PartitionInfo, QueueInfo, SourceInfo, SubscriptionInfo, TopicInfo, Waits},
 };
 
 impl Shard {
@@ -91,6 +91,15 @@ impl Shard {
             consumers: outlet.consumers.len() as u64,
             counters: outlet.counters,
         })
+    }
+
+    /// How long messages of a queue or subscription waited.
+    pub fn waits(&self, kind: Kind, name: &Name) -> Option<Waits> {
+        let id = self.find(kind, name)?;
+        match kind {
+            Kind::Queue => self.queues.get(&id).map(|queue| queue.outlet.waits),
+            _ => self.subscriptions.get(&id).map(|subscription| subscription.outlet.waits),
+        }
     }
 
     /// Names of a kind after `after`, in order, at most `max`.

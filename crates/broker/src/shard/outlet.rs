@@ -17,7 +17,7 @@ use super::{
 use crate::{
     Effect, Kind,
     place::{Load, LogId, Meta, Purpose},
-    view::Counters,
+    view::{Counters, Waits},
 };
 
 /// Messages on their way to the dead letters at a time; more expire or overflow when these are gone.
@@ -96,6 +96,8 @@ pub struct Outlet {
     pub bytes: u64,
     /// What became of messages.
     pub counters: Counters,
+    /// How long messages waited.
+    pub waits: Waits,
     /// Who consumes.
     pub consumers: Consumers,
     /// Work on each log.
@@ -168,6 +170,7 @@ impl Outlet {
             parked: 0,
             bytes: 0,
             counters: Counters::default(),
+            waits: Waits::default(),
             expiring: false,
             dying: 0,
             dirty: false,

@@ -1,18 +1,22 @@
 //! What does Prometheus see? Names and meanings stand in `docs/metrics.md`.
 
 use std::{
-    fmt::{Display, Write as _},
+    collections::HashMap,
+    fmt::{self, Display, Write as _},
     sync::{Arc, atomic::Ordering},
 };
 
 use axum::{
     extract::State,
-    http::header,
+    http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
 use waystation_base::{Millis, Name};
-use waystation_broker::{Kind as Thing, view::Counters};
-use waystation_host::{Overview, View};
+use waystation_broker::{
+    Kind as Thing,
+    view::{Counters, WAIT_BOUNDS_MS, Waits},
+};
+use waystation_host::{Exemplar, Overview, View};
 use waystation_webhooks::push::Figures;
 
 use crate::{api::Problem, auth::Caller, door::Door, failure::Failure};
@@ -23,9 +27,18 @@ pub const NAMED_MAX: usize = 1_000;
 const CHUNK: usize = 128;
 const OTHER: &str = "_other";
 const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+const OPEN_FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// What stands between a sample and its example.
+const EXEMPLAR: &str = " # ";
 
-/// One thing's figures, in the order of its kind's [`Table`].
-type Row = Vec<u64>;
+/// One thing's figures.
+#[derive(Clone, Debug, Default)]
+struct Row {
+    /// In the order of its kind's [`Table`]; milliseconds where the name ends with `_seconds`.
+    values: Vec<u64>,
+    /// How long its messages waited, and one of them.
+    waits: Option<(Waits, Option<Exemplar>)>,
+}
 
 /// The figures of one kind.
 struct Table {
@@ -91,13 +104,13 @@ const QUEUES: Table = Table {
         ("messages_delayed", "gauge", "Messages that wait for their time."),
         ("bytes", "gauge", "Bytes of all messages."),
         ("consumers", "gauge", "Attached consumers and waiting pulls."),
-        ("oldest_age_ms", "gauge", "Age of the oldest message that waits or is held."),
+        ("oldest_age_seconds", "gauge", "Age of the oldest message that waits or is held."),
     ],
     row: |view, name, now| {
         let info = view.queue(name)?;
         let age = info.oldest.map_or(0, |oldest| now.since(oldest));
         let own = [info.ready, info.in_flight, info.delayed, info.bytes, info.consumers, age];
-        Some(own.into_iter().chain(counters(&info.counters)).collect())
+        Some(Row::new(&own, &info.counters, view.waits(Thing::Queue, name)))
     },
 };
 
@@ -115,7 +128,7 @@ const TOPICS: Table = Table {
         let kept = info.partitions.iter().map(|part| part.end_offset.saturating_sub(part.start_offset)).sum();
         let bytes = info.partitions.iter().map(|part| part.bytes).sum();
         let own = [info.partitions.len() as u64, kept, bytes, info.subscriptions.len() as u64];
-        Some(own.into_iter().chain(counters(&info.counters)).collect())
+        Some(Row::new(&own, &info.counters, None))
     },
 };
 
@@ -124,7 +137,7 @@ const SUBSCRIPTIONS: Table = Table {
     label: "subscription",
     columns: &[
         ("lag", "gauge", "Messages published and not acknowledged, without those in flight."),
-        ("lag_ms", "gauge", "Age of the oldest of them."),
+        ("lag_seconds", "gauge", "Age of the oldest of them."),
         ("messages_in_flight", "gauge", "Messages that consumers hold."),
         ("messages_delayed", "gauge", "Messages that wait for a retry."),
         ("consumers", "gauge", "Attached consumers and waiting pulls."),
@@ -132,9 +145,34 @@ const SUBSCRIPTIONS: Table = Table {
     row: |view, name, _| {
         let info = view.subscription(name)?;
         let own = [info.lag, info.lag_ms, info.in_flight, info.delayed, info.consumers];
-        Some(own.into_iter().chain(counters(&info.counters)).collect())
+        Some(Row::new(&own, &info.counters, view.waits(Thing::Subscription, name)))
     },
 };
+
+impl Row {
+    fn new(own: &[u64], counted: &Counters, waits: Option<(Waits, Option<Exemplar>)>) -> Row {
+        Row { values: own.iter().copied().chain(counters(counted)).collect(), waits }
+    }
+
+    /// Sums up; an example is of one thing only.
+    fn add(&mut self, other: &Row) {
+        self.values.resize(other.values.len(), 0);
+        self.values.iter_mut().zip(&other.values).for_each(|(sum, value)| *sum = sum.saturating_add(*value));
+        let Some((more, _)) = &other.waits else { return };
+        let (waits, _) = self.waits.get_or_insert_default();
+        waits.buckets.iter_mut().zip(more.buckets).for_each(|(sum, value)| *sum += value);
+        waits.sum_ms = waits.sum_ms.saturating_add(more.sum_ms);
+    }
+}
+
+/// Milliseconds, written as seconds.
+struct Seconds(u64);
+
+impl Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0 as f64 / 1000.0)
+    }
+}
 
 /// Writes the text format.
 #[derive(Default)]
@@ -166,8 +204,41 @@ impl Text {
         for (at, (name, kind, help)) in own.chain(counted).enumerate() {
             self.family(&name, kind, help);
             for (thing, row) in rows {
-                self.sample(&name, Some((label, thing)), row[at]);
+                match name.ends_with("_seconds") {
+                    true => self.sample(&name, Some((label, thing)), Seconds(row.values[at])),
+                    false => self.sample(&name, Some((label, thing)), row.values[at]),
+                }
             }
+        }
+        if rows.iter().any(|(_, row)| row.waits.is_some()) {
+            self.waits(label, rows);
+        }
+    }
+
+    fn waits(&mut self, label: &str, rows: &[(String, Row)]) {
+        let name = format!("{label}_wait_seconds");
+        self.family(
+            &name,
+            "histogram",
+            "How long messages waited until they were handed out for the first time.",
+        );
+        for (thing, row) in rows {
+            let Some((waits, exemplar)) = &row.waits else { continue };
+            let mut below = 0;
+            for (at, count) in waits.buckets.iter().enumerate() {
+                below += count;
+                let bound =
+                    WAIT_BOUNDS_MS.get(at).map_or("+Inf".to_owned(), |bound| Seconds(*bound).to_string());
+                let _ =
+                    write!(self.0, "waystation_{name}_bucket{{{label}=\"{thing}\",le=\"{bound}\"}} {below}");
+                if let Some(one) = exemplar.as_ref().filter(|one| Waits::bucket(one.wait_ms) == at) {
+                    let (id, value, at) = (&one.trace_id, Seconds(one.wait_ms), Seconds(one.at.0));
+                    let _ = write!(self.0, "{EXEMPLAR}{{trace_id=\"{id}\"}} {value} {at}");
+                }
+                self.0.push('\n');
+            }
+            self.sample(&format!("{name}_sum"), Some((label, thing)), Seconds(waits.sum_ms));
+            self.sample(&format!("{name}_count"), Some((label, thing)), below);
         }
     }
 }
@@ -193,7 +264,7 @@ async fn rows(door: &Door, table: &Table) -> Result<Vec<(String, Row)>, Failure>
             if rows.len() < NAMED_MAX {
                 rows.push((name, row));
             } else {
-                add(other.get_or_insert_with(|| vec![0; row.len()]), &row);
+                other.get_or_insert_default().add(&row);
             }
         }
         if is_last {
@@ -201,10 +272,6 @@ async fn rows(door: &Door, table: &Table) -> Result<Vec<(String, Row)>, Failure>
             return Ok(rows);
         }
     }
-}
-
-fn add(sum: &mut [u64], row: &[u64]) {
-    sum.iter_mut().zip(row).for_each(|(sum, value)| *sum = sum.saturating_add(*value));
 }
 
 fn of_the_door(text: &mut Text, door: &Door) {
@@ -290,12 +357,56 @@ fn of_pushes(text: &mut Text, rows: &[(Name, Figures)]) {
     }
 }
 
-/// Figures in Prometheus' text format.
+/// The same in the form that OpenMetrics 1.0 asks for: counters are families without `_total`, examples are kept, and the
+/// end is told. A counter that cannot be such a family, for want of `_total` or because a gauge has its name, is of an unknown type.
+fn open_metrics(text: &str) -> String {
+    let mut open = String::with_capacity(text.len());
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let types: HashMap<&str, &str> = types.collect();
+    let is_counter = |name: &str| types.get(name) == Some(&"counter");
+    let family = |name: &str| {
+        name.strip_suffix("_total").filter(|family| !types.contains_key(family)).map(str::to_owned)
+    };
+    for line in text.lines() {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some(what @ ("HELP" | "TYPE")), Some(name), Some(rest)) if is_counter(name) => {
+                let _ = match family(name) {
+                    Some(family) => writeln!(open, "# {what} {family} {rest}"),
+                    None if what == "TYPE" => writeln!(open, "# TYPE {name} unknown"),
+                    None => writeln!(open, "{line}"),
+                };
+            }
+            _ => _ = writeln!(open, "{line}"),
+        }
+    }
+    open + "# EOF\n"
+}
+
+/// The same for those who do not know examples.
+fn without_exemplars(text: &str) -> String {
+    let lines = text.lines().map(|line| line.split_once(EXEMPLAR).map_or(line, |(sample, _)| sample));
+    lines.flat_map(|line| [line, "\n"]).collect()
+}
+
+/// Whether a scraper takes OpenMetrics; Prometheus names it first.
+fn takes_open_metrics(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .any(|accept| accept.to_str().is_ok_and(|accept| accept.contains("application/openmetrics-text")))
+}
+
+/// Figures in Prometheus' text format, or as OpenMetrics with examples of traces if that is asked for.
 #[utoipa::path(get, path = "/metrics", tag = "server", responses(
     (status = 200, description = "Figures", body = String, content_type = "text/plain"),
     (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json"),
 ))]
-pub(super) async fn metrics(State(door): State<Arc<Door>>, _caller: Caller) -> Result<Response, Failure> {
+pub(super) async fn metrics(
+    State(door): State<Arc<Door>>,
+    headers: HeaderMap,
+    _caller: Caller,
+) -> Result<Response, Failure> {
     let mut text = Text::default();
     of_the_door(&mut text, &door);
     of_the_server(&mut text, &door, &door.broker.overview().await?);
@@ -305,7 +416,11 @@ pub(super) async fn metrics(State(door): State<Arc<Door>>, _caller: Caller) -> R
     }
     of_pushes(&mut text, &door.pushes.figures(NAMED_MAX).await);
     door.figures.iter().for_each(|figures| text.0 += &figures());
-    Ok(([(header::CONTENT_TYPE, FORMAT)], text.0).into_response())
+    let (format, text) = match takes_open_metrics(&headers) {
+        true => (OPEN_FORMAT, open_metrics(&text.0)),
+        false => (FORMAT, without_exemplars(&text.0)),
+    };
+    Ok(([(header::CONTENT_TYPE, format)], text).into_response())
 }
 
 #[cfg(test)]
@@ -315,7 +430,8 @@ mod tests {
     #[test]
     fn a_table_is_written_family_by_family() {
         let mut text = Text::default();
-        let row: Row = (0..TOPICS.columns.len() as u64 + 12).collect();
+        let values = (0..TOPICS.columns.len() as u64 + 12).collect();
+        let row = Row { values, waits: None };
         text.table(&TOPICS, &[("a.b".into(), row.clone()), (OTHER.into(), row)]);
         let lines: Vec<_> = text.0.lines().collect();
         assert_eq!(lines[1], "# TYPE waystation_topic_partitions gauge");
@@ -329,6 +445,59 @@ mod tests {
         assert_eq!(*lines.last().expect("lines"), "waystation_topic_retired_total{topic=\"_other\"} 15");
     }
 
+    fn waiting() -> Text {
+        let mut text = Text::default();
+        let mut waits = Waits { sum_ms: 1_250, ..Waits::default() };
+        (waits.buckets[0], waits.buckets[7], waits.buckets[13]) = (3, 1, 1);
+        let example = Exemplar { trace_id: "4bf9".into(), wait_ms: 700, at: Millis(1_500) };
+        let row =
+            Row { values: vec![7; SUBSCRIPTIONS.columns.len() + 12], waits: Some((waits, Some(example))) };
+        text.table(&SUBSCRIPTIONS, &[("s".into(), row)]);
+        text
+    }
+
+    #[test]
+    fn waits_are_a_histogram_whose_buckets_add_up() {
+        let text = without_exemplars(&waiting().0);
+        for expected in [
+            "waystation_subscription_lag_seconds{subscription=\"s\"} 0.007\n",
+            "# TYPE waystation_subscription_wait_seconds histogram\n",
+            "_wait_seconds_bucket{subscription=\"s\",le=\"0.001\"} 3\n",
+            "_wait_seconds_bucket{subscription=\"s\",le=\"1\"} 4\n",
+            "_wait_seconds_bucket{subscription=\"s\",le=\"86400\"} 4\n",
+            "_wait_seconds_bucket{subscription=\"s\",le=\"+Inf\"} 5\n",
+            "_wait_seconds_sum{subscription=\"s\"} 1.25\n",
+            "_wait_seconds_count{subscription=\"s\"} 5\n",
+        ] {
+            assert!(text.contains(expected), "{expected} in {text}");
+        }
+        let mut sum = Row::default();
+        let (row, _) =
+            (Row { values: vec![1, 2], waits: Some((Waits { sum_ms: 5, ..Waits::default() }, None)) }, ());
+        sum.add(&row);
+        sum.add(&row);
+        assert_eq!((sum.values, sum.waits.map(|(waits, _)| waits.sum_ms)), (vec![2, 4], Some(10)));
+    }
+
+    #[test]
+    fn open_metrics_names_counters_as_it_wants_them_and_keeps_the_example() {
+        let mut text = waiting();
+        text.single("journal_end_bytes", "counter", "Bytes.", 5);
+        text.single("http_connections", "gauge", "Open.", 1);
+        text.single("http_connections_total", "counter", "Accepted.", 2);
+        let open = open_metrics(&text.0);
+        for expected in [
+            "# TYPE waystation_subscription_published counter\n",
+            "\nwaystation_subscription_published_total{subscription=\"s\"} 7\n",
+            "# TYPE waystation_journal_end_bytes unknown\n",
+            "# TYPE waystation_http_connections_total unknown\nwaystation_http_connections_total 2\n",
+            "le=\"1\"} 4 # {trace_id=\"4bf9\"} 0.7 1.5\n",
+        ] {
+            assert!(open.contains(expected), "{expected} in {open}");
+        }
+        assert!(open.ends_with("# EOF\n") && open.matches(" # {").count() == 1, "{open}");
+    }
+
     #[test]
     fn every_figure_is_documented() {
         let documented = include_str!("../../../../../docs/metrics.md");
@@ -337,6 +506,9 @@ mod tests {
                 let name = format!("`waystation_{}_{name}`", table.label);
                 assert!(documented.contains(&name), "{name}");
             }
+        }
+        for kind in ["queue", "subscription"] {
+            assert!(documented.contains(&format!("`waystation_{kind}_wait_seconds`")), "{kind}");
         }
         for (name, ..) in PUSHES {
             assert!(documented.contains(&format!("`waystation_{name}`")), "{name}");
