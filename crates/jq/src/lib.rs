@@ -22,6 +22,16 @@ pub use worker::serve as serve_worker;
 
 #[doc(hidden)]
 pub mod fuzzing {
-    //! What the fuzz targets reach.
+    //! What the fuzz targets and tests of the worker reach.
+
     pub use crate::frame::{answer, request};
+
+    /// Evaluates `text` on `input` so many times in this process: what the benchmark compares children with.
+    #[allow(clippy::missing_panics_doc, reason = "a program that measures gives what compiles")]
+    pub fn evaluate_here(text: &str, input: &[u8], times: usize) {
+        let filter = crate::program::compile(text, &[]).unwrap_or_else(|error| panic!("{error}"));
+        for _ in 0..times {
+            std::hint::black_box(crate::eval::evaluate(&filter, input, &[], 1 << 20, 100));
+        }
+    }
 }

@@ -64,8 +64,38 @@ fn write_number(number: &Num, bytes_max: usize, out: &mut Vec<u8>) -> Result<(),
         return Err(Refusal::NotJson("the result is infinite or not a number".into()));
     }
     let text = number.to_string();
-    // A number that came with a plus sign keeps its text.
-    put(text.trim_start_matches('+').as_bytes(), bytes_max, out)
+    if is_json_number(text.as_bytes()) {
+        return put(text.as_bytes(), bytes_max, out);
+    }
+    // jq reads more than JSON does (`.5`, `+1`, `01.5`) and keeps it as written.
+    match text.parse::<f64>() {
+        Ok(float) if float.is_finite() => put(format!("{float:?}").as_bytes(), bytes_max, out),
+        _ => Err(Refusal::NotJson(format!("{text} is not a number of JSON"))),
+    }
+}
+
+/// RFC 8259 §6: `-? (0 | [1-9][0-9]*) (. [0-9]+)? ([eE] [+-]? [0-9]+)?`.
+fn is_json_number(text: &[u8]) -> bool {
+    let digits = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let mut rest = text.strip_prefix(b"-").unwrap_or(text);
+    let whole = digits(rest);
+    if whole == 0 || (whole > 1 && rest[0] == b'0') {
+        return false;
+    }
+    rest = &rest[whole..];
+    if let Some(fraction) = rest.strip_prefix(b".") {
+        let count = digits(fraction);
+        if count == 0 {
+            return false;
+        }
+        rest = &fraction[count..];
+    }
+    if let [b'e' | b'E', exponent @ ..] = rest {
+        let exponent = exponent.strip_prefix(b"+").or(exponent.strip_prefix(b"-")).unwrap_or(exponent);
+        let count = digits(exponent);
+        return count > 0 && count == exponent.len();
+    }
+    rest.is_empty()
 }
 
 /// RFC 8259 §7: what must be escaped is, the rest stands as it is.
@@ -90,5 +120,51 @@ fn escape(byte: u8, bytes_max: usize, out: &mut Vec<u8>) -> Result<(), Refusal> 
         b'\r' => put(b"\\r", bytes_max, out),
         b'\t' => put(b"\\t", bytes_max, out),
         other => put(format!("\\u{other:04x}").as_bytes(), bytes_max, out),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jaq_json::read::parse_single;
+
+    use super::*;
+
+    fn written(text: &str) -> Result<String, Refusal> {
+        let mut out = Vec::new();
+        write(&parse_single(text.as_bytes()).expect("a value of jq"), 100, &mut out)?;
+        Ok(String::from_utf8(out).expect("text"))
+    }
+
+    #[test]
+    fn numbers_are_those_of_json_with_their_digits_kept() {
+        for (given, expected) in [
+            ("1.10", "1.10"),
+            ("-0.5e+7", "-0.5e+7"),
+            ("123456789012345678901234567890", "123456789012345678901234567890"),
+            ("1e400", "1e400"),
+            ("+1", "1"),
+            ("01", "1"),
+            ("01.5", "1.5"),
+            ("-0", "0"),
+        ] {
+            assert_eq!(written(given).as_deref(), Ok(expected), "{given}");
+        }
+        assert!(matches!(written("NaN"), Err(Refusal::NotJson(_))));
+        assert!(matches!(written("-Infinity"), Err(Refusal::NotJson(_))));
+    }
+
+    #[test]
+    fn text_is_escaped_where_it_must_be_and_nothing_else_is_json() {
+        assert_eq!(written(r#"["\u0001\"\\/ä\n"]"#).as_deref(), Ok(r#"["\u0001\"\\/ä\n"]"#));
+        assert!(matches!(written("b\"x\""), Err(Refusal::NotJson(_))));
+        assert!(matches!(written("{1: 2}"), Err(Refusal::NotJson(_))));
+        assert!(written("\"\u{fffd}\"").is_ok());
+    }
+
+    #[test]
+    fn nothing_is_written_past_the_bound() {
+        let text = |length: usize| written(&format!("\"{}\"", "x".repeat(length - 2)));
+        assert_eq!(text(100).map(|it| it.len()), Ok(100));
+        assert_eq!(text(101), Err(Refusal::Size));
     }
 }

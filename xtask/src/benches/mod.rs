@@ -4,13 +4,14 @@ mod amqp;
 mod calls;
 mod http;
 mod journal;
+mod jq;
 mod memory;
 mod shard;
 
 use crate::tool::Tool;
 
 pub const ALL: &[Bench] =
-    &[journal::BENCH, shard::BENCH, http::BENCH, memory::BENCH, amqp::BENCH, calls::BENCH];
+    &[journal::BENCH, shard::BENCH, http::BENCH, memory::BENCH, amqp::BENCH, calls::BENCH, jq::BENCH];
 
 /// A program that measures, and what its figures are held against.
 pub struct Bench {

@@ -5,10 +5,13 @@ mod amqp_message;
 mod amqp_method;
 mod amqp_table;
 mod batch;
+mod content;
 mod filter;
 mod journal_file_header;
 mod journal_frame;
+mod jq_frame;
 mod name;
+mod selector;
 mod settled_batch;
 mod settled_footer;
 mod snapshot_header;
@@ -25,10 +28,13 @@ pub const ALL: &[Target] = &[
     amqp_method::TARGET,
     amqp_table::TARGET,
     batch::TARGET,
+    content::TARGET,
     filter::TARGET,
+    jq_frame::TARGET,
     journal_file_header::TARGET,
     journal_frame::TARGET,
     name::TARGET,
+    selector::TARGET,
     settled_batch::TARGET,
     settled_footer::TARGET,
     snapshot_header::TARGET,
