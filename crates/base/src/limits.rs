@@ -53,6 +53,9 @@ pub const DEDUPLICATION_IDS_MAX: usize = 1_000_000;
 /// Stretches of acknowledged offsets above the oldest unacknowledged one, for each log: there nothing new is handed out until
 /// older messages are settled.
 pub const ACKED_RANGES_MAX: usize = 100_000;
+/// The same stretches of one log, for messages that are moved elsewhere while they wait: past it none is moved until older messages
+/// have left. A million messages, every second one moved.
+pub const WITHDRAWN_RANGES_MAX: usize = 500_000;
 /// Depth of a filter expression.
 pub const FILTER_DEPTH_MAX: usize = 16;
 /// Longest lease in milliseconds.

@@ -52,6 +52,16 @@ pub mod header {
     pub const DEATH_FIRST_ROUTE: &str = "ws-death-first-exchange";
     /// Every dead-lettering so far, newest first: a list of maps.
     pub const DEATHS: &str = "ws-deaths";
+    /// The redrive that put it where it is: one that fails again says so.
+    pub const REDRIVE: &str = "ws-redrive";
+    /// How often it was redriven in all.
+    pub const REDRIVE_COUNT: &str = "ws-redrive-count";
+    /// When it was redriven last.
+    pub const REDRIVE_TIME: &str = "ws-redrive-time";
+    /// The id under which the redrive keeps what this message was before it was edited.
+    pub const REDRIVE_ORIGINAL: &str = "ws-redrive-original";
+    /// The redrive that took it away and, undone, put it back.
+    pub const REDRIVE_UNDONE: &str = "ws-redrive-undone";
     /// The route that it was published to; empty or not there: a queue or topic by its own name.
     pub const ROUTE: &str = "ws-exchange";
     /// The key under which it was published.

@@ -206,7 +206,8 @@ pub struct Settle {
 pub struct Settlement {
     /// The message.
     pub tag: Tag,
-    /// The attempt under which it was handed out; another one since makes this refused.
+    /// The attempt under which it was handed out; another one since makes this refused. Of one that is withdrawn: how often it
+    /// was handed out so far.
     pub attempt: Attempt,
     /// How it went.
     pub outcome: Outcome,
@@ -229,6 +230,12 @@ pub enum Outcome {
     },
     /// Not tried: again, and the attempt does not count.
     Released,
+    /// Nobody holds it: it waits in a queue, handed out as often as the settlement's attempt says, and leaves without being
+    /// handed out, because the same transaction puts it elsewhere. Refused if anything has become of it since.
+    Withdrawn {
+        /// Bytes of its body, as whoever looked at it found.
+        body_bytes: u32,
+    },
 }
 
 /// See [`Command::Attach`].

@@ -62,6 +62,12 @@ pub enum Refusal {
         /// The attempt that the caller named.
         attempt: waystation_base::Attempt,
     },
+    /// The message does not wait, or not any more: somebody was given it, or it is done.
+    #[error("message {tag} does not wait in the queue as it did: somebody was given it since, or it is done")]
+    NotWaiting {
+        /// Which message.
+        tag: waystation_base::Tag,
+    },
     /// A topic's messages are there for its readers as soon as they are stored, in that order.
     #[error("topic '{name}' cannot hold a message back until its time: a queue can")]
     Undelayable {

@@ -35,6 +35,8 @@ pub struct Counters {
     pub dropped: u64,
     /// Gone by purge.
     pub purged: u64,
+    /// Moved elsewhere by an operator, as by a redrive, without being handed out.
+    pub withdrawn: u64,
     /// Subscriptions: passed over by the filter. Never handed out.
     pub filtered: u64,
     /// Gone by retention; subscriptions: before they were read.

@@ -1,9 +1,11 @@
 //! What can be read off between two commands.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use waystation_base::{Millis, Name};
 use waystation_broker::{
-    Kind, Shard,
+    Extent, Kind, Shard,
     view::{Binding, BindingFilter, QueueInfo, RouteInfo, SubscriptionInfo, TopicInfo, Waits},
 };
 
@@ -52,6 +54,21 @@ impl View<'_> {
     /// Bindings, by route and in the order in which they were made.
     pub fn bindings(&self, filter: &BindingFilter) -> Vec<Binding> {
         self.shard.bindings(filter)
+    }
+
+    /// Queues that dead letters go to, as far as declarations tell.
+    pub fn graves(&self) -> BTreeSet<Name> {
+        self.shard.graves()
+    }
+
+    /// What is in a queue's logs, in the order in which it is browsed.
+    pub fn extents(&self, queue: &Name) -> Option<Vec<Extent>> {
+        self.shard.extents(queue)
+    }
+
+    /// What a name stands for that can be published to.
+    pub fn address(&self, name: &str) -> Option<Kind> {
+        self.shard.address(name)
     }
 
     /// Documents whose names begin so, by name.

@@ -56,13 +56,15 @@ pub enum Reason {
     DeadLettered = 6,
     /// A subscription's filter passed over it.
     Filtered = 7,
+    /// It was moved elsewhere while it waited.
+    Withdrawn = 8,
 }
 
 impl Reason {
     /// From its stored number.
     pub fn from_stored(number: u8) -> Option<Reason> {
         use Reason::*;
-        [Accepted, Rejected, Expired, Attempts, Overflow, Purged, DeadLettered, Filtered]
+        [Accepted, Rejected, Expired, Attempts, Overflow, Purged, DeadLettered, Filtered, Withdrawn]
             .into_iter()
             .find(|reason| *reason as u8 == number)
     }
@@ -78,6 +80,7 @@ impl Reason {
             Reason::Purged => "purged",
             Reason::DeadLettered => "dead_lettered",
             Reason::Filtered => "filtered",
+            Reason::Withdrawn => "withdrawn",
         }
     }
 }

@@ -207,7 +207,8 @@ impl Outlet {
                 _ => return next(Some(offset), rank),
             }
         }
-        if cursor.done.stretches() >= ACKED_RANGES_MAX {
+        // With nothing in anybody's hands the next message is the oldest one: what is done grows together from it.
+        if cursor.done.stretches() >= ACKED_RANGES_MAX && !cursor.flying.is_empty() {
             return Pick::Empty;
         }
         if let Some(meta) = front {

@@ -17,6 +17,7 @@ mod documents;
 mod each;
 mod entities;
 pub mod entry;
+mod graves;
 mod info;
 mod keys;
 mod lanes;
@@ -35,6 +36,7 @@ mod snapshot;
 mod store;
 mod tick;
 mod timers;
+mod withdraw;
 
 use std::{
     cmp::Reverse,
@@ -46,6 +48,7 @@ use waystation_base::{ConsumerId, EntityId, Millis, Position};
 pub use browse::{BrowseStep, BrowseTarget};
 pub use entities::{Address, Queue, Subscription, Topic};
 pub use entry::Error as ReplayError;
+pub use graves::Extent;
 pub use plan::FileUse;
 pub use snapshot::Error as SnapshotError;
 

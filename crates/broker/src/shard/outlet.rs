@@ -225,6 +225,7 @@ impl Outlet {
             Reason::Purged => &mut self.counters.purged,
             Reason::DeadLettered => &mut self.counters.dead_lettered,
             Reason::Filtered => &mut self.counters.filtered,
+            Reason::Withdrawn => &mut self.counters.withdrawn,
         } += count;
         if reason == Reason::Purged {
             self.forget_done_delayed();

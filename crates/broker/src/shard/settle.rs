@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Kind, Refusal, Source,
-    command::{Extend, Outcome, Settle},
+    command::{Extend, Outcome, Settle, Settlement},
 };
 
 impl Shard {
@@ -19,8 +19,14 @@ impl Shard {
     pub(super) fn check_settlements(&self, settles: &[Settle]) -> Result<(), Refusal> {
         for settle in settles {
             let id = self.source(&settle.source)?;
-            for settlement in &settle.settlements {
+            let is_withdrawn = |s: &&Settlement| matches!(s.outcome, Outcome::Withdrawn { .. });
+            for settlement in settle.settlements.iter().filter(|settlement| !is_withdrawn(settlement)) {
                 self.check_held(&settle.source, id, settlement.tag, settlement.attempt)?;
+            }
+            let withdrawn = settle.settlements.iter().filter(is_withdrawn);
+            let withdrawn: Vec<(Tag, Attempt)> = withdrawn.map(|s| (s.tag, s.attempt)).collect();
+            if !withdrawn.is_empty() {
+                self.check_withdrawn(&settle.source, id, &withdrawn)?;
             }
         }
         Ok(())
@@ -48,10 +54,15 @@ impl Shard {
             let mut finished = Finished::default();
             let several = settlements.len() > 1;
             let mut seen = super::HashSet::default();
+            let mut withdrawn = Vec::new();
             for settlement in settlements {
                 let (tag, log, offset) = (settlement.tag, settlement.tag.log(), settlement.tag.offset().0);
                 // One that is named twice has the first outcome.
                 if several && !seen.insert(tag) {
+                    continue;
+                }
+                if let Outcome::Withdrawn { body_bytes } = settlement.outcome {
+                    withdrawn.push((tag, body_bytes));
                     continue;
                 }
                 let Some(flight) = outlet.held(tag, settlement.attempt) else { continue };
@@ -66,8 +77,10 @@ impl Shard {
                         outlet.bring_back(&[tag], true, due, logs, ctx);
                     }
                     Outcome::Released => outlet.bring_back(&[tag], false, Millis(0), logs, ctx),
+                    Outcome::Withdrawn { .. } => {}
                 }
             }
+            outlet.withdraw(&withdrawn, &mut finished);
             outlet.finish(finished, ctx);
             outlet.last_used = ctx.now;
         });

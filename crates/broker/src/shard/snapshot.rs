@@ -2,8 +2,9 @@
 //! left out: the journal itself says so ([`Shard::reindex`]). So a snapshot grows with what is under way, not with what waits.
 //!
 //! ```text
-//! version u8 = 2 | entity counter | journal settled to | topics | queues | subscriptions | routes | bindings | documents, each
-//!               behind its count; numbers are varints; version 1 ends with the subscriptions
+//! version u8 = 3 | entity counter | journal settled to | topics | queues | subscriptions | routes | bindings | documents |
+//!               queues with anything withdrawn: id, messages; each behind its count; numbers are varints;
+//!               version 1 ends with the subscriptions, version 2 with the documents
 //! topic:        id | declaration | counters | partitions: base, next, runs
 //! queue:        id | declaration | outlet | logs: number, base, next, runs | recent ids: until, 16 bytes
 //! subscription: id | declaration | outlet | sources: 0, or 1 + topic + partition
@@ -33,7 +34,9 @@ use crate::{
     view::Counters,
 };
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
+/// The version before messages could be withdrawn.
+const VERSION_WITHOUT_WITHDRAWN: u8 = 2;
 /// The version before there were routes.
 const VERSION_WITHOUT_ROUTES: u8 = 1;
 
@@ -41,7 +44,7 @@ const VERSION_WITHOUT_ROUTES: u8 = 1;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Made by another version.
-    #[error("snapshot version {0} is not supported, only {VERSION_WITHOUT_ROUTES} and {VERSION}")]
+    #[error("snapshot version {0} is not supported, only {VERSION_WITHOUT_ROUTES} to {VERSION}")]
     Version(u8),
     /// Cut or malformed.
     #[error("snapshot is malformed: {0}")]
@@ -85,6 +88,14 @@ impl Shard {
             put_prefixed(&mut out, name.as_str().as_bytes());
             put_prefixed(&mut out, body);
         }
+        let withdrawn = self.queues.iter().map(|(id, queue)| (*id, queue.outlet.counters.withdrawn));
+        let mut withdrawn: Vec<_> = withdrawn.filter(|(_, count)| *count > 0).collect();
+        withdrawn.sort_unstable();
+        put(&mut out, withdrawn.len() as u64);
+        for (id, count) in withdrawn {
+            put(&mut out, id.0.into());
+            put(&mut out, count);
+        }
         out
     }
 
@@ -93,7 +104,7 @@ impl Shard {
         let mut rest = snapshot;
         let input = &mut rest;
         let version = take_bytes(input, 1)?[0];
-        if version != VERSION && version != VERSION_WITHOUT_ROUTES {
+        if !(VERSION_WITHOUT_ROUTES..=VERSION).contains(&version) {
             return Err(Error::Version(version));
         }
         let mut shard =
@@ -107,8 +118,11 @@ impl Shard {
         for _ in 0..count(input)? {
             take_subscription(input, &mut shard)?;
         }
-        if version == VERSION {
+        if version >= VERSION_WITHOUT_WITHDRAWN {
             take_routes(input, &mut shard)?;
+        }
+        if version == VERSION {
+            take_withdrawn(input, &mut shard)?;
         }
         Ok(shard)
     }
@@ -126,6 +140,15 @@ fn take_routes(input: &mut &[u8], shard: &mut Shard) -> Result<(), Error> {
         let name = std::str::from_utf8(take_prefixed(input)?).map_err(|_| Error::Unknown("name"))?;
         let name = smol_str::SmolStr::new(name).try_into()?;
         shard.apply_document(name, Some(Bytes::copy_from_slice(take_prefixed(input)?)));
+    }
+    Ok(())
+}
+
+fn take_withdrawn(input: &mut &[u8], shard: &mut Shard) -> Result<(), Error> {
+    for _ in 0..count(input)? {
+        let id = EntityId(number(input)?);
+        let queue = shard.queues.get_mut(&id).ok_or(Error::Unknown("queue"))?;
+        queue.outlet.counters.withdrawn = take(input)?;
     }
     Ok(())
 }
@@ -194,6 +217,7 @@ fn take_counters(input: &mut &[u8]) -> Result<Counters, varint::Error> {
         purged: take(input)?,
         filtered: take(input)?,
         retired: take(input)?,
+        withdrawn: 0,
     })
 }
 

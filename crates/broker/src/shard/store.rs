@@ -6,7 +6,10 @@ use waystation_base::{
     Attempt, EntityId, Message, Millis, Name, Offset, Position,
     batch::{self, Encoder, Header},
     limits::WINDOW_MESSAGES_MAX,
-    message::header::MESSAGE_ID,
+    message::{
+        Headers,
+        header::{MESSAGE_ID, REDRIVE, REDRIVE_UNDONE},
+    },
     partitioner::partition,
 };
 
@@ -243,6 +246,15 @@ fn metas<'a>(
     })
 }
 
+/// What deduplication goes by: the sender's id of the message. A redrive, and its undoing, brings a message back that was here
+/// under the same id before: each counts once.
+fn deduplicated_by(id: &str, headers: &Headers) -> u128 {
+    match headers.text(REDRIVE).or(headers.text(REDRIVE_UNDONE)) {
+        None => xxhash_rust::xxh3::xxh3_128(id.as_bytes()),
+        Some(redrive) => xxhash_rust::xxh3::xxh3_128(format!("{redrive}\0{id}").as_bytes()),
+    }
+}
+
 impl Queue {
     /// Writes messages of one log as one batch; `ids` are those of it that deduplication goes by. Returns the first offset.
     fn put(
@@ -288,7 +300,7 @@ impl Queue {
         let mut ids = Vec::new();
         messages.retain(|message| {
             let Some(id) = message.headers.text(MESSAGE_ID) else { return true };
-            let id = xxhash_rust::xxh3::xxh3_128(id.as_bytes());
+            let id = deduplicated_by(id, &message.headers);
             if self.recent.has(id, now) {
                 return false;
             }

@@ -144,7 +144,7 @@ impl From<Refusal> for Failure {
             Refusal::Message { error, .. } => kind_of_message(error),
             Refusal::Full { .. } => Kind::Full,
             Refusal::Limit { .. } => Kind::Limit,
-            Refusal::NotHeld { .. } => Kind::NotHeld,
+            Refusal::NotHeld { .. } | Refusal::NotWaiting { .. } => Kind::NotHeld,
             Refusal::NotAttached => Kind::Gone,
             Refusal::Exclusive { .. } | Refusal::Internal { .. } => Kind::Exclusive,
             Refusal::InUse { .. } => Kind::InUse,

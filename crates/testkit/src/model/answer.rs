@@ -8,7 +8,7 @@ use waystation_base::{
 };
 use waystation_broker::{
     Command, Effect, Refusal, Reply, Source,
-    command::{Attach, Destination, Hold, Payload, Publish, Transaction},
+    command::{Attach, Destination, Hold, Outcome, Payload, Publish, Settlement, Transaction},
     entry::Entry,
     place::Purpose,
 };
@@ -127,6 +127,12 @@ impl Ledger {
         item.is_some_and(|item| item.is_held() && item.attempts == attempt.0)
     }
 
+    fn is_waiting(&self, source: &Source, tag: Tag, attempt: Attempt) -> bool {
+        let queue = self.settles(source).filter(|outlet| outlet.queue().is_some());
+        let item = queue.and_then(|queue| queue.items.get(&tag));
+        item.is_some_and(|item| !item.is_in_hands() && item.attempts == attempt.0)
+    }
+
     fn may_attach(&self, attach: &Attach) -> Answer {
         let Some(id) = self.source(&attach.source) else { return Answer::No };
         let others: Vec<&Consumer> = self.consumers.values().filter(|other| other.entity == id).collect();
@@ -137,8 +143,11 @@ impl Ledger {
 
     fn expected_of(&self, transaction: &Transaction, now: Millis) -> Answer {
         let held = transaction.settlements.iter().all(|settle| {
-            self.source(&settle.source).is_some()
-                && settle.settlements.iter().all(|one| self.is_held(&settle.source, one.tag, one.attempt))
+            let is_so = |one: &Settlement| match one.outcome {
+                Outcome::Withdrawn { .. } => self.is_waiting(&settle.source, one.tag, one.attempt),
+                _ => self.is_held(&settle.source, one.tag, one.attempt),
+            };
+            self.source(&settle.source).is_some() && settle.settlements.iter().all(is_so)
         });
         let mut coming = Coming::new();
         let room = transaction

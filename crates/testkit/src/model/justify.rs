@@ -129,6 +129,10 @@ impl Ledger {
                     let Cause::Command(Command::Loaded(loaded)) = cause else { panic!("{place}") };
                     assert_eq!(loaded.purpose, Purpose::DeadLetter { entity: id, tag: *tag }, "{place}");
                 }
+                Reason::Withdrawn => {
+                    let asked = matches!(self.outcome(id, *tag, cause), Some(Outcome::Withdrawn { .. }));
+                    assert!(asked && !item.is_in_hands(), "nobody moved it elsewhere: {place}");
+                }
                 Reason::Filtered => assert!(item.loose, "it is there and wanted: {place}"),
             }
         }

@@ -221,6 +221,7 @@ impl Ledger {
                 Reason::Purged => &mut outlet.counters.purged,
                 Reason::DeadLettered => &mut outlet.counters.dead_lettered,
                 Reason::Filtered => &mut outlet.counters.filtered,
+                Reason::Withdrawn => &mut outlet.counters.withdrawn,
             } += count;
         }
     }

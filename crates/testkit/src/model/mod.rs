@@ -106,7 +106,7 @@ impl Item {
     }
 
     /// A consumer has it, or it is on its way to the dead letters.
-    fn is_in_hands(&self) -> bool {
+    pub fn is_in_hands(&self) -> bool {
         self.is_held() || self.condemned || self.state == State::Dying
     }
 }

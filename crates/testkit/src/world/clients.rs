@@ -116,6 +116,9 @@ impl Clients {
                 None => settlements.push(Settle { source: holding.source, settlements: vec![settlement] }),
             }
         }
+        if random.one_in(4) {
+            settlements.extend(withdraw(random, ledger));
+        }
         let publishes = if random.one_in(6) { self.publishes(random, ledger, book, now) } else { Vec::new() };
         Transaction { publishes, settlements }
     }
@@ -183,6 +186,26 @@ impl Clients {
         held.extend(more.filter(|more| more.tag != first.tag).map(|more| (more.tag, more.attempt)));
         Command::Extend(Extend { source: first.source, held, lease_ms: random.range(1, 3000) })
     }
+}
+
+/// An operator moves messages elsewhere that wait in a queue, as he saw them a while ago.
+fn withdraw(random: &mut Random, ledger: &Ledger) -> Option<Settle> {
+    let queue = name(random.pick(&QUEUES).expect("some"));
+    let source = Source::Queue(queue);
+    let outlet = ledger.source(&source).and_then(|id| ledger.outlets.get(&id))?;
+    let items: Vec<_> = outlet.items.iter().collect();
+    let mut settlements = Vec::new();
+    for _ in 0..random.range(1, 6) {
+        let (tag, item) = *random.pick(&items)?;
+        let handed = item.is_in_hands() && !random.one_in(8);
+        if handed || settlements.iter().any(|settlement: &Settlement| settlement.tag == *tag) {
+            continue;
+        }
+        let attempt = Attempt(item.attempts + u32::from(random.one_in(20)));
+        let outcome = Outcome::Withdrawn { body_bytes: item.stored.bytes };
+        settlements.push(Settlement { tag: *tag, attempt, outcome });
+    }
+    Some(Settle { source, settlements })
 }
 
 fn declare(random: &mut Random, now: Millis) -> Command {

@@ -60,11 +60,12 @@ const COUNTERS: [(&str, &str); 12] = [
     ("rejected", "Messages gone by rejection or too many attempts."),
     ("dropped", "Messages gone by the length limit."),
     ("purged", "Messages gone by purge."),
+    ("withdrawn", "Messages moved elsewhere by an operator, as by a redrive."),
     ("filtered", "Messages passed over by a filter."),
     ("retired", "Messages gone by retention."),
 ];
 
-fn counters(counters: &Counters) -> [u64; 12] {
+fn counters(counters: &Counters) -> [u64; 13] {
     let Counters {
         published,
         duplicates,
@@ -76,6 +77,7 @@ fn counters(counters: &Counters) -> [u64; 12] {
         rejected,
         dropped,
         purged,
+        withdrawn,
         filtered,
         retired,
     } = *counters;
@@ -90,6 +92,7 @@ fn counters(counters: &Counters) -> [u64; 12] {
         rejected,
         dropped,
         purged,
+        withdrawn,
         filtered,
         retired,
     ]
