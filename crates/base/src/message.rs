@@ -58,6 +58,8 @@ pub mod header {
     pub const REDRIVE_COUNT: &str = "ws-redrive-count";
     /// When it was redriven last.
     pub const REDRIVE_TIME: &str = "ws-redrive-time";
+    /// Where a redrive took it from: a list of the queue, and of the route and routing key that it had there.
+    pub const REDRIVE_FROM: &str = "ws-redrive-from";
     /// The id under which the redrive keeps what this message was before it was edited.
     pub const REDRIVE_ORIGINAL: &str = "ws-redrive-original";
     /// The redrive that took it away and, undone, put it back.

@@ -17,6 +17,7 @@ use waystation_calls::Calls;
 use waystation_catalog::Catalog;
 use waystation_host::{Driver, Mode as HostMode, OpenError, Recovery};
 use waystation_net::{Drain, Listener, Tls, tls};
+use waystation_redrive::Redrives;
 
 use super::{
     configuration::{refuse_exposure, variables},
@@ -74,6 +75,7 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
     let upstreams = deliveries::upstreams(&config, &calls, &clock)?;
     let deliveries = Deliveries::new(&config, &broker, &calls, &clock)?;
     let (pushes, callbacks) = (deliveries.pushes.clone(), deliveries.callbacks.clone());
+    let (redrives, redriving) = Redrives::new(broker.clone(), clock.clone());
     let registry = Arc::new(Registry::default());
     let figures: waystation_http::Figures = {
         let registry = registry.clone();
@@ -95,6 +97,7 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
             figures: vec![figures, Arc::new(move || calls.figures())],
             pushes: pushes.clone(),
             callbacks,
+            redrives,
         },
     );
     let upstreams = {
@@ -103,6 +106,10 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
             upstreams.serve(drain.begun()).await;
             Ok(())
         }
+    };
+    let redriving = {
+        let drain = drain.clone();
+        async move { redriving.run(drain.begun()).await.map_err(|refusal| Failure::new(Exit::Failure, refusal)) }
     };
     let delivering = deliveries.serve(drain.clone());
     let http = async move {
@@ -118,7 +125,7 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
                 tracing::error!(%error, "calls are not served");
             }
         });
-        let served = tokio::try_join!(http, amqp, delivering, upstreams).map(|_| ());
+        let served = tokio::try_join!(http, amqp, delivering, upstreams, redriving).map(|_| ());
         // Nobody asks any more; what is under way is seen to its end.
         drop(end);
         engine.await.map_err(crashed)?;

@@ -246,13 +246,10 @@ fn metas<'a>(
     })
 }
 
-/// What deduplication goes by: the sender's id of the message. A redrive, and its undoing, brings a message back that was here
-/// under the same id before: each counts once.
-fn deduplicated_by(id: &str, headers: &Headers) -> u128 {
-    match headers.text(REDRIVE).or(headers.text(REDRIVE_UNDONE)) {
-        None => xxhash_rust::xxh3::xxh3_128(id.as_bytes()),
-        Some(redrive) => xxhash_rust::xxh3::xxh3_128(format!("{redrive}\0{id}").as_bytes()),
-    }
+/// A redrive, and its undoing, brings a message back that was here under the same id before. It does that once, in one step with
+/// taking it away where it was: left out as a duplicate, the message would be lost.
+fn comes_back(headers: &Headers) -> bool {
+    headers.get(REDRIVE).or(headers.get(REDRIVE_UNDONE)).is_some()
 }
 
 impl Queue {
@@ -300,8 +297,8 @@ impl Queue {
         let mut ids = Vec::new();
         messages.retain(|message| {
             let Some(id) = message.headers.text(MESSAGE_ID) else { return true };
-            let id = deduplicated_by(id, &message.headers);
-            if self.recent.has(id, now) {
+            let id = xxhash_rust::xxh3::xxh3_128(id.as_bytes());
+            if self.recent.has(id, now) && !comes_back(&message.headers) {
                 return false;
             }
             self.recent.note(id, now, now.plus(window));

@@ -43,12 +43,7 @@ impl Outlet {
     }
 
     /// How often a message was handed out that waits; nothing if it does not wait.
-    fn attempts_waiting(
-        &self,
-        tag: Tag,
-        logs: &dyn Logs,
-        aside: &HashMap<Tag, Attempt>,
-    ) -> Option<Attempt> {
+    fn attempts_waiting(&self, tag: Tag, logs: &dyn Logs, aside: &HashMap<Tag, Attempt>) -> Option<Attempt> {
         let (log, offset) = (logs.log(tag.log())?, tag.offset().0);
         if offset < log.base || offset >= log.next {
             return None;

@@ -14,6 +14,7 @@ use waystation_calls::Calls;
 use waystation_catalog::Catalog;
 use waystation_host::Broker;
 use waystation_net::{Drain, Permit, Permits};
+use waystation_redrive::Redrives;
 use waystation_webhooks::{Pushes, push::Callbacks};
 
 use crate::{
@@ -48,6 +49,7 @@ pub(crate) struct Door {
     pub figures: Vec<Figures>,
     pub pushes: Pushes,
     pub callbacks: Callbacks,
+    pub redrives: Redrives,
 }
 
 /// What the door counts since it was opened.
@@ -87,6 +89,7 @@ impl Door {
         figures: Vec<Figures>,
         pushes: Pushes,
         callbacks: Callbacks,
+        redrives: Redrives,
     ) -> Door {
         Door {
             started: clock.now(),
@@ -107,6 +110,7 @@ impl Door {
             figures,
             pushes,
             callbacks,
+            redrives,
         }
     }
 

@@ -26,6 +26,7 @@ use waystation_calls::Calls;
 use waystation_catalog::Catalog;
 use waystation_host::Broker;
 use waystation_net::{Drain, Listener, Pace, Stream, Timed};
+use waystation_redrive::Redrives;
 use waystation_webhooks::{Pushes, push::Callbacks};
 
 use crate::{
@@ -68,6 +69,8 @@ pub struct Options {
     pub pushes: Pushes,
     /// Callbacks of calls.
     pub callbacks: Callbacks,
+    /// Dead letters and what brings them back.
+    pub redrives: Redrives,
 }
 
 /// Figures in Prometheus' text format, each with its help and type.
@@ -103,6 +106,7 @@ pub async fn serve(listeners: Vec<Listener>, options: Options) -> Result<(), Err
         figures,
         pushes,
         callbacks,
+        redrives,
     } = options;
     catalog.load(&broker).await?;
     let access = catalog.access();
@@ -111,8 +115,19 @@ pub async fn serve(listeners: Vec<Listener>, options: Options) -> Result<(), Err
             return Err(Error::Open(listener.address()?));
         }
     }
-    let door =
-        Door::new(broker, calls, catalog, definitions, limits, drain, clock, figures, pushes, callbacks);
+    let door = Door::new(
+        broker,
+        calls,
+        catalog,
+        definitions,
+        limits,
+        drain,
+        clock,
+        figures,
+        pushes,
+        callbacks,
+        redrives,
+    );
     let door = Arc::new(door);
     let router = adapter::router(door.clone());
     let mut accepting = JoinSet::new();

@@ -76,6 +76,7 @@ async fn an_address_for_everybody_without_tokens_is_refused() {
     let pushes = common::pushes(&broker, clock.clone());
     let callbacks = common::callbacks(&broker, clock.clone());
     let (calls, _engine) = waystation_calls::Calls::new(broker.clone(), clock.clone());
+    let (redrives, _redriving) = waystation_redrive::Redrives::new(broker.clone(), clock.clone());
     let options = Options {
         broker,
         calls,
@@ -88,6 +89,7 @@ async fn an_address_for_everybody_without_tokens_is_refused() {
         figures,
         pushes,
         callbacks,
+        redrives,
     };
     assert!(matches!(serve(vec![listener], options).await, Err(Error::Open(_))));
     driver.abort();

@@ -49,7 +49,7 @@ struct Table {
     row: fn(&View<'_>, &Name, Millis) -> Option<Row>,
 }
 
-const COUNTERS: [(&str, &str); 12] = [
+const COUNTERS: [(&str, &str); 13] = [
     ("published", "Messages stored."),
     ("duplicates", "Messages not stored because one with their id was."),
     ("delivered", "Messages handed to consumers, each attempt counted."),

@@ -17,6 +17,7 @@ mod params;
 mod publish;
 mod pushes;
 mod receive;
+mod redrives;
 mod settle;
 mod stream;
 pub(crate) mod tails;
@@ -57,6 +58,7 @@ use crate::{
         (name = "pushes", description = "Queues and subscriptions delivered to endpoints by signed webhooks"),
         (name = "operations", description = "What can be called, and how workers get at it"),
         (name = "calls", description = "Accepted now, answered later: state, result, cancellation"),
+        (name = "dead letters", description = "What failed for good: in groups, looked at, and redriven"),
         (name = "transactions", description = "Several publishes and settlements as one"),
         (name = "access", description = "Users, permissions, virtual hosts, policies"),
         (name = "server", description = "Health, figures and this description"),
@@ -78,6 +80,8 @@ Waystation: the place where messages between services stop over.
   /v1/pushes      deliveries to endpoints
   /v1/operations  what can be called
   /v1/calls       calls; /v1/callbacks/dead: outcomes that could not be sent
+  /v1/dead-letters what failed for good, in groups
+  /v1/redrives    bringing that back to where it failed, or elsewhere
   /v1/status      the server as it is now
   /metrics        figures for Prometheus
   /livez /readyz  health
@@ -91,6 +95,7 @@ fn described() -> OpenApiRouter<Arc<Door>> {
         .merge(pushes::routes())
         .merge(calls::routes())
         .merge(callbacks::routes())
+        .merge(redrives::routes())
         .routes(routes!(publish::to_queue))
         .routes(routes!(publish::to_topic))
         .routes(routes!(publish::to_route))

@@ -5,6 +5,7 @@ mod call;
 mod entity;
 mod message;
 mod problem;
+mod redrive;
 mod settle;
 mod tag;
 
@@ -21,6 +22,7 @@ pub use entity::{
 };
 pub use message::{Accepted, Line, MessagePage, Place, Progress, Received, ReceivedPage};
 pub use problem::Problem;
+pub use redrive::{DeadLetter, DeadLetterPage, RedrivePreview, RedriveSample};
 pub use settle::{
     ExtendRequest, Extended, Held, Outcome, SettleRequest, Settled, Settlement, Transacted,
     TransactionPublish, TransactionRequest, TransactionSettle,

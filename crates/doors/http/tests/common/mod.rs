@@ -17,6 +17,7 @@ use waystation_calls::Calls;
 use waystation_catalog::Catalog;
 use waystation_http::{Limits, Options, serve};
 use waystation_net::{Drain, Listener, Tls};
+use waystation_redrive::Redrives;
 use waystation_webhooks::{Guard, Pushes, Sender, push::Callbacks};
 
 /// Long enough for anything that happens at all.
@@ -117,6 +118,8 @@ impl Server {
         let (calls, engine) = Calls::new(broker.clone(), clock.clone());
         let callbacks = callbacks(&broker, clock.clone());
         let engine = tokio::spawn(engine.run(std::future::pending()));
+        let (redrives, redriving) = Redrives::new(broker.clone(), clock.clone());
+        tokio::spawn(redriving.run(std::future::pending()));
         let options = Options {
             broker,
             calls,
@@ -129,6 +132,7 @@ impl Server {
             figures: Vec::new(),
             pushes,
             callbacks,
+            redrives,
         };
         let door = tokio::spawn(serve(vec![listener], options));
         Server { address, drain, access, door, stop, engine, driver, _dir: dir }

@@ -1,0 +1,288 @@
+//! One step of a redrive: dead letters that are meant, brought to where they go, in one transaction.
+
+use std::collections::BTreeMap;
+
+use waystation_base::{Name, Tag};
+use waystation_broker::{
+    Kind, Refusal, Source,
+    command::{Outcome, Payload, Publish, Settle, Settlement, Transaction},
+};
+use waystation_host::{Browse, Delivery, Target};
+
+use super::{
+    outgoing,
+    record::{ORIGINALS, own},
+    spec::Spec,
+    work::{Step, Work},
+};
+use crate::{
+    letter::Letter,
+    letters,
+    limits::{BATCH_BYTES, BATCH_MESSAGES, TARGETS_MAX},
+};
+
+/// Steps in which a rate lets a second's messages go.
+const STEPS_PER_SECOND: u32 = 10;
+
+/// Somebody was given the message since it was looked at, or has settled it.
+pub(super) const TAKEN: &str = "somebody was given it meanwhile";
+
+/// A dead letter on its way.
+struct Going {
+    delivery: Delivery,
+    to: Name,
+    message: waystation_base::Message,
+}
+
+/// Where a letter goes, or why it stays.
+pub(super) fn target(spec: &Spec, queue: &Name, letter: &Letter) -> Result<Name, String> {
+    let to = match (&spec.to, &letter.origin) {
+        (Some(to), _) => to.clone(),
+        (None, None) => {
+            return Err("it does not say where it failed: name a queue or topic to bring it to".into());
+        }
+        (None, Some(origin)) => {
+            Name::new(origin).map_err(|error| format!("its origin '{origin}' is no name: {error}"))?
+        }
+    };
+    if to == *queue {
+        return Err("it would go where it is".into());
+    }
+    Ok(to)
+}
+
+/// Why nothing can be brought to a name.
+pub(super) fn no_address(name: &Name, is_subscription: bool) -> String {
+    match is_subscription {
+        true => format!("it failed in the subscription '{name}': name a queue or topic to bring it to"),
+        false => format!("there is no queue or topic '{name}'"),
+    }
+}
+
+impl Work {
+    pub(super) async fn forward_step(&mut self) -> Result<Step, Refusal> {
+        let redrive = &self.record.redrive;
+        let left = redrive.spec.max.map_or(u64::MAX, |max| max.saturating_sub(redrive.moved));
+        let Some(queue) = self.record.walk.queue().cloned() else { return Ok(Step::Finished) };
+        if left == 0 {
+            return Ok(Step::Finished);
+        }
+        let by_rate = redrive.spec.rate.map_or(u32::MAX, |rate| rate.div_ceil(STEPS_PER_SECOND));
+        let room = self
+            .batch
+            .min(BATCH_MESSAGES)
+            .min(by_rate as usize)
+            .min(usize::try_from(left).unwrap_or(usize::MAX));
+        let page = match self.look(&queue, room).await {
+            Err(Refusal::NotFound { kind: Kind::Queue, .. }) => {
+                // It is gone with all that was in it.
+                self.record.walk.go_on(None);
+                return Ok(Step::Moved(0));
+            }
+            page => page?,
+        };
+        self.move_page(queue, page).await
+    }
+
+    /// Messages that are meant, at most `room`; how many were looked at; and where to go on.
+    async fn look(&self, queue: &Name, room: usize) -> Result<(Vec<Delivery>, u64, Option<Tag>), Refusal> {
+        let (redrive, walk) = (&self.record.redrive, &self.record.walk);
+        let (deliveries, mut next) =
+            match self.record.by_groups.then(|| redrive.spec.asked(vec![queue.clone()])).flatten() {
+                Some(asked) => {
+                    let (tags, more) = self.letters.places(queue.clone(), asked, walk.from(), room).await?;
+                    let after = |tag: &Tag| Tag::new(tag.log(), tag.offset().next());
+                    let (messages, rest) = letters::read(&self.broker, queue, &tags, BATCH_BYTES).await?;
+                    (messages, rest.or_else(|| tags.last().filter(|_| more).map(after)))
+                }
+                None => {
+                    let browse = Browse {
+                        from: walk.from(),
+                        max: BATCH_MESSAGES,
+                        bytes_max: BATCH_BYTES,
+                        ..Browse::default()
+                    };
+                    let page = self.broker.browse(Target::Queue(queue.clone()), browse).await?;
+                    (page.messages, page.next)
+                }
+            };
+        let (mut chosen, mut looked) = (Vec::new(), 0);
+        for delivery in deliveries {
+            if !walk.has(delivery.tag) {
+                // Whatever comes after it in its log came later too.
+                if next.is_none_or(|next| next.log() == delivery.tag.log()) {
+                    next = Some(delivery.tag);
+                }
+                continue;
+            }
+            let letter = Letter::of(&delivery.message);
+            if redrive.spec.which.has(queue.as_str(), &delivery.message, &letter) {
+                if chosen.len() == room {
+                    next = Some(delivery.tag);
+                    break;
+                }
+                chosen.push(delivery);
+            }
+            looked += 1;
+        }
+        Ok((chosen, looked, next))
+    }
+
+    /// Moves what can be moved, notes what stays, and goes on.
+    async fn move_page(
+        &mut self,
+        queue: Name,
+        (chosen, looked, next): (Vec<Delivery>, u64, Option<Tag>),
+    ) -> Result<Step, Refusal> {
+        let mut record = self.record.clone();
+        record.redrive.looked += looked;
+        record.walk.go_on(next);
+        if chosen.is_empty() {
+            // Not worth a write: after a crash it is looked at again.
+            self.record = record;
+            return Ok(Step::Moved(0));
+        }
+        let mut going = Vec::new();
+        let addresses = self.addresses(&queue, &chosen).await?;
+        for delivery in chosen {
+            match self.prepare(&queue, delivery, &addresses) {
+                Ok(one) => going.push(one),
+                Err(reason) => record.redrive.leave(&reason, 1),
+            }
+        }
+        loop {
+            let mut moved = record.clone();
+            moved.redrive.moved += going.len() as u64;
+            for one in &going {
+                *moved.redrive.targets.entry(one.to.to_string()).or_default() += 1;
+            }
+            let transaction = self.transaction(&queue, &going);
+            match self.commit(moved, transaction).await {
+                Ok(_) => return Ok(Step::Moved(going.len())),
+                Err(Refusal::NotWaiting { tag }) => {
+                    going.retain(|one| one.delivery.tag != tag);
+                    record.redrive.leave(TAKEN, 1);
+                }
+                Err(refusal) => return self.refused(refusal, record, &going),
+            }
+        }
+    }
+
+    /// What to do about a transaction that was refused as a whole.
+    fn refused(
+        &mut self,
+        refusal: Refusal,
+        mut record: super::record::Record,
+        going: &[Going],
+    ) -> Result<Step, Refusal> {
+        let is_small = going.len() <= 1;
+        match refusal {
+            Refusal::Full { .. } | Refusal::TooLarge { .. } if !is_small => {
+                // Fewer may find room.
+                self.batch = (going.len() / 2).max(1);
+                Ok(Step::Wait(refusal.to_string()))
+            }
+            Refusal::Full { .. } | Refusal::DiskLow | Refusal::Busy => Ok(Step::Wait(refusal.to_string())),
+            Refusal::Draining | Refusal::Stopped(_) => Err(refusal),
+            // An address went meanwhile: it is looked for again.
+            Refusal::NotFound { .. } => Ok(Step::Wait(refusal.to_string())),
+            Refusal::Limit { .. } => Ok(Step::Rest(refusal.to_string())),
+            refusal if is_small => {
+                record.redrive.leave(&format!("its target refuses it: {refusal}"), going.len() as u64);
+                self.record = record;
+                Ok(Step::Moved(0))
+            }
+            refusal => {
+                self.batch = (going.len() / 2).max(1);
+                Ok(Step::Wait(refusal.to_string()))
+            }
+        }
+    }
+
+    /// What the names stand for to which letters go.
+    async fn addresses(
+        &self,
+        queue: &Name,
+        chosen: &[Delivery],
+    ) -> Result<BTreeMap<Name, Result<(), String>>, Refusal> {
+        let spec = &self.record.redrive.spec;
+        let targets =
+            chosen.iter().filter_map(|delivery| target(spec, queue, &Letter::of(&delivery.message)).ok());
+        let names: std::collections::BTreeSet<Name> = targets.collect();
+        let may = self.record.may.clone();
+        self.broker
+            .query(move |view| {
+                let each = names.into_iter().map(|name| {
+                    let denied = may.as_ref().is_some_and(|may| !may.iter().any(|may| may == name.as_str()));
+                    let state = match view.address(name.as_str()) {
+                        Some(_) if denied => Err(format!("who began this may not publish to '{name}'")),
+                        Some(_) => Ok(()),
+                        None => Err(no_address(&name, view.subscription(&name).is_some())),
+                    };
+                    (name, state)
+                });
+                each.collect()
+            })
+            .await
+    }
+
+    fn prepare(
+        &self,
+        queue: &Name,
+        delivery: Delivery,
+        addresses: &BTreeMap<Name, Result<(), String>>,
+    ) -> Result<Going, String> {
+        let redrive = &self.record.redrive;
+        let to = target(&redrive.spec, queue, &Letter::of(&delivery.message))?;
+        match addresses.get(&to) {
+            Some(Ok(())) => {}
+            Some(Err(reason)) => return Err(reason.clone()),
+            None => return Err(no_address(&to, false)),
+        }
+        if redrive.targets.len() >= TARGETS_MAX && !redrive.targets.contains_key(to.as_str()) {
+            return Err(format!("one redrive brings messages to {TARGETS_MAX} addresses"));
+        }
+        let mut message = outgoing::redriven(&delivery.message, queue, &redrive.id, self.now());
+        if let Some(edit) = &redrive.spec.edit {
+            outgoing::edited(&mut message, edit, &original(&redrive.id, &delivery));
+        }
+        message.check().map_err(|error| format!("it would be past a limit: {error}"))?;
+        Ok(Going { delivery, to, message })
+    }
+
+    fn transaction(&self, queue: &Name, going: &[Going]) -> Transaction {
+        let redrive = &self.record.redrive;
+        let mut by_target: BTreeMap<&Name, Vec<waystation_base::Message>> = BTreeMap::new();
+        for one in going {
+            by_target.entry(&one.to).or_default().push(one.message.clone());
+        }
+        let publish = |to: Name, messages| Publish {
+            to: to.into(),
+            partition: None,
+            payload: Payload::Messages(messages),
+        };
+        let mut publishes: Vec<Publish> =
+            by_target.into_iter().map(|(to, messages)| publish(to.clone(), messages)).collect();
+        if redrive.spec.edit.is_some() && !going.is_empty() {
+            let kept = going
+                .iter()
+                .map(|one| outgoing::kept(&one.delivery.message, original(&redrive.id, &one.delivery)))
+                .collect();
+            publishes.push(publish(own(ORIGINALS), kept));
+        }
+        let settlements: Vec<Settlement> = going.iter().map(|one| withdrawn(&one.delivery)).collect();
+        let settle = Settle { source: Source::Queue(queue.clone()), settlements };
+        Transaction { publishes, settlements: vec![settle] }
+    }
+}
+
+/// The id under which a letter is kept as it was.
+fn original(redrive: &str, delivery: &Delivery) -> String {
+    outgoing::original_key(redrive, &delivery.message, delivery.tag)
+}
+
+/// What takes a message away that was looked at and that nobody was given since.
+pub(super) fn withdrawn(delivery: &Delivery) -> Settlement {
+    let body_bytes = u32::try_from(delivery.message.body.len()).unwrap_or(u32::MAX);
+    delivery.settlement(Outcome::Withdrawn { body_bytes })
+}
