@@ -1,3 +1,5 @@
+//! Tests of the index of dead letters.
+
 use super::*;
 
 fn name(text: &str) -> Name {

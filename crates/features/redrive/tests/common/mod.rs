@@ -81,7 +81,7 @@ impl Running {
     pub async fn dying(&self, text: &str) {
         let dead = format!("{text}.dead");
         self.queue(&dead, |_| ()).await;
-        self.queue(text, |spec| spec.dead_letter = Some(dead.into())).await;
+        self.queue(text, |spec| spec.dead_letter = Some(dead)).await;
     }
 
     pub async fn publish(&self, to: &str, messages: Vec<Message>) {
