@@ -5,6 +5,7 @@ pub mod calls;
 pub mod entities;
 pub mod messages;
 pub mod pushes;
+pub mod redrive;
 pub mod routes;
 pub mod server;
 pub mod upstream;
@@ -100,6 +101,12 @@ pub enum Command {
     /// Declare, list, show and remove operations, which can be called
     #[command(subcommand)]
     Operation(calls::OperationCommand),
+    /// List and show messages that failed for good, in groups
+    #[command(subcommand)]
+    Dead(redrive::DeadCommand),
+    /// Bring dead letters back to where they failed, or elsewhere; undo that
+    #[command(subcommand)]
+    Redrive(redrive::RedriveCommand),
     /// Publish messages to a queue or topic, or by a route
     Publish(messages::Publish),
     /// Take messages from a queue or subscription; each is acknowledged once it has been written

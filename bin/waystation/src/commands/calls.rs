@@ -196,7 +196,7 @@ pub async fn calls(client: Client, command: CallsCommand, output: Output) -> Res
             Ok(if done.cancelled { Exit::Done } else { Exit::Refused })
         }
         CallsCommand::Retry(args) => super::retry::run(&client, args, output).await,
-        CallsCommand::Redrive(args) => super::redrive::run(&client, args, output).await,
+        CallsCommand::Redrive(args) => super::callbacks::run(&client, args, output).await,
     }
 }
 

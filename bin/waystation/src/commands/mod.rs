@@ -3,9 +3,11 @@
 mod access;
 mod amqp;
 mod apply;
+mod callbacks;
 mod calls;
 mod configuration;
 mod consume;
+mod dead;
 mod deliveries;
 mod doors;
 mod entities;
@@ -56,6 +58,8 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Call(args) => client::run(calls::call(client()?, args, output)),
         Command::Calls(command) => client::run(calls::calls(client()?, command, output)),
         Command::Operation(command) => client::run(operations::operation(client()?, command, output)),
+        Command::Dead(command) => client::run(dead::run(client()?, command, output)),
+        Command::Redrive(command) => client::run(redrive::run(client()?, command, output)),
         Command::Publish(args) => client::run(publish::run(client()?, args, output)),
         Command::Consume(args) => client::run(consume::run(client()?, args, output)),
         Command::Peek(args) => client::run(peek::run(client()?, args, output)),

@@ -1,0 +1,211 @@
+//! Do dead letters come back as they should, by the real program: looked at in groups, redriven, undone, and through kills midway?
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{Server, Setup, until};
+use serde_json::{Value, json};
+
+/// Asks the server's HTTP interface.
+struct Http {
+    client: reqwest::Client,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Http {
+    fn new() -> Http {
+        waystation_net::tls::install_provider();
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        Http { client, runtime }
+    }
+
+    /// The status and the JSON of an answer.
+    fn send(&self, server: &Server, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+        let method = method.parse().expect("a method");
+        let request = self.client.request(method, format!("{}{path}", server.url));
+        let request = if let Some(body) = body { request.json(&body) } else { request };
+        self.runtime.block_on(async {
+            let response = request.send().await.expect("answered");
+            let status = response.status().as_u16();
+            (status, response.json().await.unwrap_or_default())
+        })
+    }
+
+    #[track_caller]
+    fn ok(&self, server: &Server, method: &str, path: &str, body: Option<Value>) -> Value {
+        let (status, answer) = self.send(server, method, path, body);
+        assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
+        answer
+    }
+
+    /// Publishes messages with these numbers and lets each fail with an error of its own.
+    fn fail(&self, server: &Server, numbers: std::ops::Range<u64>) {
+        let lines = |n: u64| format!("{}\n", json!({"id": format!("m-{n}"), "body": {"n": n}}));
+        let text: String = numbers.clone().map(lines).collect();
+        let publish = self.client.post(format!("{}/v1/queues/orders/messages", server.url));
+        let publish = publish.header("content-type", "application/x-ndjson").body(text);
+        let published = self.runtime.block_on(publish.send()).expect("answered");
+        assert!(published.status().is_success());
+        let mut left = numbers.end - numbers.start;
+        while left > 0 {
+            left -= self.reject(server, left);
+        }
+        let info = || self.ok(server, "GET", "/v1/queues/orders.dead", None);
+        until("all are dead letters", || info()["ready"].as_u64() >= Some(numbers.end - numbers.start));
+    }
+
+    /// Rejects some messages; says how many.
+    fn reject(&self, server: &Server, max: u64) -> u64 {
+        let path = format!("/v1/queues/orders/receive?max={}&wait_ms=5000", max.min(1000));
+        let page = self.ok(server, "POST", &path, None);
+        let messages = page["messages"].as_array().cloned().unwrap_or_default();
+        let reject = |message: &Value| {
+            let n = message["body"]["n"].as_u64().expect("a number");
+            let error = if n % 2 == 0 { format!("no stock for {n}") } else { format!("card '{n}' declined") };
+            json!({"tag": message["tag"], "attempt": message["attempt"], "outcome": "reject", "error": error})
+        };
+        let settlements: Vec<Value> = messages.iter().map(reject).collect();
+        self.ok(server, "POST", "/v1/queues/orders/settle", Some(json!({"settlements": settlements})));
+        messages.len() as u64
+    }
+
+    /// Every message of a queue, by its number, with how often it is there.
+    fn numbers(&self, server: &Server, queue: &str) -> BTreeMap<u64, u64> {
+        let mut numbers = BTreeMap::new();
+        for message in self.messages(server, queue) {
+            *numbers.entry(message["body"]["n"].as_u64().expect("a number")).or_default() += 1;
+        }
+        numbers
+    }
+
+    fn messages(&self, server: &Server, queue: &str) -> Vec<Value> {
+        let (mut messages, mut from) = (Vec::new(), String::new());
+        loop {
+            let path = format!("/v1/queues/{queue}/messages?limit=10000{from}");
+            let page = self.ok(server, "GET", &path, None);
+            messages.extend(page["messages"].as_array().cloned().unwrap_or_default());
+            match page["next"].as_str() {
+                Some(next) => from = format!("&from={next}"),
+                None => return messages,
+            }
+        }
+    }
+}
+
+fn once(numbers: impl IntoIterator<Item = u64>) -> BTreeMap<u64, u64> {
+    numbers.into_iter().map(|number| (number, 1)).collect()
+}
+
+/// Whether two queues hold the same; without writing down thousands of numbers if not.
+#[track_caller]
+fn assert_same(found: &BTreeMap<u64, u64>, expected: &BTreeMap<u64, u64>) {
+    let missing: Vec<_> = expected.keys().filter(|n| !found.contains_key(n)).take(5).collect();
+    let more: Vec<_> = found.iter().filter(|(n, count)| expected.get(n) != Some(count)).take(5).collect();
+    assert!(missing.is_empty() && more.is_empty(), "missing: {missing:?}, too often: {more:?}");
+}
+
+fn with_queues(server: &Server) {
+    server.ok("queue create orders.dead");
+    server.ok("queue create orders --dead-letter orders.dead");
+}
+
+#[test]
+fn a_group_is_shown_redriven_fails_again_saying_so_and_is_undone() {
+    let (setup, http) = (Setup::new(), Http::new());
+    let server = setup.start();
+    with_queues(&server);
+    assert!(server.ok("dead list").contains("no dead letters"));
+    http.fail(&server, 0..10);
+    let groups = server.json("dead list --queue orders.dead");
+    assert_eq!((groups["messages"].as_u64(), groups["groups"].as_array().map(Vec::len)), (Some(10), Some(2)));
+    let of = |error: &str| {
+        let all = groups["groups"].as_array().cloned().unwrap_or_default();
+        let group = all.into_iter().find(|group| group["error"] == error).expect("a group");
+        (group["id"].as_str().expect("an id").to_owned(), group["messages"].as_u64())
+    };
+    let (stock, count) = of("no stock for <number>");
+    assert_eq!((count, of("card <text> declined").1), (Some(5), Some(5)));
+    let shown = server.ok(&format!("dead show {stock}"));
+    assert!(shown.contains("no stock for 4") && shown.contains("failed    in orders"), "{shown}");
+    server.cli(&["dead", "show", "0123"]).bad(3, "no dead letter");
+
+    let preview = server.ok(&format!("redrive start --group {stock} --dry-run"));
+    assert!(preview.contains("would redrive 5 messages") && preview.contains("to orders"), "{preview}");
+    assert_eq!(http.numbers(&server, "orders").len(), 0, "a dry run moves nothing");
+    server.cli(&["redrive", "start", "--group", &stock]).bad(2, "nobody to ask");
+    server.cli(&["redrive", "start", "--yes"]).bad(2, "required");
+
+    for round in 1..=2_u64 {
+        let done = server.json(&format!("redrive start --group {stock} --yes"));
+        assert_eq!((&done["state"], done["moved"].as_u64()), (&"completed".into(), Some(5)), "{done}");
+        for message in http.messages(&server, "orders") {
+            let headers = &message["headers"];
+            assert_eq!(
+                (&headers["ws-redrive"], headers["ws-redrive-count"].as_u64()),
+                (&done["id"], Some(round))
+            );
+        }
+        assert_same(&http.numbers(&server, "orders"), &once([0, 2, 4, 6, 8]));
+        assert_eq!(http.reject(&server, 5), 5);
+        until("they failed again", || http.numbers(&server, "orders.dead").len() == 10);
+    }
+    let shown = server.ok(&format!("dead show {stock}"));
+    assert!(shown.contains("redriven  2 times"), "{shown}");
+
+    let json = json!({"which": {"ids": ["m-3", "m-5"]}, "edit": {"set": {"mended": true}}});
+    let begun = http.ok(&server, "POST", "/v1/redrives", Some(json));
+    let id = begun["id"].as_str().expect("an id").to_owned();
+    server.cli(&["redrive", "watch", &id]).good();
+    let mended = http.messages(&server, "orders").remove(0);
+    assert_eq!(mended["headers"]["mended"], true);
+    let original = format!("/v1/redrives/{id}/originals/{}", mended["uuid"].as_str().expect("an id"));
+    let original = http.ok(&server, "GET", &original, None);
+    assert!(original["headers"].get("mended").is_none() && original["id"] == "m-3", "{original}");
+    let undone = server.json(&format!("redrive undo {id}"));
+    assert_eq!((&undone["state"], undone["undone"].as_u64()), (&"undone".into(), Some(2)), "{undone}");
+    assert_same(&http.numbers(&server, "orders.dead"), &once(0..10));
+    assert!(server.ok("redrive list").contains(&id));
+    let (status, problem) = http.send(&server, "POST", &format!("/v1/redrives/{id}/pause"), None);
+    assert_eq!((status, &problem["type"]), (409, &"urn:waystation:problem:wrong-state".into()), "{problem}");
+    let (status, problem) =
+        http.send(&server, "POST", "/v1/redrives", Some(json!({"from": ["orders.dead"]})));
+    assert_eq!((status, &problem["field"]), (422, &"which".into()), "{problem}");
+}
+
+#[test]
+fn a_redrive_and_its_undoing_lose_and_double_nothing_when_the_server_is_killed_midway() {
+    const COUNT: u64 = 10_000;
+    let (setup, http) = (Setup::new(), Http::new());
+    let mut server = setup.start();
+    with_queues(&server);
+    for from in (0..COUNT).step_by(1_000) {
+        http.fail(&server, from..from + 1_000);
+    }
+    until("all are dead letters", || http.numbers(&server, "orders.dead").len() as u64 == COUNT);
+    let json = json!({"which": {"all": true}, "from": ["orders.dead"], "rate": 5_000});
+    let id = http.ok(&server, "POST", "/v1/redrives", Some(json))["id"].as_str().expect("an id").to_owned();
+    let path = format!("/v1/redrives/{id}");
+    for wanted in [500, 2_500, 4_500, 6_500, 8_500] {
+        until("some are moved", || http.ok(&server, "GET", &path, None)["moved"].as_u64() >= Some(wanted));
+        server.kill();
+        server = setup.start();
+    }
+    server.cli(&["redrive", "watch", &id]).good();
+    let done = http.ok(&server, "GET", &path, None);
+    assert_eq!((&done["state"], done["moved"].as_u64()), (&"completed".into(), Some(COUNT)), "{done}");
+    assert_same(&http.numbers(&server, "orders"), &once(0..COUNT));
+    assert_same(&http.numbers(&server, "orders.dead"), &once([]));
+
+    http.ok(&server, "POST", &format!("{path}/undo"), None);
+    for wanted in [1_000, 5_000] {
+        until("some are back", || http.ok(&server, "GET", &path, None)["undone"].as_u64() >= Some(wanted));
+        server.kill();
+        server = setup.start();
+    }
+    server.cli(&["redrive", "watch", &id]).good();
+    assert_eq!(http.ok(&server, "GET", &path, None)["undone"].as_u64(), Some(COUNT));
+    assert_same(&http.numbers(&server, "orders"), &once([]));
+    assert_same(&http.numbers(&server, "orders.dead"), &once(0..COUNT));
+}
