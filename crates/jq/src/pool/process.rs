@@ -38,6 +38,8 @@ pub fn spawn(command: &Command, memory_bytes: usize) -> io::Result<(Process, Chi
         .arg(memory_bytes.to_string())
         // Nothing of the server's environment can be read by a program, not even by a defect of the evaluator.
         .env_clear()
+        // The server's allocator would take a gibibyte of addresses at its start, which the limit could not tell from what is used.
+        .env("MIMALLOC_ARENA_RESERVE", "0")
         .current_dir("/")
         // A group of its own: what a terminal sends to the server is the server's to answer.
         .process_group(0)
