@@ -100,25 +100,53 @@ pub fn locate(text: &str, path: &[&str]) -> usize {
     }
 }
 
+/// The byte where a field of a declaration stands: `steps[2].filter.jq` within what `within` leads to.
+pub fn locate_field(text: &str, within: &[&str], field: &str) -> usize {
+    let parts = field.split(['.', '[', ']']).filter(|part| !part.is_empty());
+    locate(text, &within.iter().copied().chain(parts).collect::<Vec<_>>())
+}
+
 fn locate_toml(text: &str, path: &[&str]) -> usize {
     let Ok(document) = toml::de::DeTable::parse(text) else { return 0 };
-    let (mut table, mut at) = (document.get_ref(), 0);
+    let (mut inner, mut at) = (Inner::Table(document.get_ref()), 0);
     for part in path {
-        // The key's place, since a table's own may span other tables.
-        let Some((key, value)) = table.iter().find(|(key, _)| key.get_ref() == part) else { break };
-        at = key.span().start;
-        let Some(inner) = value.get_ref().as_table() else { break };
-        table = inner;
+        let value = match inner {
+            // The key's place, since a table's own may span other tables.
+            Inner::Table(table) => {
+                table.iter().find(|(key, _)| key.get_ref() == part).map(|(key, value)| (key.span(), value))
+            }
+            Inner::Array(array) => {
+                let item = part.parse().ok().and_then(|index: usize| array.get(index));
+                item.map(|item| (item.span(), item))
+            }
+        };
+        let Some((span, value)) = value else { break };
+        at = span.start;
+        inner = match value.get_ref() {
+            toml::de::DeValue::Table(table) => Inner::Table(table),
+            toml::de::DeValue::Array(array) => Inner::Array(array),
+            _ => break,
+        };
     }
     at
+}
+
+enum Inner<'a> {
+    Table(&'a toml::de::DeTable<'a>),
+    Array(&'a toml::de::DeArray<'a>),
 }
 
 fn locate_json(text: &str, path: &[&str]) -> usize {
     type Object<'a> = std::collections::BTreeMap<String, &'a RawValue>;
     let (mut inner, mut at) = (text, 0);
     for part in path {
-        let Ok(object) = serde_json::from_str::<Object<'_>>(inner) else { break };
-        let Some(value) = object.get(*part) else { break };
+        let member =
+            serde_json::from_str::<Object<'_>>(inner).ok().and_then(|object| object.get(*part).copied());
+        let item = || {
+            let index: usize = part.parse().ok()?;
+            serde_json::from_str::<Vec<&RawValue>>(inner).ok()?.get(index).copied()
+        };
+        let Some(value) = member.or_else(item) else { break };
         inner = value.get();
         at = inner.as_ptr().addr() - text.as_ptr().addr();
     }
@@ -218,5 +246,17 @@ mod tests {
         let json = "{\"colour\": 1, \"parts\": {\"a\": 1, \"b\": 22}}";
         assert_eq!(locate(json, &["parts", "b"]), json.find("22").expect("b"));
         assert_eq!(locate("]", &["parts"]), 0);
+    }
+
+    #[test]
+    fn a_field_is_located_in_lists_too() {
+        let toml =
+            "[routes.r]\nsteps = [\n  { split = '.a' },\n  { choose = [{ when = { jq = '.b' } }] },\n]\n";
+        let at = |field| locate_field(toml, &["routes", "r"], field);
+        assert_eq!(at("steps[1].choose[0].when.jq"), toml.find("jq").expect("jq"));
+        assert_eq!(at("steps[0].split"), toml.find("split").expect("split"));
+        assert_eq!(at("steps[7]"), toml.find("steps").expect("steps"));
+        let json = "{\"steps\": [{\"split\": \".a\"}, {\"to\": 7}]}";
+        assert_eq!(locate_field(json, &[], "steps[1].to"), json.find('7').expect("7"));
     }
 }

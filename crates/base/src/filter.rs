@@ -88,7 +88,17 @@ impl Filter {
     }
 }
 
-fn with_attribute(address: &str, message: &Message, name: &str, holds: impl Fn(&str) -> bool) -> bool {
+/// An attribute of a message of that topic or queue, as filters compare it.
+pub fn attribute(address: &str, message: &Message, name: &str) -> Option<String> {
+    let mut found = None;
+    with_attribute(address, message, name, |have| {
+        found = Some(have.to_owned());
+        true
+    });
+    found
+}
+
+fn with_attribute(address: &str, message: &Message, name: &str, mut holds: impl FnMut(&str) -> bool) -> bool {
     match name {
         "topic" => holds(address),
         "key" => message.key.as_deref().and_then(|key| std::str::from_utf8(key).ok()).is_some_and(holds),

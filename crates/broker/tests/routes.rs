@@ -4,6 +4,7 @@ mod common;
 
 use common::{World, bind_of, name};
 use waystation_base::{
+    Headers,
     limits::{BINDINGS_MAX, ROUTING_KEY_BYTES_MAX, ROUTING_KEYS_MAX},
     value::Value,
 };
@@ -31,6 +32,14 @@ fn world(kind: RouteKind, queues: &[(&str, &str)]) -> World {
 
 fn check(kind: RouteKind, queues: &[(&str, &str)], keys: &str, expected: &[&str]) {
     let mut world = world(kind, queues);
+    // Asked one by one, bindings say the same.
+    let asked: Vec<_> = keys.split(' ').map(Into::into).collect();
+    let bindings = world.shard.bindings(&BindingFilter::Of(name("r")));
+    let takers = bindings.iter().filter(|binding| binding.takes(kind, &asked, &Headers::default()));
+    let mut takers: Vec<&str> = takers.map(|binding| binding.to.name().as_str()).collect();
+    takers.sort_unstable();
+    takers.dedup();
+    assert_eq!(takers, expected, "{keys}");
     // The second time it is remembered.
     for turn in ["looked up", "remembered"] {
         let published = world.send("r", keys, turn, |_| ()).expect("published");

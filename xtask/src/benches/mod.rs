@@ -6,12 +6,21 @@ mod http;
 mod journal;
 mod jq;
 mod memory;
+mod routes;
 mod shard;
 
 use crate::tool::Tool;
 
-pub const ALL: &[Bench] =
-    &[journal::BENCH, shard::BENCH, http::BENCH, memory::BENCH, amqp::BENCH, calls::BENCH, jq::BENCH];
+pub const ALL: &[Bench] = &[
+    journal::BENCH,
+    shard::BENCH,
+    http::BENCH,
+    memory::BENCH,
+    amqp::BENCH,
+    calls::BENCH,
+    jq::BENCH,
+    routes::BENCH,
+];
 
 /// A program that measures, and what its figures are held against.
 pub struct Bench {

@@ -1,9 +1,14 @@
 //! What can be said of routes and their bindings?
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 
-use super::entities::{Delete, List, Setting, object, put, put_plain, setting, text};
+use super::{
+    entities::{Delete, List, Setting, object, put, put_plain, setting, text},
+    messages::header,
+};
 
 /// The fields of a route that can be changed.
 #[derive(Clone, Debug, Default, Args)]
@@ -69,6 +74,9 @@ pub enum RouteCommand {
     Create {
         /// Its name
         name: String,
+        /// A file (TOML or JSON; - for standard input) that declares it: `from`, `steps` and what else belongs to one with steps
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["kind", "RouteFields"])]
+        file: Option<PathBuf>,
         /// direct: equal keys; fanout: everything; topic: patterns; headers: what the messages' headers are
         #[arg(long, value_name = "KIND", value_parser = ["direct", "fanout", "topic", "headers"])]
         kind: Option<String>,
@@ -86,6 +94,9 @@ pub enum RouteCommand {
     Change {
         /// Its name
         name: String,
+        /// A file that declares it anew as one with steps; `route test --file` tells what would differ
+        #[arg(long, value_name = "FILE", conflicts_with = "RouteFields")]
+        file: Option<PathBuf>,
         #[command(flatten)]
         fields: RouteFields,
     },
@@ -95,6 +106,60 @@ pub enum RouteCommand {
     Bind(Binding),
     /// Let it not hand on any more
     Unbind(Binding),
+    /// Run a route on given or stored messages without any effect: what would come of them, and why
+    Test(Trial),
+    /// Say why a message went where it went: which routes took it, what they made of it, and what did not match
+    Explain {
+        /// Waystation's id of the message, a UUID
+        message: String,
+    },
+    /// Let a route with steps rest; what it has not taken stays where it is
+    Pause {
+        /// Its name
+        name: String,
+    },
+    /// Let it work again
+    Resume {
+        /// Its name
+        name: String,
+    },
+}
+
+/// What a route is tried on.
+#[derive(Clone, Debug, Args)]
+pub struct Trial {
+    /// The route
+    pub name: String,
+    /// A file with another declaration: the differences to the present one are told
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// So many of the last messages that its source still has
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub last: usize,
+    /// A message with this body; JSON if it is, else text
+    #[arg(long, value_name = "TEXT", conflicts_with = "ndjson")]
+    pub body: Option<String>,
+    /// With --body: a header NAME=VALUE
+    #[arg(long, value_name = "NAME=VALUE", requires = "body", value_parser = header)]
+    pub header: Vec<(String, String)>,
+    /// With --body: its media type
+    #[arg(long, value_name = "TYPE", requires = "body")]
+    pub content_type: Option<String>,
+    /// With --body: its key
+    #[arg(long, requires = "body")]
+    pub key: Option<String>,
+    /// A file of messages, one a line, as `publish --ndjson` takes them; - for standard input
+    #[arg(long, value_name = "FILE")]
+    pub ndjson: Option<PathBuf>,
+    /// The address that given messages are published to; the source, if that is one queue or topic
+    #[arg(long)]
+    pub address: Option<String>,
+    /// The routing key that given messages are published with
+    #[arg(long, value_name = "KEY")]
+    pub routing_key: Option<String>,
+    /// Show only messages of which the present declaration makes something else
+    #[arg(long, requires = "file")]
+    pub differences: bool,
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use reqwest::{Method, RequestBuilder, Response, header};
 use serde::{Serialize, de::DeserializeOwned};
 use waystation_base::{Name, name};
 use waystation_broker::{Kind, spec::Spec, view};
-use waystation_http::api::{Bindings, Declaration, List, Removed, Status, media};
+use waystation_http::api::{AnyRoute, Bindings, Declaration, List, Removed, Status, media};
+use waystation_routes::RouteStepsInfo;
 
 use crate::{
     args::ServerAddress,
@@ -39,8 +40,19 @@ pub enum Info {
     Topic(view::TopicInfo),
     /// A subscription.
     Subscription(view::SubscriptionInfo),
-    /// A route.
+    /// A route with bindings.
     Route(view::RouteInfo),
+    /// A route with steps.
+    Steps(RouteStepsInfo),
+}
+
+impl From<AnyRoute> for Info {
+    fn from(route: AnyRoute) -> Info {
+        match route {
+            AnyRoute::Steps(info) => Info::Steps(*info),
+            AnyRoute::Bindings(info) => Info::Route(*info),
+        }
+    }
 }
 
 /// The path of a kind.
@@ -121,7 +133,7 @@ impl Client {
             Kind::Queue => Info::Queue(self.json(request).await?),
             Kind::Topic => Info::Topic(self.json(request).await?),
             Kind::Subscription => Info::Subscription(self.json(request).await?),
-            Kind::Route => Info::Route(self.json(request).await?),
+            Kind::Route => self.json::<AnyRoute>(request).await?.into(),
         })
     }
 
@@ -131,7 +143,7 @@ impl Client {
             Kind::Queue => self.pages(kind).await?.into_iter().map(Info::Queue).collect::<Vec<_>>(),
             Kind::Topic => self.pages(kind).await?.into_iter().map(Info::Topic).collect(),
             Kind::Subscription => self.pages(kind).await?.into_iter().map(Info::Subscription).collect(),
-            Kind::Route => self.pages(kind).await?.into_iter().map(Info::Route).collect(),
+            Kind::Route => self.pages::<AnyRoute>(kind).await?.into_iter().map(Info::from).collect(),
         }
         .into_iter()
         .filter(|info| pattern.is_none_or(|pattern| name::matches(pattern, info.name().as_str())))
@@ -270,17 +282,24 @@ impl Info {
             Info::Topic(info) => &info.name,
             Info::Subscription(info) => &info.name,
             Info::Route(info) => &info.name,
+            Info::Steps(info) => &info.name,
         }
     }
 
-    /// How it is declared.
-    pub fn spec(&self) -> Spec {
-        match self {
+    /// How it is declared, if the broker knows it; routes with steps are above it.
+    pub fn spec(&self) -> Option<Spec> {
+        Some(match self {
             Info::Queue(info) => Spec::Queue(info.spec.clone()),
             Info::Topic(info) => Spec::Topic(info.spec.clone()),
             Info::Subscription(info) => Spec::Subscription(info.spec.clone()),
             Info::Route(info) => Spec::Route(info.spec.clone()),
-        }
+            Info::Steps(_) => return None,
+        })
+    }
+
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        self.spec().map_or(Kind::Route, |spec| spec.kind())
     }
 }
 

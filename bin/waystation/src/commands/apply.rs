@@ -205,17 +205,23 @@ fn read(path: &Path) -> Result<File, Failure> {
 
 async fn current(client: &Client) -> Result<File, Failure> {
     let mut file = File::default();
-    let topology = &mut file.topology;
     for kind in [Kind::Queue, Kind::Topic, Kind::Subscription, Kind::Route] {
         for info in client.list(kind, None).await? {
-            topology.insert(info.name().clone(), info.spec());
+            if let Info::Steps(info) = info {
+                let declaration = Declaration::Route(Box::new(info.spec));
+                file.features.insert((Feature::Route, info.name), declaration);
+                continue;
+            }
+            if let Some(spec) = info.spec() {
+                file.topology.insert(info.name().clone(), spec);
+            }
             if let Info::Route(info) = info
                 && info.bindings > 0
             {
                 let said = serde_json::to_value(client.bindings(info.name.as_str()).await?.items);
                 let read = said.and_then(serde_json::from_value);
                 let bindings = read.map_err(|error| Failure::new(Exit::Failure, error.to_string()))?;
-                topology.routes.entry(info.name).or_default().bindings = bindings;
+                file.topology.routes.entry(info.name).or_default().bindings = bindings;
             }
         }
     }

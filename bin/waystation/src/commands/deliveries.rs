@@ -1,12 +1,14 @@
-//! What makes requests to others while the server runs: pushes, the callbacks of calls, and upstreams?
+//! What works beside the doors while the server runs: pushes, the callbacks of calls, upstreams, and routes with steps?
 
-use std::{fmt, fs, sync::Arc};
+use std::{env, fmt, fs, sync::Arc, time::Duration};
 
 use waystation_base::Clock;
 use waystation_calls::{Calls, Upstreams};
 use waystation_host::Broker;
+use waystation_jq::{Command, Limits, Pool};
 use waystation_net::Drain;
 use waystation_outbound::exchange::Client;
+use waystation_routes::{Routes, Tools, limits};
 use waystation_webhooks::{
     Pushes, Secret, Sender,
     push::{Callbacks, Signing},
@@ -25,6 +27,19 @@ pub fn upstreams(config: &Config, calls: &Calls, clock: &Arc<dyn Clock>) -> Resu
     let client =
         Client::new(config.upstreams.guard(), authorities.as_deref()).map_err(|error| wrong(&error))?;
     Ok(calls.upstreams(client, clock.clone(), config.upstreams.buffer_bytes_max))
+}
+
+/// Routes with steps; none runs yet. Their jq programs run in processes of this same program.
+pub fn routes(broker: &Broker, clock: &Arc<dyn Clock>) -> Result<Routes, Failure> {
+    let command = Command { program: env::current_exe()?, arguments: vec!["jq-worker".into()] };
+    let most = Limits {
+        time: Duration::from_millis(limits::TIME_MS_MAX),
+        output_bytes: limits::OUTPUT_BYTES_MAX,
+        outputs: limits::OUTPUTS_MAX as usize,
+        ..Limits::default()
+    };
+    let tools = Tools { jq: Pool::new(command, most), clock: clock.clone() };
+    Ok(Routes::new(broker.clone(), tools))
 }
 
 /// Ready to deliver; nothing is delivered yet.

@@ -19,6 +19,7 @@ mod publish;
 mod pushes;
 mod redrive;
 mod retry;
+mod route_steps;
 mod routes;
 mod secret;
 mod serve;

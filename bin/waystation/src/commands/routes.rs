@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use waystation_broker::Kind;
 use waystation_http::api::{Binding as Asked, Bindings, Declaration, Declared, Removed};
 
-use super::{entities::Context, show};
+use super::{entities::Context, route_steps, show};
 use crate::{
     args::routes::{Binding, RouteCommand},
     client::{Client, Info},
@@ -15,14 +15,24 @@ use crate::{
 pub async fn route(client: Client, command: RouteCommand, output: Output) -> Result<Exit, Failure> {
     let context = Context { client, output, kind: Kind::Route };
     match command {
-        RouteCommand::Create { name, kind, fields } => {
+        RouteCommand::Create { name, file: Some(file), .. } => {
+            route_steps::put(&context, &name, &file, false).await
+        }
+        RouteCommand::Change { name, file: Some(file), .. } => {
+            route_steps::put(&context, &name, &file, true).await
+        }
+        RouteCommand::Test(trial) => route_steps::test(&context, trial).await,
+        RouteCommand::Explain { message } => route_steps::explain(&context, &message).await,
+        RouteCommand::Pause { name } => route_steps::set(&context, &name, "pause").await,
+        RouteCommand::Resume { name } => route_steps::set(&context, &name, "resume").await,
+        RouteCommand::Create { name, kind, fields, .. } => {
             let mut fields = fields.fields();
             fields.extend(kind.map(|kind| ("kind".to_owned(), kind.into())));
             context.create(&name, fields).await
         }
         RouteCommand::List(list) => context.list(list).await,
         RouteCommand::Show { name } => show_one(&context, &name).await,
-        RouteCommand::Change { name, fields } => context.change(&name, fields.fields()).await,
+        RouteCommand::Change { name, fields, .. } => context.change(&name, fields.fields()).await,
         RouteCommand::Delete(delete) => context.delete(delete).await,
         RouteCommand::Bind(binding) => {
             let (name, asked) = asked(binding);

@@ -76,6 +76,7 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
     let deliveries = Deliveries::new(&config, &broker, &calls, &clock)?;
     let (pushes, callbacks) = (deliveries.pushes.clone(), deliveries.callbacks.clone());
     let (redrives, redriving) = Redrives::new(broker.clone(), clock.clone());
+    let routes = deliveries::routes(&broker, &clock)?;
     let registry = Arc::new(Registry::default());
     let figures: waystation_http::Figures = {
         let registry = registry.clone();
@@ -98,8 +99,16 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
             pushes: pushes.clone(),
             callbacks,
             redrives,
+            routes: routes.clone(),
         },
     );
+    let routing = {
+        let (routes, drain) = (routes.clone(), drain.clone());
+        async move {
+            routes.serve(drain.begun()).await;
+            Ok(())
+        }
+    };
     let upstreams = {
         let drain = drain.clone();
         async move {
@@ -115,6 +124,7 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
     let http = async move {
         // Whoever asks for a push shall not be told that there is none because it has not been read yet.
         pushes.load().await.map_err(|refusal| Failure::new(Exit::Failure, refusal))?;
+        routes.load().await.map_err(|refusal| Failure::new(Exit::Failure, refusal))?;
         http.await.map_err(|error| Failure::new(Exit::Failure, error))
     };
     let amqp = amqp.serve(config.amqp.clone(), managed);
@@ -125,7 +135,7 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
                 tracing::error!(%error, "calls are not served");
             }
         });
-        let served = tokio::try_join!(http, amqp, delivering, upstreams, redriving).map(|_| ());
+        let served = tokio::try_join!(http, amqp, delivering, upstreams, redriving, routing).map(|_| ());
         // Nobody asks any more; what is under way is seen to its end.
         drop(end);
         engine.await.map_err(crashed)?;

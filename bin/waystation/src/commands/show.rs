@@ -3,6 +3,7 @@
 use serde_json::Value;
 use waystation_base::{Millis, os::OsClock, time::Clock};
 use waystation_broker::view::{QueueInfo, RouteInfo, SubscriptionInfo, TopicInfo};
+use waystation_routes::RouteStepsInfo;
 
 use crate::{
     client::Info,
@@ -21,7 +22,9 @@ pub fn table(infos: &[Info]) -> String {
         Some(Info::Subscription(_)) => {
             &["subscription", "topic", ">lag", ">behind", ">in flight", ">delayed", ">consumers"]
         }
-        Some(Info::Route(_)) => &["route", "kind", ">bindings", ">published", ">unrouted"],
+        Some(Info::Route(_) | Info::Steps(_)) => {
+            &["route", "kind", "from", ">bindings", ">published", ">unrouted", ">dead"]
+        }
     };
     output::table(columns, infos.iter().map(row).collect())
 }
@@ -32,6 +35,7 @@ fn row(info: &Info) -> Vec<String> {
         Info::Topic(info) => topic_row(info),
         Info::Subscription(info) => subscription_row(info),
         Info::Route(info) => route_row(info),
+        Info::Steps(info) => steps_row(info),
     }
 }
 
@@ -65,8 +69,18 @@ fn subscription_row(info: &SubscriptionInfo) -> Vec<String> {
 
 fn route_row(info: &RouteInfo) -> Vec<String> {
     let kind = serde_json::to_value(info.spec.kind).unwrap_or_default();
-    let mut row = vec![info.name.to_string(), kind.as_str().unwrap_or_default().to_owned()];
+    let mut row = vec![info.name.to_string(), kind.as_str().unwrap_or_default().to_owned(), String::new()];
     row.extend([info.bindings, info.published, info.unrouted].map(show_count));
+    row.push(String::new());
+    row
+}
+
+fn steps_row(info: &RouteStepsInfo) -> Vec<String> {
+    let from = &info.spec.from;
+    let from = [&from.queue, &from.topic, &from.subscription, &from.pattern].into_iter().flatten().next();
+    let mut row = vec![info.name.to_string(), "steps".to_owned(), from.cloned().unwrap_or_default()];
+    row.extend([String::new(), show_count(info.counts.taken), String::new()]);
+    row.push(show_count(info.counts.dead_lettered));
     row
 }
 
@@ -86,7 +100,7 @@ pub fn details(info: &Info) -> String {
         now[name] = Value::Null;
     }
     now["name"] = Value::Null;
-    let mut rows = vec![(info.spec().kind().to_string(), info.name().to_string())];
+    let mut rows = vec![(info.kind().to_string(), info.name().to_string())];
     put(&mut rows, "", &now);
     let all = [rows, declared, counted];
     let width = all.iter().flatten().map(|(name, _)| name.len()).max().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What is an operation or a push, for a file that declares both?
+//! What is an operation, a push or a route with steps, for a file that declares all of them?
 
 use std::fmt;
 
@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use waystation_base::Name;
 use waystation_calls::{Operation, Upstream};
+use waystation_routes::{Program, RouteSteps};
 use waystation_webhooks::{Secret, push::PushSpec};
 
 use super::fields;
@@ -18,6 +19,8 @@ pub enum Feature {
     Operation,
     /// What delivers to an endpoint.
     Push,
+    /// What takes messages from a source and does steps with each.
+    Route,
 }
 
 impl Feature {
@@ -26,6 +29,7 @@ impl Feature {
         match self {
             Feature::Operation => "operations",
             Feature::Push => "pushes",
+            Feature::Route => "routes",
         }
     }
 }
@@ -35,6 +39,7 @@ impl fmt::Display for Feature {
         f.write_str(match self {
             Feature::Operation => "operation",
             Feature::Push => "push",
+            Feature::Route => "route",
         })
     }
 }
@@ -46,10 +51,12 @@ pub enum Declaration {
     Operation(Box<Operation>),
     /// Of a push.
     Push(Box<PushSpec>),
+    /// Of a route with steps.
+    Route(Box<RouteSteps>),
 }
 
 /// Which field is wrong, and why.
-pub type Wrong = (&'static str, String);
+pub type Wrong = (String, String);
 
 fn value(of: impl Serialize) -> Value {
     serde_json::to_value(of).unwrap_or_else(|error| unreachable!("texts and numbers are JSON: {error}"))
@@ -59,16 +66,23 @@ impl Declaration {
     /// Checks each field. Secrets may be left out, since the server may have them.
     pub fn check(&self, name: &Name) -> Result<(), Wrong> {
         if name.is_reserved() {
-            return Err(("", "names that start with '$' are reserved".to_owned()));
+            return Err((String::new(), "names that start with '$' are reserved".to_owned()));
         }
-        let secret =
-            |field, text: &str| Secret::parse(text).map_err(|error| (field, error.to_string())).map(drop);
+        let secret = |field: &str, text: &str| match Secret::parse(text) {
+            Ok(_) => Ok(()),
+            Err(error) => Err((field.to_owned(), error.to_string())),
+        };
         match self {
             Declaration::Operation(spec) => {
-                spec.check(name).map_err(|error| (error.field, error.reason))?;
+                spec.check(name).map_err(|error| (error.field.to_string(), error.reason))?;
                 spec.secrets().iter().try_for_each(|it| secret("callback_secrets", &it.0))
             }
-            Declaration::Push(spec) => spec.check_said().map_err(|invalid| (invalid.field, invalid.reason)),
+            Declaration::Push(spec) => {
+                spec.check_said().map_err(|invalid| (invalid.field.to_owned(), invalid.reason))
+            }
+            Declaration::Route(spec) => {
+                Program::compile(name, spec).map(drop).map_err(|invalid| (invalid.field, invalid.reason))
+            }
         }
     }
 
@@ -77,6 +91,7 @@ impl Declaration {
         match self {
             Declaration::Operation(spec) => value(spec.shown()),
             Declaration::Push(spec) => value(spec.shown()),
+            Declaration::Route(spec) => value(spec),
         }
     }
 
@@ -88,6 +103,7 @@ impl Declaration {
                 value(Operation { upstream, ..Operation::default() })
             }
             Declaration::Push(_) => value(PushSpec::default()),
+            Declaration::Route(_) => value(RouteSteps::silent()),
         };
         fields::said(&silent, &self.shown())
     }
@@ -103,6 +119,7 @@ impl Declaration {
                 body
             }
             Declaration::Push(spec) => value(spec),
+            Declaration::Route(spec) => value(spec),
         }
     }
 
@@ -116,6 +133,7 @@ impl Declaration {
             Declaration::Push(spec) => {
                 [("secrets", !spec.secrets.is_empty()), ("headers", spec.headers.is_some())]
             }
+            Declaration::Route(_) => return Vec::new(),
         };
         given.into_iter().filter_map(|(field, given)| given.then_some(field)).collect()
     }

@@ -1,4 +1,4 @@
-//! How is a topology file read and written that declares operations and pushes too?
+//! How is a topology file read and written that declares operations, pushes and routes with steps too?
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,6 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use waystation_admin::{
     Topology,
-    bindings::Route,
     document::{self, Error, Format},
     export::{self, Unwritable},
     topology::unique,
@@ -16,9 +15,12 @@ use waystation_broker::spec::{QueueSpec, SubscriptionSpec, TopicSpec};
 use waystation_calls::Operation;
 use waystation_webhooks::push::PushSpec;
 
-use super::declaration::{Declaration, Feature};
+use super::{
+    declaration::{Declaration, Feature},
+    route::{Fields, Kind},
+};
 
-/// Operations and pushes.
+/// Operations, pushes, routes with steps.
 pub type Declarations = BTreeMap<(Feature, Name), Declaration>;
 
 /// What a file says.
@@ -43,7 +45,7 @@ struct Document {
     #[serde(deserialize_with = "unique")]
     subscriptions: BTreeMap<Name, SubscriptionSpec>,
     #[serde(deserialize_with = "unique")]
-    routes: BTreeMap<Name, Route>,
+    routes: BTreeMap<Name, Fields>,
     #[serde(deserialize_with = "unique")]
     operations: BTreeMap<Name, Operation>,
     #[serde(deserialize_with = "unique")]
@@ -63,17 +65,28 @@ impl File {
             .map(|(name, spec)| ((Feature::Operation, name), Declaration::Operation(Box::new(spec))));
         let pushes =
             pushes.into_iter().map(|(name, spec)| ((Feature::Push, name), Declaration::Push(Box::new(spec))));
-        let file = File {
-            topology: Topology { queues, topics, subscriptions, routes },
+        let text = document::text(bytes)?;
+        let mut file = File {
+            topology: Topology { queues, topics, subscriptions, routes: BTreeMap::new() },
             features: operations.chain(pushes).collect(),
             left_out: BTreeMap::new(),
         };
-        let text = document::text(bytes)?;
+        for (name, fields) in routes {
+            let kind = fields.read().map_err(|(field, reason)| {
+                let at = document::locate_field(text, &["routes", name.as_str()], &field);
+                Error::at(text, at, format!("route '{name}': field '{field}': {reason}"))
+            })?;
+            match kind {
+                Kind::Bindings(route) => drop(file.topology.routes.insert(name, route)),
+                Kind::Steps(spec) => {
+                    drop(file.features.insert((Feature::Route, name), Declaration::Route(spec)));
+                }
+            }
+        }
         file.topology.check_in(text)?;
         for ((feature, name), declaration) in &file.features {
             declaration.check(name).map_err(|(field, reason)| {
-                let path = [feature.table(), name.as_str()].into_iter().chain(field.split('.'));
-                let at = document::locate(text, &path.collect::<Vec<_>>());
+                let at = document::locate_field(text, &[feature.table(), name.as_str()], &field);
                 let field = if field.is_empty() { String::new() } else { format!("field '{field}': ") };
                 Error::at(text, at, format!("{feature} '{name}': {field}{reason}"))
             })?;

@@ -1,4 +1,4 @@
-//! Which steps lead from what a server has to what a file says, operations and pushes included?
+//! Which steps lead from what a server has to what a file says, operations, pushes and routes with steps included?
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,8 @@ use waystation_admin::{
     render::{self, Counts},
 };
 use waystation_base::Name;
-use waystation_broker::{Source, spec::Spec};
+use waystation_broker::{Kind, Source, spec::Spec};
+use waystation_routes::spec::Destination;
 
 use super::{
     declaration::{Declaration, Feature},
@@ -18,7 +19,7 @@ use super::{
     file::File,
 };
 
-/// An operation or a push by name.
+/// An operation, a push or a route with steps by name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Target {
     /// What it is.
@@ -78,7 +79,7 @@ pub struct Plan {
     pub topology: admin::Plan,
     /// What goes first, so that others may have its queues.
     pub removals: Vec<Step>,
-    /// Operations, then pushes.
+    /// Operations, then pushes, then routes with steps.
     pub steps: Vec<Step>,
     /// What cannot be done.
     pub conflicts: Vec<Note>,
@@ -115,7 +116,7 @@ impl Plan {
         for ((kind, name), declaration) in &wanted.features {
             let target = Target { kind: *kind, name: name.clone() };
             let spec = declaration.shown();
-            if let Some(text) = without_source(declaration, current, wanted, prune) {
+            if let Some(text) = missing(declaration, current, wanted, prune) {
                 plan.conflicts.push(Note { target, text });
                 continue;
             }
@@ -221,7 +222,7 @@ fn one(each: Each<'_>) -> String {
         Each::Feature(Step { action: Action::Delete, target }) => {
             let stays = match target.kind {
                 Feature::Operation => "its calls go on",
-                Feature::Push => "its messages stay where they are",
+                Feature::Push | Feature::Route => "its messages stay where they are",
             };
             return format!("- {} ({stays})\n", each.target());
         }
@@ -239,17 +240,16 @@ fn one(each: Each<'_>) -> String {
     format!("{sign} {}\n{}", each.target(), lines.concat())
 }
 
-/// Queues that an operation makes for itself.
+/// Queues that operations and routes make for themselves.
 fn queues(file: &File) -> BTreeSet<Name> {
-    let operations = file.features.iter().filter_map(|((_, name), declaration)| match declaration {
-        Declaration::Operation(spec) => Some((name, spec)),
-        Declaration::Push(_) => None,
-    });
-    operations
-        .flat_map(|(name, spec)| {
-            spec.queue_name(name).ok().into_iter().chain(spec.intake_name().ok().flatten())
-        })
-        .collect()
+    let made = |((_, name), declaration): (&(Feature, Name), &Declaration)| match declaration {
+        Declaration::Operation(spec) => [spec.queue_name(name).ok(), spec.intake_name().ok().flatten()],
+        Declaration::Route(spec) => {
+            [spec.dead_letter(name).ok().filter(|_| spec.dead_letter.is_none()), None]
+        }
+        Declaration::Push(_) => [None, None],
+    };
+    file.features.iter().flat_map(made).flatten().collect()
 }
 
 /// What is wanted, with the queues that its operations feed: they are not pruned, for they would be made again.
@@ -264,17 +264,47 @@ fn with_queues(current: &File, wanted: &File) -> admin::Topology {
     topology
 }
 
-/// Why a push would have nothing to deliver.
-fn without_source(declaration: &Declaration, current: &File, wanted: &File, prune: bool) -> Option<String> {
-    let Declaration::Push(spec) = declaration else { return None };
-    let (what, name, is_there): (_, _, fn(&File, &Name) -> bool) = match spec.source().ok()? {
-        Source::Queue(name) => ("queue", name, |file, name| {
-            file.topology.queues.contains_key(name) || queues(file).contains(name)
-        }),
-        Source::Subscription(name) => {
-            ("subscription", name, |file, name| file.topology.subscriptions.contains_key(name))
-        }
+/// What a push or route names and would not find.
+fn missing(declaration: &Declaration, current: &File, wanted: &File, prune: bool) -> Option<String> {
+    let is_there = |kind: Kind, name: &Name| {
+        let stays = |file: &File| match kind {
+            Kind::Queue => file.topology.queues.contains_key(name) || queues(file).contains(name),
+            _ => file.topology.spec(kind, name).is_some(),
+        };
+        stays(wanted) || !prune && stays(current)
     };
-    let stays = is_there(wanted, &name) || !prune && is_there(current, &name);
-    (!stays).then(|| format!("its {what} '{name}' is neither declared here nor there"))
+    let (what, name) = needed(declaration)
+        .into_iter()
+        .find(|(kinds, name)| kinds.iter().all(|kind| !is_there(*kind, name)))?;
+    let what: Vec<String> = what.iter().map(Kind::to_string).collect();
+    Some(format!("its {} '{name}' is neither declared here nor there", what.join(" or ")))
+}
+
+/// What has to be there for it: something of one of these kinds, by this name.
+fn needed(declaration: &Declaration) -> Vec<(&'static [Kind], Name)> {
+    const ADDRESS: &[Kind] = &[Kind::Queue, Kind::Topic];
+    let source = |source: Source| match source {
+        Source::Queue(name) => (&[Kind::Queue][..], name),
+        Source::Subscription(name) => (&[Kind::Subscription][..], name),
+    };
+    match declaration {
+        Declaration::Operation(_) => Vec::new(),
+        Declaration::Push(spec) => spec.source().ok().map(source).into_iter().collect(),
+        Declaration::Route(spec) => {
+            let named = |kinds: &'static [Kind], text: &Option<String>| {
+                text.as_ref().and_then(|text| Name::new(text).ok()).map(|name| (kinds, name))
+            };
+            let from = [
+                named(&[Kind::Queue], &spec.from.queue),
+                named(&[Kind::Topic], &spec.from.topic),
+                named(&[Kind::Subscription], &spec.from.subscription),
+                named(ADDRESS, &spec.dead_letter),
+            ];
+            let targets = spec.sends().targets.into_iter().map(|target| match target {
+                Destination::Address(name) => (ADDRESS, name),
+                Destination::Route(name, _) => (&[Kind::Route][..], name),
+            });
+            from.into_iter().flatten().chain(targets).collect()
+        }
+    }
 }

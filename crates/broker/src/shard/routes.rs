@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 use smol_str::SmolStr;
-use waystation_base::{EntityId, Headers, Name};
+use waystation_base::{EntityId, Headers, Name, name};
 
 use super::{
     Address, HashMap, Shard,
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     Kind, Refusal,
     spec::{Arguments, RouteKind, RouteSpec},
-    view::RouteInfo,
+    view::{Binding, RouteInfo},
 };
 
 /// Keys that one route remembers; when there are more it begins anew.
@@ -224,6 +224,20 @@ impl Route {
             RouteKind::Headers => {
                 let hands = self.keys.values().flatten().filter(|hand| hand.takes(headers));
                 hands.for_each(|hand| to(hand.onward));
+            }
+        }
+    }
+}
+
+impl Binding {
+    /// Whether it takes a message that is published to its route, of that kind, under these keys.
+    pub fn takes(&self, kind: RouteKind, keys: &[SmolStr], headers: &Headers) -> bool {
+        match kind {
+            RouteKind::Fanout => true,
+            RouteKind::Direct => keys.contains(&self.key),
+            RouteKind::Topic => keys.iter().any(|key| name::matches(&self.key, key)),
+            RouteKind::Headers => {
+                HeaderMatch::read(&self.arguments).is_ok_and(|wanted| wanted.matches(headers))
             }
         }
     }

@@ -15,6 +15,7 @@ use waystation_catalog::Catalog;
 use waystation_host::Broker;
 use waystation_net::{Drain, Permit, Permits};
 use waystation_redrive::Redrives;
+use waystation_routes::Routes;
 use waystation_webhooks::{Pushes, push::Callbacks};
 
 use crate::{
@@ -50,6 +51,7 @@ pub(crate) struct Door {
     pub pushes: Pushes,
     pub callbacks: Callbacks,
     pub redrives: Redrives,
+    pub routes: Routes,
 }
 
 /// What the door counts since it was opened.
@@ -90,6 +92,7 @@ impl Door {
         pushes: Pushes,
         callbacks: Callbacks,
         redrives: Redrives,
+        routes: Routes,
     ) -> Door {
         Door {
             started: clock.now(),
@@ -111,6 +114,7 @@ impl Door {
             pushes,
             callbacks,
             redrives,
+            routes,
         }
     }
 

@@ -27,6 +27,7 @@ use waystation_catalog::Catalog;
 use waystation_host::Broker;
 use waystation_net::{Drain, Listener, Pace, Stream, Timed};
 use waystation_redrive::Redrives;
+use waystation_routes::Routes;
 use waystation_webhooks::{Pushes, push::Callbacks};
 
 use crate::{
@@ -71,6 +72,8 @@ pub struct Options {
     pub callbacks: Callbacks,
     /// Dead letters and what brings them back.
     pub redrives: Redrives,
+    /// Routes with steps.
+    pub routes: Routes,
 }
 
 /// Figures in Prometheus' text format, each with its help and type.
@@ -107,6 +110,7 @@ pub async fn serve(listeners: Vec<Listener>, options: Options) -> Result<(), Err
         pushes,
         callbacks,
         redrives,
+        routes,
     } = options;
     catalog.load(&broker).await?;
     let access = catalog.access();
@@ -127,6 +131,7 @@ pub async fn serve(listeners: Vec<Listener>, options: Options) -> Result<(), Err
         pushes,
         callbacks,
         redrives,
+        routes,
     );
     let door = Arc::new(door);
     let router = adapter::router(door.clone());

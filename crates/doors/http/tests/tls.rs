@@ -75,6 +75,7 @@ async fn an_address_for_everybody_without_tokens_is_refused() {
     let (catalog, definitions) = (waystation_catalog::Catalog::new(access), None);
     let pushes = common::pushes(&broker, clock.clone());
     let callbacks = common::callbacks(&broker, clock.clone());
+    let routes = common::routes(&broker, clock.clone());
     let (calls, _engine) = waystation_calls::Calls::new(broker.clone(), clock.clone());
     let (redrives, _redriving) = waystation_redrive::Redrives::new(broker.clone(), clock.clone());
     let options = Options {
@@ -90,6 +91,7 @@ async fn an_address_for_everybody_without_tokens_is_refused() {
         pushes,
         callbacks,
         redrives,
+        routes,
     };
     assert!(matches!(serve(vec![listener], options).await, Err(Error::Open(_))));
     driver.abort();

@@ -11,6 +11,7 @@ mod journal_file_header;
 mod journal_frame;
 mod jq_frame;
 mod name;
+mod route;
 mod selector;
 mod settled_batch;
 mod settled_footer;
@@ -34,6 +35,7 @@ pub const ALL: &[Target] = &[
     journal_file_header::TARGET,
     journal_frame::TARGET,
     name::TARGET,
+    route::TARGET,
     selector::TARGET,
     settled_batch::TARGET,
     settled_footer::TARGET,

@@ -49,7 +49,7 @@ macro_rules! tell_apart {
 }
 
 /// What the kinds have in common.
-trait Entity {
+pub(super) trait Entity {
     type Spec: Serialize + DeserializeOwned + Send;
     type Info: Serialize + Send + 'static;
     const THING: Thing;
@@ -63,7 +63,7 @@ trait Entity {
 struct Queue;
 struct Topic;
 struct Subscription;
-struct Route;
+pub(super) struct Route;
 
 fn check_dead_letter(caller: &Caller, address: Option<&str>) -> Result<(), Failure> {
     address.map_or(Ok(()), |address| caller.require_all(Permission::Write, address))
@@ -174,7 +174,7 @@ impl Entity for Subscription {
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct DeleteParams {
+pub(super) struct DeleteParams {
     /// Only without consumers; a topic: without subscriptions; a route: without bindings.
     #[serde(default)]
     if_unused: bool,
@@ -183,7 +183,7 @@ struct DeleteParams {
     if_empty: bool,
 }
 
-async fn info_of<E: Entity>(door: &Door, name: &Name) -> Result<E::Info, Failure> {
+pub(super) async fn info_of<E: Entity>(door: &Door, name: &Name) -> Result<E::Info, Failure> {
     let asked = name.clone();
     let info = door.broker.query(move |view| E::info(view, &asked)).await?;
     let absent = || Refusal::NotFound { kind: E::THING, name: name.to_string() }.into();
@@ -214,7 +214,7 @@ async fn control_body(door: &Door, headers: &HeaderMap, body: Body) -> Result<in
     incoming::whole(door, headers, body, "the body", CONTROL_BYTES_MAX).await
 }
 
-async fn put<E: Entity>(
+pub(super) async fn put<E: Entity>(
     door: Arc<Door>,
     caller: Caller,
     name: Name,
@@ -225,14 +225,41 @@ async fn put<E: Entity>(
     caller.require(Permission::Configure, &name)?;
     let _permit = door.begin_request()?;
     let body = control_body(&door, &headers, body).await?;
+    put_whole::<E>(&door, &caller, name, params, &body.bytes).await
+}
+
+/// The same for a body that has been read.
+pub(super) async fn put_whole<E: Entity>(
+    door: &Door,
+    caller: &Caller,
+    name: Name,
+    params: PutParams,
+    body: &[u8],
+) -> Result<Response, Failure> {
     // A PUT without a body asks for all defaults.
-    let text = if body.bytes.is_empty() { &b"{}"[..] } else { &body.bytes };
+    let text = if body.is_empty() { &b"{}"[..] } else { body };
     let spec: E::Spec = wire::json::parse(text)?;
-    declare::<E>(&door, &caller, name, spec, params.change).await
+    declare::<E>(door, caller, name, spec, params.change).await
+}
+
+/// Merges members into a declaration (RFC 7396).
+pub(super) fn merge(spec: &mut serde_json::Value, changes: serde_json::Map<String, serde_json::Value>) {
+    let Some(members) = spec.as_object_mut() else { return };
+    for (member, value) in changes {
+        match value {
+            serde_json::Value::Null => drop(members.remove(&member)),
+            value => drop(members.insert(member, value)),
+        }
+    }
+}
+
+/// A route as it is shown.
+pub(super) fn route_info(view: &View<'_>, name: &Name) -> Option<RouteInfo> {
+    Route::info(view, name)
 }
 
 /// Merges members into the present declaration (RFC 7396): null takes a member back to its default.
-async fn patch<E: Entity>(
+pub(super) async fn patch<E: Entity>(
     door: Arc<Door>,
     caller: Caller,
     name: Name,
@@ -245,19 +272,12 @@ async fn patch<E: Entity>(
     let changes: serde_json::Map<String, serde_json::Value> = wire::json::parse(&body.bytes)?;
     let info = info_of::<E>(&door, &name).await?;
     let mut spec = serde_json::to_value(E::spec_of(&info)).map_err(Failure::internal)?;
-    if let Some(members) = spec.as_object_mut() {
-        for (member, value) in changes {
-            match value {
-                serde_json::Value::Null => drop(members.remove(&member)),
-                value => drop(members.insert(member, value)),
-            }
-        }
-    }
+    merge(&mut spec, changes);
     let spec = serde_json::from_value(spec).map_err(|error| Failure::field("body", error))?;
     declare::<E>(&door, &caller, name, spec, true).await
 }
 
-async fn get<E: Entity>(door: Arc<Door>, caller: Caller, name: Name) -> Result<Response, Failure> {
+pub(super) async fn get<E: Entity>(door: Arc<Door>, caller: Caller, name: Name) -> Result<Response, Failure> {
     caller.require_sight(&name)?;
     ok(&info_of::<E>(&door, &name).await?)
 }
@@ -275,7 +295,7 @@ async fn list<E: Entity>(door: Arc<Door>, caller: Caller, params: PageParams) ->
     ok(&page.await?)
 }
 
-async fn delete<E: Entity>(
+pub(super) async fn delete<E: Entity>(
     door: Arc<Door>,
     caller: Caller,
     name: Name,
@@ -425,8 +445,6 @@ entity!(
     "/v1/subscriptions"
 );
 
-entity!(routes, Route, RouteSpec, RouteInfo, "routes", "/v1/routes/{name}", "/v1/routes");
-
 pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
     OpenApiRouter::new()
         .routes(routes!(queues::put, queues::patch, queues::get, queues::delete))
@@ -435,7 +453,5 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
         .routes(routes!(topics::list))
         .routes(routes!(subscriptions::put, subscriptions::patch, subscriptions::get, subscriptions::delete))
         .routes(routes!(subscriptions::list))
-        .routes(routes!(routes::put, routes::patch, routes::get, routes::delete))
-        .routes(routes!(routes::list))
         .routes(routes!(purge))
 }

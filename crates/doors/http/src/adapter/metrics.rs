@@ -17,6 +17,7 @@ use waystation_broker::{
     view::{Counters, WAIT_BOUNDS_MS, Waits},
 };
 use waystation_host::{Exemplar, Overview, View};
+use waystation_routes::{Counts as RouteCounts, RouteState};
 use waystation_webhooks::push::Figures;
 
 use crate::{api::Problem, auth::Caller, door::Door, failure::Failure};
@@ -360,6 +361,28 @@ fn of_pushes(text: &mut Text, rows: &[(Name, Figures)]) {
     }
 }
 
+/// Figures of routes with steps: name, type, help, and how to read it.
+const ROUTES: [(&str, &str, &str, fn(&RouteFigures) -> u64); 6] = [
+    ("route_active", "gauge", "1: it works; 0: waiting or paused.", |it| (it.1 == RouteState::Active).into()),
+    ("route_taken_total", "counter", "Messages taken and done with.", |it| it.2.taken),
+    ("route_sent_total", "counter", "Messages sent, each copy counted.", |it| it.2.sent),
+    ("route_ended_total", "counter", "Messages taken that ended in the route.", |it| it.2.ended),
+    ("route_dead_lettered_total", "counter", "Messages taken that failed.", |it| it.2.dead_lettered),
+    ("route_retried_total", "counter", "Messages given back to be tried again.", |it| it.2.retried),
+];
+
+/// A route with steps in numbers.
+type RouteFigures = (Name, RouteState, RouteCounts);
+
+fn of_routes(text: &mut Text, rows: &[RouteFigures]) {
+    for (name, kind, help, read) in ROUTES {
+        text.family(name, kind, help);
+        for row in rows {
+            text.sample(name, Some(("route", row.0.as_str())), read(row));
+        }
+    }
+}
+
 /// The same in the form that OpenMetrics 1.0 asks for: counters are families without `_total`, examples are kept, and the
 /// end is told. A counter that cannot be such a family, for want of `_total` or because a gauge has its name, is of an unknown type.
 fn open_metrics(text: &str) -> String {
@@ -418,6 +441,7 @@ pub(super) async fn metrics(
         text.table(&table, &rows);
     }
     of_pushes(&mut text, &door.pushes.figures(NAMED_MAX).await);
+    of_routes(&mut text, &door.routes.figures(NAMED_MAX).await);
     door.figures.iter().for_each(|figures| text.0 += &figures());
     let (format, text) = match takes_open_metrics(&headers) {
         true => (OPEN_FORMAT, open_metrics(&text.0)),
@@ -514,6 +538,9 @@ mod tests {
             assert!(documented.contains(&format!("`waystation_{kind}_wait_seconds`")), "{kind}");
         }
         for (name, ..) in PUSHES {
+            assert!(documented.contains(&format!("`waystation_{name}`")), "{name}");
+        }
+        for (name, ..) in ROUTES {
             assert!(documented.contains(&format!("`waystation_{name}`")), "{name}");
         }
         for (name, _) in COUNTERS {

@@ -18,10 +18,12 @@ mod publish;
 mod pushes;
 mod receive;
 mod redrives;
+mod routes;
 mod settle;
 mod stream;
 pub(crate) mod tails;
 mod transact;
+mod trials;
 
 use std::sync::Arc;
 
@@ -54,7 +56,7 @@ use crate::{
         (name = "queues", description = "Work that leaves when it is acknowledged"),
         (name = "topics", description = "Partitioned logs with retention"),
         (name = "subscriptions", description = "Named positions on topics"),
-        (name = "routes", description = "Published to, store nothing, hand on by their bindings"),
+        (name = "routes", description = "Hand on what is published to them by their bindings, or take messages from a source and do steps with each"),
         (name = "pushes", description = "Queues and subscriptions delivered to endpoints by signed webhooks"),
         (name = "operations", description = "What can be called, and how workers get at it"),
         (name = "calls", description = "Accepted now, answered later: state, result, cancellation"),
@@ -73,7 +75,7 @@ Waystation: the place where messages between services stop over.
   /v1/queues      queues
   /v1/topics      topics
   /v1/subscriptions
-  /v1/routes      routes and their bindings
+  /v1/routes      routes, with bindings or with steps
   /v1/users       users; /v1/permissions, /v1/topic-permissions: what they may do
   /v1/vhosts      virtual hosts
   /v1/policies    policies; /v1/operator-policies
@@ -90,6 +92,7 @@ Waystation: the place where messages between services stop over.
 fn described() -> OpenApiRouter<Arc<Door>> {
     OpenApiRouter::with_openapi(Description::openapi())
         .merge(entities::routes())
+        .merge(routes::routes())
         .merge(bindings::routes())
         .merge(access::routes())
         .merge(pushes::routes())

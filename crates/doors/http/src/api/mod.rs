@@ -6,6 +6,7 @@ mod entity;
 mod message;
 mod problem;
 mod redrive;
+mod route;
 mod settle;
 mod tag;
 
@@ -23,6 +24,7 @@ pub use entity::{
 pub use message::{Accepted, Line, MessagePage, Place, Progress, Received, ReceivedPage};
 pub use problem::Problem;
 pub use redrive::{DeadLetter, DeadLetterPage, RedrivePreview, RedriveSample};
+pub use route::{AnyRoute, Made, MadeOutput, RouteDeclaration, Trial, TrialRequest, TriedMessage};
 pub use settle::{
     ExtendRequest, Extended, Held, Outcome, SettleRequest, Settled, Settlement, Transacted,
     TransactionPublish, TransactionRequest, TransactionSettle,

@@ -18,6 +18,7 @@ use waystation_catalog::Catalog;
 use waystation_http::{Limits, Options, serve};
 use waystation_net::{Drain, Listener, Tls};
 use waystation_redrive::Redrives;
+use waystation_routes::{Routes, Tools};
 use waystation_webhooks::{Guard, Pushes, Sender, push::Callbacks};
 
 /// Long enough for anything that happens at all.
@@ -81,6 +82,13 @@ pub fn callbacks(broker: &waystation_host::Broker, clock: Arc<OsClock>) -> Callb
     Callbacks::new(broker.clone(), clock.clone(), sender(clock), Arc::new([]), None)
 }
 
+/// Routes whose jq programs find no process to run in.
+pub fn routes(broker: &waystation_host::Broker, clock: Arc<OsClock>) -> Routes {
+    let command = waystation_jq::Command { program: "/none".into(), arguments: Vec::new() };
+    let jq = waystation_jq::Pool::new(command, waystation_jq::Limits::default());
+    Routes::new(broker.clone(), Tools { jq, clock })
+}
+
 fn sender(clock: Arc<OsClock>) -> Sender {
     let guard = Guard::new("webhooks", vec!["127.0.0.0/8".parse().expect("a network")], true);
     Sender::new(guard, clock, None).expect("a client")
@@ -117,6 +125,7 @@ impl Server {
         let pushes = pushes(&broker, clock.clone());
         let (calls, engine) = Calls::new(broker.clone(), clock.clone());
         let callbacks = callbacks(&broker, clock.clone());
+        let routes = routes(&broker, clock.clone());
         let engine = tokio::spawn(engine.run(std::future::pending()));
         let (redrives, redriving) = Redrives::new(broker.clone(), clock.clone());
         tokio::spawn(redriving.run(std::future::pending()));
@@ -133,6 +142,7 @@ impl Server {
             pushes,
             callbacks,
             redrives,
+            routes,
         };
         let door = tokio::spawn(serve(vec![listener], options));
         Server { address, drain, access, door, stop, engine, driver, _dir: dir }

@@ -1,0 +1,188 @@
+//! How does a route run? It consumes its source within a window, evaluates several messages at a time, and settles those that are
+//! done together: outputs, dead letters, records and acknowledgements in one transaction.
+
+mod decide;
+mod sequence;
+mod settle;
+
+use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::{sync::watch, time};
+use waystation_base::Name;
+use waystation_broker::{Source, command::Hold};
+use waystation_host::{Broker, Consumer, Delivery, Event};
+
+use crate::{
+    Program, RouteState, Tools,
+    limits::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, WINDOW_BYTES_MAX, WINDOW_MESSAGES_MAX},
+    live::Live,
+    run::{self, Evaluation},
+    spec::{Order, Retry},
+};
+use sequence::Sequence;
+use settle::Settler;
+
+/// How long to wait before looking again for what is not there.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How long what is being stored may take when the route is stopped.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Runs one route.
+pub(crate) struct Worker {
+    pub broker: Broker,
+    pub tools: Tools,
+    pub program: Arc<Program>,
+    pub source: Source,
+    pub dead_letter: Name,
+    pub order: Order,
+    pub retry: Retry,
+    pub record: bool,
+    pub live: Arc<Live>,
+}
+
+/// A message that was evaluated.
+pub(crate) struct Done {
+    pub delivery: Delivery,
+    pub evaluation: Evaluation,
+}
+
+type Evaluating = Pin<Box<dyn Future<Output = (u64, Done)> + Send>>;
+type Settling = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+
+impl Worker {
+    /// Works until it is told to stop (or the teller is gone).
+    pub async fn run(&self, mut stop: watch::Receiver<bool>) {
+        loop {
+            match self.consume(&mut stop).await {
+                None => return,
+                Some(why) => {
+                    tracing::warn!(route = %self.program.name, %why, "a route waits");
+                    self.live.set(RouteState::Waiting, Some(why));
+                }
+            }
+            tokio::select! {
+                () = stopped(&mut stop) => return,
+                () = time::sleep(AGAIN) => {}
+            }
+        }
+    }
+
+    /// Works until it is told to stop, or says why it cannot.
+    async fn consume(&self, stop: &mut watch::Receiver<bool>) -> Option<String> {
+        let session = self.broker.session();
+        let attached =
+            self.broker.consume(self.source.clone(), WINDOW_MESSAGES_MAX, Hold::Attached, session).await;
+        let consumer = match attached {
+            Ok(consumer) => consumer,
+            Err(refusal) => return Some(refusal.to_string()),
+        };
+        self.live.set(RouteState::Active, None);
+        let mut turn = Turn {
+            worker: self,
+            settler: Arc::new(Settler::new(self)),
+            consumer,
+            sequence: Sequence::new(self.order),
+            evaluating: FuturesUnordered::new(),
+            ready: VecDeque::new(),
+            settling: None,
+            held_bytes: 0,
+        };
+        let left = turn.go(stop).await;
+        turn.finish().await;
+        // What it still held comes back.
+        let _ = self.broker.close_session(session).await;
+        left
+    }
+}
+
+/// Resolves when the stop is given.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // A teller that is gone says the same.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// One time of being attached.
+struct Turn<'a> {
+    worker: &'a Worker,
+    settler: Arc<Settler>,
+    consumer: Consumer,
+    sequence: Sequence<Done>,
+    evaluating: FuturesUnordered<Evaluating>,
+    ready: VecDeque<Done>,
+    /// One at a time, so that what a refusal leaves to be tried again is not overtaken.
+    settling: Option<Settling>,
+    held_bytes: usize,
+}
+
+impl Turn<'_> {
+    async fn go(&mut self, stop: &mut watch::Receiver<bool>) -> Option<String> {
+        loop {
+            let has_room = self.held_bytes < WINDOW_BYTES_MAX;
+            tokio::select! {
+                () = stopped(stop) => return None,
+                settled = next_settled(&mut self.settling), if self.settling.is_some() => {
+                    self.settling = None;
+                    if let Err(why) = settled {
+                        return Some(why);
+                    }
+                }
+                Some((number, done)) = self.evaluating.next(), if !self.evaluating.is_empty() => {
+                    let key = done.delivery.message.key.clone();
+                    self.ready.extend(self.sequence.end(number, key.as_ref(), done));
+                }
+                event = self.consumer.next(), if has_room => match event {
+                    Some(Event::Messages(messages)) => messages.into_iter().for_each(|it| self.begin(it)),
+                    Some(Event::Unreadable(why)) => return Some(why),
+                    Some(Event::Closed(_)) | None => return Some("its source is gone".to_owned()),
+                },
+            }
+            if self.settling.is_none() && !self.ready.is_empty() {
+                self.settle();
+            }
+        }
+    }
+
+    fn begin(&mut self, delivery: Delivery) {
+        self.held_bytes += delivery.message.size();
+        let number = self.sequence.begin(delivery.message.key.as_ref());
+        let (program, tools) = (self.worker.program.clone(), self.worker.tools.clone());
+        let verbose = self.worker.record;
+        self.evaluating.push(Box::pin(async move {
+            let (address, message) = (delivery.address.clone(), delivery.message.clone());
+            let evaluation = run::evaluate(&program, &tools, address, message, run::Say::why(verbose)).await;
+            (number, Done { delivery, evaluation })
+        }));
+    }
+
+    /// Settles what is ready, up to a bound.
+    fn settle(&mut self) {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while let Some(done) = self.ready.front() {
+            let more = done.evaluation.size();
+            if !batch.is_empty() && (batch.len() == BATCH_MESSAGES_MAX || bytes + more > BATCH_BYTES_MAX) {
+                break;
+            }
+            bytes += more;
+            self.held_bytes -= done.delivery.message.size();
+            batch.extend(self.ready.pop_front());
+        }
+        let settler = self.settler.clone();
+        self.settling = Some(Box::pin(async move { settler.settle(batch).await }));
+    }
+
+    /// Lets what is being stored end, for a while.
+    async fn finish(&mut self) {
+        if let Some(settling) = self.settling.take() {
+            // What is not known to be stored comes back.
+            let _ = time::timeout(GRACE, settling).await;
+        }
+    }
+}
+
+async fn next_settled(settling: &mut Option<Settling>) -> Result<(), String> {
+    match settling {
+        Some(settling) => settling.await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,189 @@
+//! How are messages that are done settled? Many in one transaction; if that is refused, one by one, so that only those meet the
+//! refusal that cause it.
+
+use std::{collections::HashMap, sync::Arc};
+
+use waystation_base::{Clock, Message, MessageId, Millis, Name, os};
+use waystation_broker::{
+    Refusal, Source,
+    command::{Outcome, Payload, Publish, Settle, Settlement, Target, Transaction},
+};
+use waystation_host::Broker;
+
+use super::{
+    Done, Worker,
+    decide::{Meaning, Verdict, decide, decide_refused, letter, meaning},
+};
+use crate::{
+    live::{Fate, Live},
+    record::{self, Ending, Record, Sent},
+    spec::{Destination, Retry},
+};
+
+/// What settling needs.
+pub(super) struct Settler {
+    broker: Broker,
+    clock: Arc<dyn Clock>,
+    route: Name,
+    source: Source,
+    dead_letter: Name,
+    retry: Retry,
+    record: bool,
+    live: Arc<Live>,
+}
+
+/// A transaction under construction.
+#[derive(Default)]
+struct Draft {
+    /// By destination, in the order of the first message for each.
+    outputs: Vec<(Destination, Vec<Message>)>,
+    places: HashMap<Destination, usize>,
+    records: Vec<Message>,
+    settlements: Vec<Settlement>,
+    fates: Vec<Fate>,
+}
+
+/// Fresh ids of one moment.
+struct Ids {
+    now: Millis,
+    random: u128,
+}
+
+/// [`MessageId::new`] uses the top ten bytes; this is one in the last of them.
+const STEP: u128 = 1 << 48;
+
+impl Ids {
+    fn next(&mut self) -> MessageId {
+        self.random = self.random.wrapping_add(STEP);
+        MessageId::new(self.now, self.random)
+    }
+}
+
+impl Settler {
+    pub fn new(worker: &Worker) -> Settler {
+        Settler {
+            broker: worker.broker.clone(),
+            clock: worker.tools.clock.clone(),
+            route: worker.program.name.clone(),
+            source: worker.source.clone(),
+            dead_letter: worker.dead_letter.clone(),
+            retry: worker.retry.clone(),
+            record: worker.record,
+            live: worker.live.clone(),
+        }
+    }
+
+    /// Settles a batch, or says why nothing can be stored.
+    pub async fn settle(&self, batch: Vec<Done>) -> Result<(), String> {
+        let verdicts: Vec<Verdict> = batch.iter().map(|done| decide(done, &self.retry)).collect();
+        match self.commit(&batch, &verdicts).await {
+            Ok(()) => return Ok(()),
+            Err(refusal) if meaning(&refusal) == Meaning::Everything => return Err(refusal.to_string()),
+            Err(_) => {}
+        }
+        for (done, verdict) in batch.iter().zip(&verdicts) {
+            self.settle_one(done, verdict).await?;
+        }
+        Ok(())
+    }
+
+    async fn settle_one(&self, done: &Done, verdict: &Verdict) -> Result<(), String> {
+        let mut verdict = verdict.clone();
+        // The outputs may be refused, then the dead letter; giving it back publishes nothing but a record.
+        loop {
+            let one = (std::slice::from_ref(done), std::slice::from_ref(&verdict));
+            let Err(refusal) = self.commit(one.0, one.1).await else { return Ok(()) };
+            verdict = match (meaning(&refusal), &verdict) {
+                (Meaning::Everything, _) => return Err(refusal.to_string()),
+                (Meaning::Lost, _) => return Ok(()),
+                (_, Verdict::Send) => decide_refused(done, &self.retry, &refusal),
+                (_, Verdict::Bury { error, .. }) => {
+                    tracing::warn!(route = %self.route, dead_letter = %self.dead_letter, %refusal, "a failed message cannot be dead-lettered now; it is tried again");
+                    Verdict::Again { delay_ms: self.retry.most_ms, error: format!("{error}; {refusal}") }
+                }
+                (_, Verdict::Again { .. }) => return Err(refusal.to_string()),
+            };
+        }
+    }
+
+    async fn commit(&self, batch: &[Done], verdicts: &[Verdict]) -> Result<(), Refusal> {
+        let now = self.clock.now();
+        let random = os::random().map_err(|error| Refusal::Stopped(format!("no randomness: {error}")))?;
+        let mut ids = Ids { now, random };
+        let mut draft = Draft::default();
+        for (done, verdict) in batch.iter().zip(verdicts) {
+            self.draft(&mut draft, &mut ids, done, verdict);
+        }
+        let Draft { outputs, records, settlements, fates, .. } = draft;
+        let publishes = outputs.into_iter().map(|(to, messages)| publish(to.target(), messages));
+        let records = (!records.is_empty()).then(|| publish(Target::Address(record::topic()), records));
+        let settlements = vec![Settle { source: self.source.clone(), settlements }];
+        let transaction = Transaction { publishes: publishes.chain(records).collect(), settlements };
+        self.broker.transact(transaction).await?;
+        fates.into_iter().for_each(|fate| self.live.count(fate));
+        Ok(())
+    }
+
+    /// Adds one message to the transaction.
+    fn draft(&self, draft: &mut Draft, ids: &mut Ids, done: &Done, verdict: &Verdict) {
+        let Done { delivery, evaluation } = done;
+        let (mut sent, mut failed) = (Vec::new(), None);
+        let (outcome, ending, fate) = match verdict {
+            Verdict::Send => {
+                for output in &evaluation.outputs {
+                    let message = Message { id: ids.next(), ..output.message.clone() };
+                    if self.record {
+                        sent.push(Sent { to: output.to.to_string(), id: message.id.to_string() });
+                    }
+                    draft.send(&output.to, message);
+                }
+                let ending = if evaluation.outputs.is_empty() { Ending::Ended } else { Ending::Sent };
+                (Outcome::Accepted, ending, Fate::Sent(evaluation.outputs.len()))
+            }
+            Verdict::Bury { step, error } => {
+                let source = self.source.name().as_str();
+                let message = letter(delivery, self.route.as_str(), source, step, error, ids.now);
+                tracing::info!(route = %self.route, message = %message.id, %step, %error, "a message failed");
+                draft.send(&Destination::Address(self.dead_letter.clone()), message);
+                failed = Some(error.clone());
+                (Outcome::Accepted, Ending::DeadLettered, Fate::DeadLettered)
+            }
+            Verdict::Again { delay_ms, error } => {
+                failed = Some(error.clone());
+                (Outcome::Requeued { delay_ms: *delay_ms }, Ending::Retried, Fate::Retried)
+            }
+        };
+        draft.settlements.push(delivery.settlement(outcome));
+        draft.fates.push(fate);
+        if self.record {
+            let record = Record {
+                route: self.route.as_str().into(),
+                at: ids.now,
+                message: delivery.message.id.to_string(),
+                address: delivery.address.to_string(),
+                attempt: delivery.attempt.0,
+                ending,
+                error: failed,
+                trail: evaluation.trail.clone(),
+                sent,
+            };
+            draft.records.push(record.message(ids.next()));
+        }
+    }
+}
+
+impl Draft {
+    fn send(&mut self, to: &Destination, message: Message) {
+        match self.places.get(to) {
+            Some(place) => self.outputs[*place].1.push(message),
+            None => {
+                self.places.insert(to.clone(), self.outputs.len());
+                self.outputs.push((to.clone(), vec![message]));
+            }
+        }
+    }
+}
+
+fn publish(to: Target, messages: Vec<Message>) -> Publish {
+    Publish { to, partition: None, payload: Payload::Messages(messages) }
+}

@@ -1,0 +1,54 @@
+//! How large may a route and what it does get?
+
+/// Routes with steps of one server.
+pub const ROUTES_MAX: usize = 10_000;
+/// Declarations that are compiled at a time.
+pub const COMPILING_MAX: usize = 2;
+/// Steps of one route, those in its branches included.
+pub const STEPS_MAX: usize = 1_000;
+/// Cases of one `choose`.
+pub const CASES_MAX: usize = 10_000;
+/// How deep branches with steps of their own may be nested.
+pub const NESTING_MAX: usize = 8;
+/// How deep `all`, `any` and `not` may be nested.
+pub const CONDITION_DEPTH_MAX: usize = 8;
+/// Parts of one `all` or `any`.
+pub const CONDITION_PARTS_MAX: usize = 64;
+/// Addresses of one `to`, `tap` or list of recipients.
+pub const TARGETS_MAX: usize = 256;
+/// Bytes of one jq program or selector.
+pub const PROGRAM_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a whole declaration as JSON.
+pub const SPEC_BYTES_MAX: usize = 900 << 10;
+/// Milliseconds that one jq evaluation may be allowed.
+pub const TIME_MS_MAX: u64 = 60_000;
+/// Bytes of all outputs of one message that may be allowed.
+pub const OUTPUT_BYTES_MAX: usize = 24 << 20;
+/// Outputs of one message that may be allowed.
+pub const OUTPUTS_MAX: u32 = 10_000;
+/// Routes that a message may pass one after the other, if that is allowed.
+pub const HOPS_MAX: u32 = 1_000;
+/// Attempts that may be asked for.
+pub const ATTEMPTS_MAX: u32 = 10_000;
+/// Messages of its source that a route works on at a time.
+pub const WINDOW_MESSAGES_MAX: u32 = 512;
+/// Bytes of them, past which it takes no more.
+pub const WINDOW_BYTES_MAX: usize = 32 << 20;
+/// Messages that are settled in one transaction.
+pub const BATCH_MESSAGES_MAX: usize = 256;
+/// Bytes of what such a transaction publishes, unless one message alone has more.
+pub const BATCH_BYTES_MAX: usize = 8 << 20;
+/// Bytes of an error's text in a dead letter.
+pub const ERROR_BYTES_MAX: usize = 1_000;
+/// Messages that a trial may be given, or may take from the source.
+pub const TRIAL_MESSAGES_MAX: usize = 1_000;
+/// Milliseconds after which a trial takes no further message.
+pub const TRIAL_MS_MAX: u64 = 30_000;
+/// Messages of a source that are looked through for its last ones.
+pub const TRIAL_SCAN_MAX: usize = 200_000;
+/// Records that are looked through for the one that explains a message.
+pub const EXPLAIN_SCAN_MAX: usize = 200_000;
+/// Cases of a `choose` up to which a record says of each why it did not match; of longer ones it counts those that want another value.
+pub const CASES_RECORDED_MAX: usize = 20;
+/// What a trial or an explanation says of cases that did not match; the rest is counted.
+pub const REASONS_MAX: usize = 100;

@@ -1,0 +1,95 @@
+//! How is a route now, as those see it who ask?
+
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// What a route is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RouteState {
+    /// It takes what comes.
+    #[default]
+    Active,
+    /// Its source is not there, or nothing can be stored; it looks again every few seconds.
+    Waiting,
+    /// Somebody paused it.
+    Paused,
+}
+
+/// Messages since the server started, by what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+#[schema(as = RouteCounts)]
+pub struct Counts {
+    /// Taken from the source and done with.
+    pub taken: u64,
+    /// Sent by it, each copy counted.
+    pub sent: u64,
+    /// Of those taken: ended in the route as declared, without anything sent.
+    pub ended: u64,
+    /// Of those taken: became dead letters.
+    pub dead_lettered: u64,
+    /// Given back to be tried again.
+    pub retried: u64,
+}
+
+/// Shared between the engine and those who ask.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    now: Mutex<(RouteState, Option<String>)>,
+    taken: AtomicU64,
+    sent: AtomicU64,
+    ended: AtomicU64,
+    dead_lettered: AtomicU64,
+    retried: AtomicU64,
+}
+
+/// What became of one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// So many messages were sent; none: it ended.
+    Sent(usize),
+    /// It is a dead letter.
+    DeadLettered,
+    /// It comes again.
+    Retried,
+}
+
+impl Live {
+    /// How it is, and why.
+    pub fn now(&self) -> (RouteState, Option<String>) {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn set(&self, state: RouteState, reason: Option<String>) {
+        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = (state, reason);
+    }
+
+    pub fn count(&self, fate: Fate) {
+        let (counter, by) = match fate {
+            Fate::Sent(0) => (&self.ended, 1),
+            Fate::Sent(copies) => (&self.sent, copies as u64),
+            Fate::DeadLettered => (&self.dead_lettered, 1),
+            Fate::Retried => (&self.retried, 1),
+        };
+        counter.fetch_add(by, Relaxed);
+        if fate != Fate::Retried {
+            self.taken.fetch_add(1, Relaxed);
+        }
+    }
+
+    pub fn counts(&self) -> Counts {
+        Counts {
+            taken: self.taken.load(Relaxed),
+            sent: self.sent.load(Relaxed),
+            ended: self.ended.load(Relaxed),
+            dead_lettered: self.dead_lettered.load(Relaxed),
+            retried: self.retried.load(Relaxed),
+        }
+    }
+}

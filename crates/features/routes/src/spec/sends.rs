@@ -1,0 +1,50 @@
+//! Where can a route send, by its declaration alone?
+
+use super::{Branch, Destination, RouteSteps, Step, Steps, Targets};
+
+/// All that is said of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sends {
+    /// Where it can send by its declaration alone; what is no name is left out.
+    pub targets: Vec<Destination>,
+    /// Patterns of where it can send by what messages say.
+    pub allowed: Vec<String>,
+}
+
+impl RouteSteps {
+    /// Where it can send.
+    pub fn sends(&self) -> Sends {
+        let mut sends = Sends::default();
+        sends.steps(&self.steps);
+        sends.targets.sort();
+        sends.targets.dedup();
+        sends
+    }
+}
+
+impl Sends {
+    fn steps(&mut self, steps: &[Step]) {
+        steps.iter().for_each(|step| self.step(step));
+    }
+
+    fn step(&mut self, step: &Step) {
+        for targets in [&step.to, &step.tap, &step.otherwise_to] {
+            self.targets(targets.as_ref());
+        }
+        for case in step.choose.iter().flatten() {
+            self.targets(case.to.as_ref());
+            self.steps(case.steps.as_deref().unwrap_or_default());
+        }
+        match &step.otherwise {
+            Some(Branch::To(targets)) => self.targets(Some(targets)),
+            Some(Branch::Steps(Steps { steps })) => self.steps(steps),
+            None => {}
+        }
+        self.allowed.extend(step.allowed.iter().flatten().cloned());
+    }
+
+    fn targets(&mut self, targets: Option<&Targets>) {
+        let all = targets.iter().flat_map(|targets| &targets.0);
+        self.targets.extend(all.filter_map(|target| target.check("to").ok()));
+    }
+}
