@@ -57,7 +57,8 @@ impl Topology {
     /// Checks every declaration; an error says where it stands in the text that this was read from.
     pub fn check_in(&self, text: &str) -> Result<(), Error> {
         self.check().map_err(|problem| {
-            let path = [table(problem.kind), problem.name.as_str(), problem.field];
+            let mut path = vec![table(problem.kind), problem.name.as_str()];
+            path.extend(problem.field.split('.'));
             let message = format!("{} '{}': {}", problem.kind, problem.name, problem.reason);
             Error::at(text, document::locate(text, &path), message)
         })
@@ -192,6 +193,9 @@ mod tests {
             max_attempts = 5
             dead_letter = "orders.dead"
             [queues."orders.dead"]
+            [queues.orders.retry]
+            backoff = "linear"
+            classes.invalid.give_up = true
             [topics.flights]
             partitions = 4
             [subscriptions.board]
@@ -218,6 +222,10 @@ mod tests {
         check(
             "[queues.a]\n\n lease_ms = 0",
             "line 3, column 2: queue 'a': field 'lease_ms': must lie between 1",
+        );
+        check(
+            "[queues.a.retry]\nfirst_ms = 9999999",
+            "line 2, column 1: queue 'a': field 'retry.first_ms': must lie between",
         );
         check("[queues.'a b']", "character ' ' at byte 1");
         check("[queues.'$a']", "line 1, column 9: queue '$a': names that start with '$' are reserved");

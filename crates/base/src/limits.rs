@@ -56,6 +56,10 @@ pub const ACKED_RANGES_MAX: usize = 100_000;
 /// The same stretches of one log, for messages that are moved elsewhere while they wait: past it none is moved until older messages
 /// have left. A million messages, every second one moved.
 pub const WITHDRAWN_RANGES_MAX: usize = 500_000;
+/// Messages of one log that may wait to be tried again: while there are as many nothing new of that log is handed out.
+pub const RETRIES_WAITING_MAX: usize = 2_000_000;
+/// Bytes of the error text that is kept of a failed attempt; a longer one is cut.
+pub const ERROR_TEXT_BYTES_MAX: usize = 4 << 10;
 /// Depth of a filter expression.
 pub const FILTER_DEPTH_MAX: usize = 16;
 /// Longest lease in milliseconds.

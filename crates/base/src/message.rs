@@ -42,8 +42,10 @@ pub mod header {
     pub const DEATH_TIME: &str = "ws-death-time";
     /// How often it had been delivered there.
     pub const DEATH_ATTEMPTS: &str = "ws-death-attempts";
-    /// The error text that the consumer gave.
+    /// The error text that the consumer gave, or what happened to it.
     pub const DEATH_ERROR: &str = "ws-death-error";
+    /// The class of that error.
+    pub const DEATH_CLASS: &str = "ws-death-class";
     /// The queue or subscription where it was dead-lettered first.
     pub const DEATH_FIRST_SOURCE: &str = "ws-death-first-source";
     /// The first reason.

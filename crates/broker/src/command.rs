@@ -222,12 +222,18 @@ pub enum Outcome {
     Rejected {
         /// Why, in the consumer's words.
         error: Option<String>,
+        /// Which kind of error that is.
+        class: Option<String>,
     },
-    /// Failed: again later; the attempt counts.
+    /// Failed: again later, if the source's retry policy does not say otherwise; the attempt counts.
     Requeued {
-        /// Milliseconds to wait before.
+        /// Milliseconds to wait before, whatever the policy's pause is.
         delay_ms: u64,
     },
+    /// Failed: the source's retry policy says when it is tried again, and whether. The attempt counts.
+    Failed(Failure),
+    /// Whoever held it is gone: again at once, unless the retry policy says otherwise. The attempt counts: the message may be why.
+    Lost,
     /// Not tried: again, and the attempt does not count.
     Released,
     /// Nobody holds it: it waits in a queue, handed out as often as the settlement's attempt says, and leaves without being
@@ -236,6 +242,17 @@ pub enum Outcome {
         /// Bytes of its body, as whoever looked at it found.
         body_bytes: u32,
     },
+}
+
+/// A failed attempt, as its consumer tells it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failure {
+    /// Why, in the consumer's words: kept for the dead letter that the message may become.
+    pub error: Option<String>,
+    /// Which kind of error that is: the retry policy may have its own words for it.
+    pub class: Option<String>,
+    /// Milliseconds to wait, instead of the policy's pause.
+    pub delay_ms: Option<u64>,
 }
 
 /// See [`Command::Attach`].

@@ -1,6 +1,7 @@
 //! What a queue, topic, subscription or route is declared to be. These are the words of the topology file and of the HTTP API.
 
 mod laid;
+pub mod retry;
 mod route;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use waystation_base::{
 };
 
 pub use laid::BEFORE;
+pub use retry::RetryPolicy;
 pub use route::{Arguments, RouteKind, RouteSpec, check_arguments};
 
 /// A declaration of any kind.
@@ -85,6 +87,8 @@ pub struct QueueSpec {
     pub dead_letter_key: Option<String>,
     /// Deliveries after which a message that comes back is dead-lettered; none: no limit.
     pub max_attempts: Option<u32>,
+    /// When a message that failed is tried again, and when that is given up; none: at once.
+    pub retry: Option<Box<RetryPolicy>>,
     /// Milliseconds for which a pulled message belongs to its consumer, unless the pull names its own.
     pub lease_ms: u64,
     /// The order of delivery.
@@ -119,6 +123,7 @@ impl Default for QueueSpec {
             dead_letter_route: None,
             dead_letter_key: None,
             max_attempts: None,
+            retry: None,
             lease_ms: 30_000,
             order: Order::default(),
             deduplication_ms: None,
@@ -226,6 +231,9 @@ pub struct SubscriptionSpec {
     /// Deliveries after which a message that comes back is dead-lettered; none: no limit.
     #[serde(default)]
     pub max_attempts: Option<u32>,
+    /// When a message that failed is tried again, and when that is given up; none: at once.
+    #[serde(default)]
+    pub retry: Option<Box<RetryPolicy>>,
 }
 
 fn lease_default() -> u64 {
@@ -245,6 +253,7 @@ impl SubscriptionSpec {
             lease_ms: lease_default(),
             dead_letter: None,
             max_attempts: None,
+            retry: None,
         }
     }
 }
@@ -303,6 +312,7 @@ impl QueueSpec {
     pub fn check(&self) -> Result<(), Error> {
         check_range("ttl_ms", self.ttl_ms, 0, DELAY_MS_MAX)?;
         check_range("max_attempts", self.max_attempts.map(u64::from), 1, u32::MAX.into())?;
+        self.retry.as_ref().map_or(Ok(()), |retry| retry.check())?;
         check_range("lease_ms", Some(self.lease_ms), 1, LEASE_MS_MAX)?;
         check_range("deduplication_ms", self.deduplication_ms, 1, DELAY_MS_MAX)?;
         check_range("idle_expiry_ms", self.idle_expiry_ms, 1, DELAY_MS_MAX)?;
@@ -360,6 +370,7 @@ impl SubscriptionSpec {
         check_range("idle_expiry_ms", self.idle_expiry_ms, 1, DELAY_MS_MAX)?;
         check_range("lease_ms", Some(self.lease_ms), 1, LEASE_MS_MAX)?;
         check_range("max_attempts", self.max_attempts.map(u64::from), 1, u32::MAX.into())?;
+        self.retry.as_ref().map_or(Ok(()), |retry| retry.check())?;
         check_address("dead_letter", self.dead_letter.as_deref())?;
         self.filter
             .as_ref()

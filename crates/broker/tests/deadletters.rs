@@ -39,7 +39,7 @@ fn publish(world: &mut World, key: &str, change: impl FnOnce(&mut Message)) {
 
 fn reject(world: &mut World, from: &str) {
     let handed = world.pull(queue(from), 1, 1000);
-    world.settle(queue(from), &handed[0], Outcome::Rejected { error: None }).expect("rejected");
+    world.settle(queue(from), &handed[0], Outcome::Rejected { error: None, class: None }).expect("rejected");
 }
 
 fn text(value: &Value, field: &str) -> String {
@@ -261,7 +261,7 @@ fn a_dead_letter_by_a_route_survives_a_restart_on_its_way() {
         let rejected = waystation_broker::command::Settlement {
             tag: handed[0].tag,
             attempt: handed[0].attempt,
-            outcome: Outcome::Rejected { error: None },
+            outcome: Outcome::Rejected { error: None, class: None },
         };
         let settle =
             waystation_broker::command::Settle { source: queue("work"), settlements: vec![rejected] };

@@ -166,7 +166,7 @@ fn a_full_queue_can_be_its_own_dead_letter_address_but_not_overflow_into_itself(
     w.queue("q", own);
     w.publish("q", &["1"]);
     let handed = w.pull(queue("q"), 1, 1_000);
-    w.settle(queue("q"), &handed[0], Outcome::Rejected { error: None }).expect("rejected");
+    w.settle(queue("q"), &handed[0], Outcome::Rejected { error: None, class: None }).expect("rejected");
     assert_eq!((w.queue_info("q").ready, w.queue_info("q").counters.dead_lettered), (1, 1));
     let mut spec = QueueSpec { overflow: Overflow::DeadLetterHead, ..QueueSpec::default() };
     own(&mut spec);

@@ -5,13 +5,13 @@ mod common;
 use common::{World, name, queue, subscription};
 use waystation_base::limits::{
     ACKED_RANGES_MAX, CONSUMERS_MAX, CREDIT_MAX, DELAYED_MESSAGES_MAX, ENTITIES_MAX, LEASE_MS_MAX,
-    MESSAGE_BYTES_MAX, PARKED_MESSAGES_MAX, PARTITIONS_MAX, PUBLISH_MESSAGES_MAX, SUBSCRIPTION_LOGS_MAX,
-    WINDOW_MESSAGES_MAX,
+    MESSAGE_BYTES_MAX, PARKED_MESSAGES_MAX, PARTITIONS_MAX, PUBLISH_MESSAGES_MAX, RETRIES_WAITING_MAX,
+    SUBSCRIPTION_LOGS_MAX, WINDOW_MESSAGES_MAX,
 };
 use waystation_broker::{
     Command, Effect, Kind, Refusal,
-    command::{Extend, Payload, Publish},
-    spec::{Order, Overflow, QueueSpec, Spec, SubscriptionSpec},
+    command::{Extend, Failure, Outcome, Payload, Publish, Settle, Settlement, Transaction},
+    spec::{Order, Overflow, QueueSpec, RetryPolicy, Spec, SubscriptionSpec},
 };
 
 #[test]
@@ -137,6 +137,38 @@ fn past_delayed_messages_max_a_delayed_publish_is_refused_and_a_plain_one_is_not
     assert_eq!(w.queue_info("q").delayed, DELAYED_MESSAGES_MAX as u64);
     assert!(matches!(w.publish_messages("q", vec![message]), Err(Refusal::Limit { .. })));
     w.publish("q", &["plain"]);
+}
+
+#[test]
+fn while_retries_waiting_max_messages_wait_to_be_tried_again_nothing_new_of_their_log_is_handed_out() {
+    let mut w = World::new();
+    w.queue("q", |spec| {
+        spec.retry =
+            Some(Box::new(RetryPolicy { first_ms: 60_000, jitter_percent: 0, ..RetryPolicy::default() }));
+    });
+    let consumer = w.attach(queue("q"), CREDIT_MAX);
+    let message = w.message("");
+    let mut failed = 0;
+    while failed < RETRIES_WAITING_MAX {
+        let count = (RETRIES_WAITING_MAX - failed).min(PUBLISH_MESSAGES_MAX);
+        w.publish_messages("q", vec![message.clone(); count]).expect("published");
+        let handed = w.take(consumer);
+        assert_eq!(handed.len(), count);
+        let settlements = handed.iter().map(|one| Settlement {
+            tag: one.tag,
+            attempt: one.attempt,
+            outcome: Outcome::Failed(Failure::default()),
+        });
+        let settle = Settle { source: queue("q"), settlements: settlements.collect() };
+        w.run(Command::Transact(Transaction { publishes: vec![], settlements: vec![settle] }))
+            .expect("failed");
+        failed += count;
+    }
+    assert_eq!(w.queue_info("q").delayed, RETRIES_WAITING_MAX as u64);
+    w.publish("q", &["new"]);
+    assert!(w.take(consumer).is_empty(), "it would be one too many");
+    w.pass(60_000);
+    assert_eq!(w.take(consumer).len(), CREDIT_MAX as usize, "their time has come");
 }
 
 #[test]

@@ -71,8 +71,11 @@ fn room_goes_around_among_those_who_wait() {
 
 #[test]
 fn a_message_given_back_in_any_way_makes_room() {
-    let outcomes =
-        [Outcome::Rejected { error: None }, Outcome::Requeued { delay_ms: 60_000 }, Outcome::Accepted];
+    let outcomes = [
+        Outcome::Rejected { error: None, class: None },
+        Outcome::Requeued { delay_ms: 60_000 },
+        Outcome::Accepted,
+    ];
     for outcome in outcomes {
         let mut w = world(&["1", "2"], &[]);
         limit(&mut w, 1);

@@ -205,7 +205,7 @@ fn a_rejected_message_takes_its_history_to_the_dead_letters() {
     w.publish("q", &["1"]);
     let a = w.attach(queue("q"), 1);
     let handed = w.take(a);
-    let outcome = Outcome::Rejected { error: Some("no such flight".into()) };
+    let outcome = Outcome::Rejected { error: Some("no such flight".into()), class: None };
     w.settle(queue("q"), &handed[0], outcome).expect("rejected");
     let dead = w.attach(queue("dead"), 1);
     let handed = w.take(dead);
@@ -223,7 +223,7 @@ fn without_dead_letter_address_a_rejected_message_is_counted_and_gone() {
     w.queue("q", |_| ());
     w.publish("q", &["1"]);
     let handed = w.pull(queue("q"), 1, 1_000);
-    w.settle(queue("q"), &handed[0], Outcome::Rejected { error: None }).expect("rejected");
+    w.settle(queue("q"), &handed[0], Outcome::Rejected { error: None, class: None }).expect("rejected");
     assert_eq!((w.queue_info("q").counters.rejected, w.queue_info("q").ready), (1, 0));
 }
 
@@ -248,7 +248,7 @@ fn a_dead_letter_address_that_is_missing_holds_the_message_and_says_so() {
     w.queue("q", |spec| spec.dead_letter = Some("dead".into()));
     w.publish("q", &["1"]);
     let handed = w.pull(queue("q"), 1, 1_000);
-    w.settle(queue("q"), &handed[0], Outcome::Rejected { error: None }).expect("rejected");
+    w.settle(queue("q"), &handed[0], Outcome::Rejected { error: None, class: None }).expect("rejected");
     assert_eq!(w.notices.len(), 1);
     w.restart();
     assert_eq!(w.queue_info("q").in_flight, 1);

@@ -5,16 +5,13 @@
 //! disk no requests are taken, so that pressure falls on those who send them.
 
 mod effects;
+mod sizes;
 
 use std::{collections::VecDeque, future::Future, pin::pin, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
-use waystation_base::{Clock, ConsumerId, Message, Millis, Position, disk::Disk};
-use waystation_broker::{
-    Command, Effect, Refusal, RequestId, Shard,
-    command::{Payload, Publish, Transaction},
-    place::Load,
-};
+use waystation_base::{Clock, ConsumerId, Millis, Position, disk::Disk};
+use waystation_broker::{Command, Effect, Refusal, RequestId, Shard, command::Transaction, place::Load};
 use waystation_journal::{
     Committer, DataDir, Event as JournalEvent, Failure, Reader, Refused, Space, limits::GROUP_BYTES_SOFT,
 };
@@ -283,8 +280,8 @@ impl Driver {
     /// How large a command is, or why it is refused before the shard sees it.
     fn admit(&self, command: &Command) -> Result<usize, Refusal> {
         let bytes = match command {
-            Command::Transact(transaction) => transaction_bytes(transaction),
-            Command::PublishEach(publishes) => publishes.iter().map(publish_bytes).sum(),
+            Command::Transact(transaction) => sizes::transaction_bytes(transaction),
+            Command::PublishEach(publishes) => publishes.iter().map(sizes::publish_bytes).sum(),
             Command::Document { body, .. } => body.as_ref().map_or(0, |body| body.len()),
             _ => 0,
         };
@@ -578,24 +575,5 @@ fn fatal(refused: Refused) -> Failure {
     match refused {
         Refused::Failed(failure) => failure,
         other => Failure { what: "appending to", place: "the journal".to_owned(), why: other.to_string() },
-    }
-}
-
-fn transaction_bytes(transaction: &Transaction) -> usize {
-    let publishes = transaction.publishes.iter().map(publish_bytes);
-    let texts = transaction.settlements.iter().flat_map(|settle| &settle.settlements);
-    let errors = texts.map(|settlement| match &settlement.outcome {
-        waystation_broker::command::Outcome::Rejected { error: Some(error) } => error.len(),
-        _ => 0,
-    });
-    publishes.sum::<usize>() + errors.sum::<usize>()
-}
-
-fn publish_bytes(publish: &Publish) -> usize {
-    let of = |message: &Message| message.size() + MESSAGE_OVERHEAD_BYTES + 4 * message.headers.0.len();
-    match &publish.payload {
-        Payload::One(message) => of(message),
-        Payload::Messages(messages) => messages.iter().map(of).sum(),
-        Payload::Batch(batch) => batch.len(),
     }
 }

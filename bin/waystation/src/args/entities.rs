@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use waystation_base::filter::Filter;
 
+use super::retry::retry;
 use crate::units;
 
 /// A value, or `none` for the absence of one.
@@ -77,6 +78,10 @@ pub struct QueueFields {
     /// Deliveries after which a message that comes back is dead-lettered
     #[arg(long, value_name = "N|none", value_parser = setting(number::<u32>))]
     pub max_attempts: Option<Setting<u32>>,
+    /// When what failed is tried again, like exponential,first=1s,most=10m,jitter=50%,attempts=8,age=1d,invalid.give_up; what is not
+    /// said stays as it is
+    #[arg(long, value_name = "POLICY|none", value_parser = setting(retry))]
+    pub retry: Option<Setting<Value>>,
     /// For how long a message belongs to the consumer that pulled it
     #[arg(long, value_name = "DURATION", value_parser = units::duration_ms)]
     pub lease: Option<u64>,
@@ -121,6 +126,7 @@ impl QueueFields {
         put(&mut fields, "dead_letter_route", &self.dead_letter_route);
         put(&mut fields, "dead_letter_key", &self.dead_letter_key);
         put(&mut fields, "max_attempts", &self.max_attempts);
+        put(&mut fields, "retry", &self.retry);
         put_plain(&mut fields, "max_priority", &self.max_priority);
         put_plain(&mut fields, "durable", &self.durable);
         put_plain(&mut fields, "arguments", &self.arguments);
@@ -198,6 +204,10 @@ pub struct SubscriptionFields {
     /// Deliveries after which a message that comes back is dead-lettered
     #[arg(long, value_name = "N|none", value_parser = setting(number::<u32>))]
     pub max_attempts: Option<Setting<u32>>,
+    /// When what failed is tried again, like exponential,first=1s,most=10m,jitter=50%,attempts=8,age=1d,invalid.give_up; what is not
+    /// said stays as it is
+    #[arg(long, value_name = "POLICY|none", value_parser = setting(retry))]
+    pub retry: Option<Setting<Value>>,
 }
 
 impl SubscriptionFields {
@@ -211,6 +221,7 @@ impl SubscriptionFields {
         put_plain(&mut fields, "lease_ms", &self.lease);
         put(&mut fields, "dead_letter", &self.dead_letter);
         put(&mut fields, "max_attempts", &self.max_attempts);
+        put(&mut fields, "retry", &self.retry);
         fields
     }
 }
@@ -394,7 +405,7 @@ mod tests {
         let all = "queue create q --max-messages 5 --max-bytes 1MiB --overflow drop_head --ttl 1h --dead-letter dead \
             --max-attempts none --lease 5s --order key --deduplication 1d --single-active-consumer --auto-delete=false \
             --exclusive=false --idle-expiry 7d --dead-letter-route dlx --dead-letter-key late --max-priority 9 --durable=false \
-            --arguments {\"a\":1}";
+            --retry linear,first=5s,invalid.give_up --arguments {\"a\":1}";
         let Command::Queue(QueueCommand::Create { fields, .. }) = parse(all) else { panic!("a queue") };
         let fields = fields.fields();
         let spec: QueueSpec = serde_json::from_value(Value::Object(fields.clone())).expect("a declaration");
@@ -416,7 +427,7 @@ mod tests {
     #[test]
     fn every_field_of_a_subscription_has_an_option() {
         let all = "subscription create s --topic t --start time:2026-01-31 --mode ordered --filter {\"exact\":{\"a\":\"b\"}} \
-            --temporary --idle-expiry 1d --lease 1m --dead-letter none --max-attempts 3";
+            --temporary --idle-expiry 1d --lease 1m --dead-letter none --max-attempts 3 --retry none";
         let Command::Subscription(SubscriptionCommand::Create { topic, start, fields, .. }) = parse(all)
         else {
             panic!("a subscription")
@@ -442,6 +453,7 @@ mod tests {
             ("queue create q --ttl 5", "write it like 250ms"),
             ("queue create q --max-bytes big", "write it like 4096"),
             ("queue create q --max-messages -1", "unexpected argument"),
+            ("queue create q --retry often", "write it like exponential,first=1s"),
             ("queue create q --order random", "possible values: fifo, key"),
             ("subscription create s", "--topic"),
             ("subscription create s --topic t --filter {}", "filter"),

@@ -6,6 +6,7 @@ pub mod entities;
 pub mod messages;
 pub mod pushes;
 pub mod redrive;
+pub mod retry;
 pub mod routes;
 pub mod server;
 pub mod upstream;

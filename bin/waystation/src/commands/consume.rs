@@ -33,12 +33,27 @@ struct Worker {
     kind: Kind,
     args: Consume,
     output: Output,
+    /// The source says itself when what failed is tried again.
+    has_policy: bool,
+}
+
+/// How a message went.
+#[derive(Debug, Default, PartialEq)]
+struct Went {
+    outcome: Outcome,
+    error: Option<String>,
+    class: Option<String>,
+    delay_ms: Option<u64>,
 }
 
 pub async fn run(client: Client, args: Consume, output: Output) -> Result<Exit, Failure> {
     let kinds = [Kind::Queue, Kind::Subscription];
     let kind = client.kind_of(&args.source, args.kind.as_deref(), &kinds).await?;
-    let worker = Worker { client, kind, args, output };
+    let has_policy = match args.exec {
+        Some(_) => has_policy(&client, kind, &args.source).await?,
+        None => false,
+    };
+    let worker = Worker { client, kind, args, output, has_policy };
     let (mut taken, mut is_away, mut patience_ms) = (0, false, worker.args.wait);
     while worker.left(taken) > 0 {
         let wait_ms = if worker.args.follow { WAIT_MS } else { patience_ms.min(WAIT_MS) };
@@ -90,10 +105,13 @@ impl Worker {
         let mut settlements = Vec::new();
         for message in &messages {
             let outcome = match &self.args.exec {
-                Some(command) => execute(command, message)?,
+                Some(command) => {
+                    let went = execute(command, message)?;
+                    if self.has_policy { Went { delay_ms: None, ..went } } else { went }
+                }
                 None => {
                     self.write(message)?;
-                    (Outcome::Accept, None)
+                    Went::default()
                 }
             };
             settlements.push(settlement(message, outcome));
@@ -149,8 +167,14 @@ impl Worker {
     }
 }
 
-fn settlement(message: &Received, (outcome, delay_ms): (Outcome, Option<u64>)) -> Settlement {
-    Settlement { tag: message.tag, attempt: message.attempt, outcome, error: None, delay_ms }
+fn settlement(message: &Received, went: Went) -> Settlement {
+    let Went { outcome, error, class, delay_ms } = went;
+    Settlement { tag: message.tag, attempt: message.attempt, outcome, error, class, delay_ms }
+}
+
+async fn has_policy(client: &Client, kind: Kind, source: &str) -> Result<bool, Failure> {
+    let info: Value = client.json(client.request(Method::GET, &path(kind, source))).await?;
+    Ok(!info["spec"]["retry"].is_null())
 }
 
 /// The body's bytes, however they were written in JSON.
@@ -164,7 +188,7 @@ pub fn body(message: &Received) -> Vec<u8> {
 }
 
 /// Runs the command with the body on its standard input and all else in its environment.
-fn execute(command: &str, message: &Received) -> Result<(Outcome, Option<u64>), Failure> {
+fn execute(command: &str, message: &Received) -> Result<Went, Failure> {
     let about = json!({"key": message.key, "headers": message.headers, "attempt": message.attempt});
     let mut child = Command::new("sh")
         .arg("-c")
@@ -182,12 +206,16 @@ fn execute(command: &str, message: &Received) -> Result<(Outcome, Option<u64>), 
         // A command that does not read its input is no failure.
         let _ = stdin.write_all(&body(message));
     }
-    Ok(match child.wait()?.success() {
-        true => (Outcome::Accept, None),
-        false => {
-            let doublings = message.attempt.saturating_sub(1).min(16);
-            (Outcome::Requeue, Some((RETRY_MS << doublings).min(RETRY_MS_MAX)))
-        }
+    let status = child.wait()?;
+    if status.success() {
+        return Ok(Went::default());
+    }
+    let doublings = message.attempt.saturating_sub(1).min(16);
+    Ok(Went {
+        outcome: Outcome::Requeue,
+        error: Some(format!("the command ended with {status}")),
+        class: status.code().map(|code| format!("exit_{code}")),
+        delay_ms: Some((RETRY_MS << doublings).min(RETRY_MS_MAX)),
     })
 }
 
@@ -211,12 +239,15 @@ mod tests {
     fn a_command_that_fails_has_its_message_tried_again_later() {
         let first = message(r#"{"attempt": 1, "key": "k", "body_text": "hello"}"#);
         let check = |command: &str, message: &Received| execute(command, message).expect("it runs");
-        assert_eq!(check("test \"$(cat)\" = hello", &first), (Outcome::Accept, None));
-        assert_eq!(check("test \"$MESSAGE_KEY\" = k", &first), (Outcome::Accept, None));
-        assert_eq!(check("false", &first), (Outcome::Requeue, Some(1_000)));
+        assert_eq!(check("test \"$(cat)\" = hello", &first), Went::default());
+        assert_eq!(check("test \"$MESSAGE_KEY\" = k", &first), Went::default());
+        let failed = check("exit 75", &first);
+        assert_eq!((failed.outcome, failed.delay_ms), (Outcome::Requeue, Some(1_000)));
+        assert_eq!(failed.class.as_deref(), Some("exit_75"));
+        assert!(failed.error.is_some_and(|error| error.contains("75")));
         let fourth = message(r#"{"attempt": 4}"#);
-        assert_eq!(check("false", &fourth), (Outcome::Requeue, Some(8_000)));
+        assert_eq!(check("false", &fourth).delay_ms, Some(8_000));
         let late = message(r#"{"attempt": 4000000000}"#);
-        assert_eq!(check("false", &late), (Outcome::Requeue, Some(RETRY_MS_MAX)));
+        assert_eq!(check("false", &late).delay_ms, Some(RETRY_MS_MAX));
     }
 }

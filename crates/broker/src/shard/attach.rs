@@ -5,7 +5,7 @@ use waystation_base::{
     limits::{CONSUMERS_MAX, CREDIT_MAX},
 };
 
-use super::{Ctx, Shard, cursor::tag, outlet::Outlet, timers::Timer};
+use super::{Ctx, Shard, cursor::tag, outlet::Outlet, retry::Why, timers::Timer};
 use crate::{
     Effect, Kind, Refusal, SessionId, Source,
     command::{Attach, Hold},
@@ -86,7 +86,7 @@ impl Shard {
         let mut held: Vec<Tag> = gone.held.iter().copied().collect();
         held.sort_unstable();
         if !gone.is_pull() {
-            self.bring_back(kind, id, &held, true, ctx);
+            self.bring_back(kind, id, &held, Why::ConsumerLost, ctx);
             self.remove_if_unused(kind, id, ctx);
         }
         ctx.dirty.push((kind, id));
@@ -123,23 +123,21 @@ impl Shard {
         let Some(gone) = outlet.and_then(|outlet| outlet.consumers.remove_retired(consumer)) else { return };
         let mut held: Vec<Tag> = gone.held.iter().copied().collect();
         held.sort_unstable();
-        self.bring_back(kind, id, &held, true, ctx);
+        self.bring_back(kind, id, &held, Why::ConsumerLost, ctx);
         ctx.gone.push(consumer);
         ctx.dirty.push((kind, id));
     }
 
-    /// Gives messages back that are held; `counts`: whether the attempt does.
+    /// Gives messages back that are held.
     pub(super) fn bring_back(
         &mut self,
         kind: Kind,
         id: EntityId,
         held: &[Tag],
-        counts: bool,
+        why: Why<'_>,
         ctx: &mut Ctx<'_>,
     ) {
-        self.with_outlet(kind, id, |outlet, logs| {
-            outlet.bring_back(held, counts, waystation_base::Millis(0), logs, ctx);
-        });
+        self.with_outlet(kind, id, |outlet, logs| outlet.bring_back(held, why, logs, ctx));
     }
 
     /// Lets `change` work on a queue's or subscription's outlet beside its logs.
@@ -210,6 +208,6 @@ impl Shard {
             }
         }
         held.sort_unstable();
-        self.bring_back(kind, id, &held, true, ctx);
+        self.bring_back(kind, id, &held, Why::Restarted, ctx);
     }
 }

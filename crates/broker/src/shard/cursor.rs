@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{HashMap, HashSet};
+use smol_str::SmolStr;
 use waystation_base::{Attempt, ConsumerId, Millis, Tag};
 
 use super::ranges::Done;
@@ -26,21 +27,24 @@ pub struct Flight {
 }
 
 /// Why a message goes to the dead letters.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dying {
     /// The reason.
     pub reason: Reason,
     /// The consumer's words.
     pub error: Option<String>,
+    /// Which kind of error that is.
+    pub class: Option<SmolStr>,
     /// Its rank among those that came back ([`Cursor::returned`]), should it wait again after a restart; none if it had not.
     pub rank: Option<u64>,
 }
 
 /// Why a message is done. The numbers are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Reason {
     /// A consumer accepted it.
+    #[default]
     Accepted = 0,
     /// A consumer rejected it.
     Rejected = 1,
@@ -58,13 +62,15 @@ pub enum Reason {
     Filtered = 7,
     /// It was moved elsewhere while it waited.
     Withdrawn = 8,
+    /// The next attempt would have come too late.
+    Age = 9,
 }
 
 impl Reason {
     /// From its stored number.
     pub fn from_stored(number: u8) -> Option<Reason> {
         use Reason::*;
-        [Accepted, Rejected, Expired, Attempts, Overflow, Purged, DeadLettered, Filtered, Withdrawn]
+        [Accepted, Rejected, Expired, Attempts, Overflow, Purged, DeadLettered, Filtered, Withdrawn, Age]
             .into_iter()
             .find(|reason| *reason as u8 == number)
     }
@@ -81,6 +87,7 @@ impl Reason {
             Reason::DeadLettered => "dead_lettered",
             Reason::Filtered => "filtered",
             Reason::Withdrawn => "withdrawn",
+            Reason::Age => "max_age",
         }
     }
 }

@@ -128,7 +128,7 @@ impl Shard {
         };
         let Some(target) = queue.outlet.policy.dead_letter.clone() else { return };
         let (id, name) = (queue.outlet.id, queue.outlet.name.clone());
-        let dying = Dying { reason: Reason::Overflow, error: None, rank: None };
+        let dying = Dying { reason: Reason::Overflow, ..Dying::default() };
         let attempt = waystation_base::Attempt(0);
         let death = Death { source: &name, dying: &dying, attempt, now: ctx.now };
         // Its sender hears of the refusal in any case, and still has it.

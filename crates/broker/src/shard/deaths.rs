@@ -6,7 +6,7 @@ use smol_str::SmolStr;
 use waystation_base::{
     Attempt, Headers, Message, Millis, Name,
     message::header::{
-        CC, DEATH_ATTEMPTS, DEATH_COUNT, DEATH_ERROR, DEATH_FIRST_REASON, DEATH_FIRST_ROUTE,
+        CC, DEATH_ATTEMPTS, DEATH_CLASS, DEATH_COUNT, DEATH_ERROR, DEATH_FIRST_REASON, DEATH_FIRST_ROUTE,
         DEATH_FIRST_SOURCE, DEATH_REASON, DEATH_SOURCE, DEATH_TIME, DEATHS, EXPIRATION, ROUTE, ROUTING_KEY,
     },
     value::Value,
@@ -51,6 +51,10 @@ pub(super) fn write(message: &mut Message, death: &Death<'_>) -> Keys {
     match &death.dying.error {
         Some(error) => headers.set(DEATH_ERROR, error.as_str()),
         None => headers.remove(DEATH_ERROR),
+    }
+    match &death.dying.class {
+        Some(class) => headers.set(DEATH_CLASS, class.as_str()),
+        None => headers.remove(DEATH_CLASS),
     }
     add(headers, entry, death);
     headers.remove(EXPIRATION);
@@ -141,7 +145,7 @@ fn add(headers: &mut Headers, entry: Vec<(SmolStr, Value)>, death: &Death<'_>) {
 fn reason(reason: Reason) -> &'static str {
     match reason {
         Reason::Overflow => "maxlen",
-        Reason::Attempts => "delivery_limit",
+        Reason::Attempts | Reason::Age => "delivery_limit",
         other => other.as_str(),
     }
 }
@@ -167,7 +171,7 @@ mod tests {
     use super::*;
 
     fn die(message: &mut Message, queue: &str, reason: Reason, now: u64) -> Keys {
-        let (source, dying) = (Name::new(queue).expect("a name"), Dying { reason, error: None, rank: None });
+        let (source, dying) = (Name::new(queue).expect("a name"), Dying { reason, ..Dying::default() });
         write(message, &Death { source: &source, dying: &dying, attempt: Attempt(1), now: Millis(now) })
     }
 

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use waystation_base::{Attempt, ConsumerId, Millis, Offset, limits::ACKED_RANGES_MAX};
+use waystation_base::{
+    Attempt, ConsumerId, Millis, Offset,
+    limits::{ACKED_RANGES_MAX, RETRIES_WAITING_MAX},
+};
 
 use super::{
     Ctx,
@@ -207,8 +210,13 @@ impl Outlet {
                 _ => return next(Some(offset), rank),
             }
         }
+        // What waits to be tried again has its own limit: it does not keep others from being handed out.
+        let waiting = cursor.aside.len();
+        if waiting >= RETRIES_WAITING_MAX {
+            return Pick::Empty;
+        }
         // With nothing in anybody's hands the next message is the oldest one: what is done grows together from it.
-        if cursor.done.stretches() >= ACKED_RANGES_MAX && !cursor.flying.is_empty() {
+        if cursor.done.stretches() >= ACKED_RANGES_MAX + waiting && !cursor.flying.is_empty() {
             return Pick::Empty;
         }
         if let Some(meta) = front {
@@ -538,7 +546,9 @@ impl Outlet {
             }
             // One that was done meanwhile, or purged, has no key any more.
             let by_key = self.policy.by_key && !cursor.done.contains(offset);
-            if let Some(meta) = meta.filter(|meta| by_key && meta.key_hash != 0) {
+            // What stands ready and has expired goes without being handed out: before the restart another one may have had its key.
+            let is_over = |meta: &Meta| meta.expires_at <= ctx.now && cursor.has_returned(offset);
+            if let Some(meta) = meta.filter(|meta| by_key && meta.key_hash != 0 && !is_over(meta)) {
                 let holder = tag(number, offset);
                 self.keys.entry(meta.key_hash).or_insert_with(|| Key::held_by(holder));
             }

@@ -201,6 +201,7 @@ fn queue_policy(spec: &QueueSpec) -> Policy {
     Policy {
         lease_ms: spec.lease_ms,
         max_attempts: spec.max_attempts,
+        retry: spec.retry.as_deref().cloned().map(Arc::new),
         dead_letter: queue_dead_letters(spec),
         drops_overflow: spec.overflow == Overflow::DropHead,
         by_key: spec.order == Order::Key,
@@ -335,6 +336,7 @@ fn subscription_policy(spec: &SubscriptionSpec) -> Policy {
     Policy {
         lease_ms: spec.lease_ms,
         max_attempts: spec.max_attempts,
+        retry: spec.retry.as_deref().cloned().map(Arc::new),
         dead_letter: address(spec.dead_letter.as_deref()).map(DeadLetters::Address),
         ordered: spec.mode == Mode::Ordered,
         filter: spec.filter.clone().map(Arc::new),

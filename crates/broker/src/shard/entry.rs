@@ -18,6 +18,7 @@
 //! 14 bind:    route | queue, topic or route | key behind its length | JSON of the arguments, or nothing
 //! 15 unbind:  as 14
 //! 16 document: name behind its length | 0, or 1 and what it says
+//! 17 failed:  entity | error class behind its length | error text behind its length | (log | offset)*
 //! ```
 
 use serde::{Deserialize, Serialize};
@@ -27,7 +28,7 @@ use waystation_base::{
     varint::{self, put, put_prefixed, take, take_bytes, take_prefixed},
 };
 
-pub use super::cursor::Reason;
+pub use super::{cursor::Reason, faults::Fault};
 use crate::{
     Append,
     place::LogId,
@@ -69,6 +70,8 @@ pub mod kind {
     pub const UNBIND: u8 = 15;
     /// See the module.
     pub const DOCUMENT: u8 = 16;
+    /// See the module.
+    pub const FAILED: u8 = 17;
 }
 
 /// What a kind is called where people read it; none for one of a later version.
@@ -90,6 +93,7 @@ pub fn kind_name(kind: u8) -> Option<&'static str> {
         kind::BIND => "bind",
         kind::UNBIND => "unbind",
         kind::DOCUMENT => "document",
+        kind::FAILED => "failed",
         _ => return None,
     })
 }
@@ -192,6 +196,8 @@ pub enum Entry<'a> {
     Unbind(Bound),
     /// 16.
     Document(Name, Option<&'a [u8]>),
+    /// 17: what the consumer said of an attempt; what becomes of it follows.
+    Failed(EntityId, Fault, Vec<(u16, u64)>),
 }
 
 /// A publish entry.
@@ -259,6 +265,7 @@ impl Entry<'_> {
             Entry::Bind(..) => kind::BIND,
             Entry::Unbind(..) => kind::UNBIND,
             Entry::Document(..) => kind::DOCUMENT,
+            Entry::Failed(..) => kind::FAILED,
         }
     }
 
@@ -303,10 +310,7 @@ impl Entry<'_> {
             Entry::Extend(entity, until, held) => {
                 put(out, entity.0.into());
                 put(out, until.0);
-                for (log, offset) in held {
-                    put(out, (*log).into());
-                    put(out, *offset);
-                }
+                put_places(out, held);
             }
             Entry::Source(subscription, number, log, start) => {
                 for value in
@@ -336,7 +340,20 @@ impl Entry<'_> {
                 out.push(body.is_some().into());
                 out.extend_from_slice(body.unwrap_or_default());
             }
+            Entry::Failed(entity, fault, places) => {
+                put(out, entity.0.into());
+                put_prefixed(out, fault.class.as_deref().unwrap_or_default().as_bytes());
+                put_prefixed(out, fault.text.as_deref().unwrap_or_default().as_bytes());
+                put_places(out, places);
+            }
         }
+    }
+}
+
+fn put_places(out: &mut Vec<u8>, places: &[(u16, u64)]) {
+    for (log, offset) in places {
+        put(out, (*log).into());
+        put(out, *offset);
     }
 }
 
@@ -410,6 +427,10 @@ fn item(input: &mut &[u8]) -> Result<Item, varint::Error> {
     })
 }
 
+fn place(input: &mut &[u8]) -> Result<(u16, u64), varint::Error> {
+    Ok((number(input)?, take(input)?))
+}
+
 /// Takes one run off the front of `input`.
 pub fn take_run(input: &mut &[u8]) -> Result<SettledRun, varint::Error> {
     Ok(SettledRun {
@@ -474,11 +495,7 @@ pub fn read(entry_kind: u8, payload: &[u8]) -> Result<Entry<'_>, Error> {
             let error = String::from_utf8_lossy(take_prefixed(input)?).into_owned();
             Entry::Dying(entity, reason, Some(error).filter(|error| !error.is_empty()), item(input)?)
         }
-        kind::EXTEND => Entry::Extend(
-            entity(input)?,
-            Millis(take(input)?),
-            all(input, |input| Ok::<_, varint::Error>((number(input)?, take(input)?)))?,
-        ),
+        kind::EXTEND => Entry::Extend(entity(input)?, Millis(take(input)?), all(input, place)?),
         kind::SOURCE => Entry::Source(
             entity(input)?,
             number(input)?,
@@ -514,77 +531,15 @@ pub fn read(entry_kind: u8, payload: &[u8]) -> Result<Entry<'_>, Error> {
             };
             Entry::Document(name, body)
         }
+        kind::FAILED => {
+            let entity = entity(input)?;
+            let (class, error) = (text(take_prefixed(input)?)?, text(take_prefixed(input)?)?);
+            let fault = Fault::of(Some(class), Some(error)).unwrap_or_default();
+            Entry::Failed(entity, fault, all(input, place)?)
+        }
         other => return Err(Error::Kind(other)),
     })
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::spec::QueueSpec;
-
-    fn check(entry: Entry<'_>) {
-        let mut bytes = Vec::new();
-        entry.write(&mut bytes);
-        assert_eq!(read(entry.kind(), &bytes).expect("an entry"), entry);
-    }
-
-    #[test]
-    fn each_entry_comes_back() {
-        let log = LogId { entity: EntityId(7), log: 300 };
-        let item = |due| Item { log: 3, offset: 1 << 40, attempt: Attempt(2), bytes: 1000, due: Millis(due) };
-        let spec = Spec::Queue(QueueSpec { ttl_ms: Some(5), ..QueueSpec::default() });
-        check(Entry::Declare(EntityId(1), Declaration { name: Name::new("a.b").expect("a name"), spec }));
-        check(Entry::Delete(EntityId(1)));
-        check(Entry::Take(EntityId(1), Millis::NEVER, vec![item(0), item(0)]));
-        check(Entry::Take(EntityId(1), Millis(77), vec![]));
-        check(Entry::Done(EntityId(1), Reason::Expired, 12, vec![(1, 2, 3), (4, 5, 6)]));
-        check(Entry::Return(EntityId(1), vec![item(0), item(99)]));
-        check(Entry::Dying(EntityId(1), Reason::Rejected, Some("bad".into()), item(0)));
-        check(Entry::Dying(EntityId(1), Reason::Attempts, None, item(0)));
-        check(Entry::Extend(EntityId(1), Millis(9), vec![(1, 2), (3, 4)]));
-        check(Entry::Source(EntityId(1), 2, log, Offset(5)));
-        check(Entry::Seek(EntityId(1), 2, Offset(5)));
-        check(Entry::Trim(log, Offset(5)));
-        let run = SettledRun {
-            file: 1,
-            log,
-            first: Offset(1),
-            last: Offset(2),
-            messages: 2,
-            bytes: 3,
-            min_timestamp: Millis(4),
-            max_timestamp: Millis(5),
-        };
-        check(Entry::Settled(Outcome { leaving: Leaving::Journal(Position(9)), runs: vec![run] }));
-        check(Entry::Settled(Outcome { leaving: Leaving::Files(vec![1, 2]), runs: vec![] }));
-        check(Entry::Count(EntityId(1), 3));
-        let bound = |arguments: &str| Bound {
-            route: EntityId(1),
-            to: EntityId(2),
-            key: "orders.#".into(),
-            arguments: serde_json::from_str(arguments).expect("JSON"),
-        };
-        check(Entry::Bind(bound("{}")));
-        check(Entry::Unbind(bound(r#"{"x-match": "any", "a": null}"#)));
-        let document = |body| Entry::Document(Name::new("a/b").expect("a name"), body);
-        check(document(None));
-        check(document(Some(b"")));
-        check(document(Some(b"text")));
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_give_an_entry_or_an_error(kind in 0u8..20, bytes: Vec<u8>) {
-            let _ = read(kind, &bytes);
-        }
-    }
-
-    #[test]
-    fn every_kind_has_a_name() {
-        let named: Vec<u8> = (0..=u8::MAX).filter(|kind| kind_name(*kind).is_some()).collect();
-        assert_eq!(named, (kind::DECLARE..=kind::DOCUMENT).collect::<Vec<_>>());
-    }
-}
+mod tests;

@@ -126,6 +126,14 @@ impl Log {
         self.hot.get(self.hot.partition_point(|hot| hot.last() < offset)).map(|hot| Millis(hot.timestamp))
     }
 
+    /// When the message at `offset` was published at the latest.
+    pub fn came_by(&self, offset: u64) -> Option<Millis> {
+        if let Some(run) = self.runs.get(self.runs.partition_point(|run| run.last.0 < offset)) {
+            return Some(run.max_timestamp);
+        }
+        self.hot.get(self.hot.partition_point(|hot| hot.last() < offset)).map(|hot| Millis(hot.timestamp))
+    }
+
     /// Stretches that would be left behind.
     pub fn leaving(&self, leaving: &Leaving) -> Vec<Span> {
         match leaving {

@@ -8,15 +8,16 @@ use waystation_base::{Attempt, EntityId, Millis, Name, Offset, Tag, filter::Filt
 use super::{
     Ctx, HashMap,
     consumers::Consumers,
-    cursor::{Cursor, Dying, Flight, Reason, Returned, is_delayed, tag},
+    cursor::{Cursor, Dying, Flight, Reason, tag},
     entry::{Entry, Item},
+    faults::{Fault, Faults},
     keys::Key,
     log::Log,
-    timers::Timer,
 };
 use crate::{
     Effect, Kind,
     place::{Load, LogId, Meta, Purpose},
+    spec::RetryPolicy,
     view::{Counters, Waits},
 };
 
@@ -49,7 +50,9 @@ pub struct Policy {
     pub lease_ms: u64,
     /// Deliveries after which a message that comes back goes to the dead letters.
     pub max_attempts: Option<u32>,
-    /// Where they go.
+    /// When a message that failed is tried again, and when that is given up.
+    pub retry: Option<Arc<RetryPolicy>>,
+    /// Where those go that are given up.
     pub dead_letter: Option<DeadLetters>,
     /// What is too much for the length limit is dropped, whatever `dead_letter` says.
     pub drops_overflow: bool,
@@ -104,6 +107,10 @@ pub struct Outlet {
     pub cursors: BTreeMap<u16, Box<Cursor>>,
     /// Messages that wait for their time.
     pub delayed: BTreeMap<(Millis, Tag), Waiting>,
+    /// When the shard looks for those that have become due.
+    pub armed: Millis,
+    /// What consumers said of messages that failed.
+    pub faults: Faults,
     /// Its name.
     pub name: Name,
     /// The rules.
@@ -166,6 +173,8 @@ impl Outlet {
             cursors: BTreeMap::new(),
             consumers: Consumers::default(),
             delayed: BTreeMap::new(),
+            armed: Millis::NEVER,
+            faults: Faults::default(),
             keys: HashMap::default(),
             parked: 0,
             bytes: 0,
@@ -203,6 +212,7 @@ impl Outlet {
         let mut count = 0;
         for &(log, start, length) in stretches {
             count += length;
+            self.faults.forget(log, start, length);
             let Some(cursor) = self.cursors.get_mut(&log) else { continue };
             if length == 1 {
                 cursor.done.add(start)
@@ -219,7 +229,7 @@ impl Outlet {
         self.bytes = self.bytes.saturating_sub(bytes);
         *match reason {
             Reason::Accepted => &mut self.counters.acknowledged,
-            Reason::Rejected | Reason::Attempts => &mut self.counters.rejected,
+            Reason::Rejected | Reason::Attempts | Reason::Age => &mut self.counters.rejected,
             Reason::Expired => &mut self.counters.expired,
             Reason::Overflow => &mut self.counters.dropped,
             Reason::Purged => &mut self.counters.purged,
@@ -275,111 +285,6 @@ impl Outlet {
         self.counters.redelivered += u64::from(attempt.0 > 1);
     }
 
-    /// Messages came back.
-    pub fn apply_return(&mut self, items: &[Item]) {
-        for item in items {
-            let Some(cursor) = self.cursors.get_mut(&item.log) else { continue };
-            let flight = cursor.flying.remove(&item.offset);
-            let meta = flight.as_ref().and_then(|flight| flight.meta);
-            if item.due == Millis(0) {
-                cursor.give_back(0, item.offset, Returned { attempt: item.attempt, bytes: item.bytes, meta });
-            } else {
-                self.wait(
-                    item.due,
-                    tag(item.log, item.offset),
-                    Waiting { attempt: item.attempt, bytes: item.bytes },
-                );
-            }
-            if let Some(consumer) = flight.and_then(|flight| flight.consumer) {
-                self.consumers.let_go(consumer, tag(item.log, item.offset));
-            }
-        }
-    }
-
-    /// Sets a message aside until its time.
-    pub fn wait(&mut self, due: Millis, tag: Tag, waiting: Waiting) {
-        self.delayed.insert((due, tag), waiting);
-        if !is_delayed(tag.log()) {
-            self.cursors.entry(tag.log()).or_default().aside.insert(tag.offset().0);
-        }
-    }
-
-    /// Messages whose time has come are ready.
-    pub fn due(&mut self, now: Millis) {
-        while let Some(entry) = self.delayed.first_entry() {
-            let (due, tag) = *entry.key();
-            if due > now {
-                break;
-            }
-            let Waiting { attempt, bytes } = entry.remove();
-            let cursor = self.cursors.entry(tag.log()).or_default();
-            let rank = if self.policy.ordered { 0 } else { due.0.max(1) };
-            cursor.give_back(rank, tag.offset().0, Returned { attempt, bytes, meta: None });
-        }
-    }
-
-    /// Gives messages that are held back: those handed out too often go to the dead letters. `counts`: whether the attempt does.
-    pub fn bring_back(
-        &mut self,
-        tags: &[Tag],
-        counts: bool,
-        due: Millis,
-        logs: &dyn Logs,
-        ctx: &mut Ctx<'_>,
-    ) {
-        let mut items = Vec::with_capacity(tags.len());
-        let mut finished = Finished::default();
-        for tag in tags {
-            let (log, offset) = (tag.log(), tag.offset().0);
-            let Some(flight) = self.cursors.get(&log).and_then(|cursor| cursor.flying.get(&offset)) else {
-                continue;
-            };
-            if flight.dying.is_some() {
-                continue;
-            }
-            let exhausted = self.policy.max_attempts.is_some_and(|max| flight.attempt.0 >= max);
-            let attempt = Attempt(flight.attempt.0 - u32::from(!counts));
-            if counts && exhausted {
-                self.condemn(
-                    log,
-                    offset,
-                    Dying { reason: Reason::Attempts, error: None, rank: None },
-                    logs,
-                    &mut finished,
-                    ctx,
-                );
-            } else {
-                items.push(Item { log, offset, attempt, bytes: flight.bytes, due });
-            }
-        }
-        self.finish(finished, ctx);
-        if !items.is_empty() {
-            self.apply_return(&items);
-            self.forget_trimmed(&items, logs);
-            Entry::Return(self.id, items).append(ctx.log);
-            if due != Millis(0) {
-                ctx.timers.push((due, Timer::Due(self.id)));
-            }
-        }
-    }
-
-    /// Retention may have removed a message while it was held: where it was, nothing is any more.
-    fn forget_trimmed(&mut self, items: &[Item], logs: &dyn Logs) {
-        if self.kind != Kind::Subscription {
-            return;
-        }
-        for item in items {
-            if logs.log(item.log).is_none_or(|log| item.offset >= log.base) {
-                continue;
-            }
-            let returned =
-                self.cursors.get_mut(&item.log).and_then(|cursor| cursor.returned_mut(item.offset));
-            if let Some(returned) = returned {
-                returned.meta = None;
-            }
-        }
-    }
-
     /// Sends a held message to the dead letters; without such an address it is done.
     pub fn condemn(
         &mut self,
@@ -397,6 +302,10 @@ impl Outlet {
             return;
         }
         let item = Item { log, offset, attempt: flight.attempt, bytes: flight.bytes, due: Millis(0) };
+        if let Some(fault) = Fault::of(dying.class.as_deref(), None) {
+            // A dying entry has room for the text alone.
+            Entry::Failed(self.id, fault, vec![(log, offset)]).append(ctx.log);
+        }
         Entry::Dying(self.id, dying.reason, dying.error.clone(), item).append(ctx.log);
         let consumer = flight.consumer.take();
         flight.dying = Some(Box::new(dying));
@@ -446,7 +355,7 @@ impl Outlet {
             attempt,
             bytes: meta.bytes,
             meta: Some(meta),
-            dying: Some(Box::new(Dying { reason, error: None, rank })),
+            dying: Some(Box::new(Dying { reason, rank, ..Dying::default() })),
         };
         let cursor = self.cursors.entry(log).or_default();
         cursor.flying.insert(meta.offset.0, flight);

@@ -12,7 +12,6 @@ use super::{
     entry::{self, Entry, Publish},
     log::Hot,
     outlet::{Outlet, Waiting},
-    timers::Timer,
 };
 use crate::{Append, Effect, Kind};
 
@@ -65,9 +64,10 @@ impl Shard {
             }
             Entry::Return(id, items) => self.replay_outlet(id, |outlet| outlet.apply_return(&items)),
             Entry::Dying(id, reason, error, item) => self.replay_outlet(id, |outlet| {
+                let class = outlet.faults.take(tag(item.log, item.offset)).and_then(|fault| fault.class);
                 let cursor = outlet.cursors.get_mut(&item.log);
                 if let Some(flight) = cursor.and_then(|cursor| cursor.flying.get_mut(&item.offset)) {
-                    flight.dying = Some(Box::new(Dying { reason, error, rank: None }));
+                    flight.dying = Some(Box::new(Dying { reason, error, class, rank: None }));
                     flight.held_until = Millis::NEVER;
                     outlet.dying += 1;
                 }
@@ -88,6 +88,9 @@ impl Shard {
             }
             Entry::Bind(bound) => self.apply_bind(bound),
             Entry::Unbind(bound) => self.apply_unbind(&bound),
+            Entry::Failed(id, fault, places) => {
+                self.replay_outlet(id, |outlet| outlet.apply_fault(&fault, &places));
+            }
             Entry::Document(name, body) => self.apply_document(name, body.map(Bytes::copy_from_slice)),
         }
         Ok(())
@@ -161,9 +164,7 @@ impl Shard {
         if let Some(outlet) = self.outlet_mut(id) {
             outlet.prune();
             outlet.last_used = ctx.now;
-            if let Some(((due, _), _)) = outlet.delayed.first_key_value() {
-                ctx.timers.push((*due, Timer::Due(id)));
-            }
+            outlet.arm_due(ctx);
         }
         self.release_attached(kind, id, ctx);
         self.with_outlet(kind, id, |outlet, logs| {

@@ -64,6 +64,7 @@ impl Subscription {
             }
         }
         outlet.delayed.retain(|(_, tag), _| tag.log() != number);
+        outlet.faults.forget_log(number);
         outlet.cursors.insert(number, Box::new(cursor));
     }
 }

@@ -2,16 +2,10 @@
 
 use waystation_base::{Attempt, Millis, Tag, limits::LEASE_MS_MAX};
 
-use super::{
-    Ctx, Shard,
-    cursor::{Dying, Reason},
-    entry::Entry,
-    outlet::Finished,
-    timers::Timer,
-};
+use super::{Ctx, Shard, cursor::Reason, entry::Entry, outlet::Finished, retry::Why, timers::Timer};
 use crate::{
     Kind, Refusal, Source,
-    command::{Extend, Outcome, Settle, Settlement},
+    command::{Extend, Failure, Outcome, Settle, Settlement},
 };
 
 impl Shard {
@@ -68,15 +62,20 @@ impl Shard {
                 let Some(flight) = outlet.held(tag, settlement.attempt) else { continue };
                 match settlement.outcome {
                     Outcome::Accepted => finished.add(Reason::Accepted, log, offset, flight.bytes),
-                    Outcome::Rejected { error } => {
-                        let dying = Dying { reason: Reason::Rejected, error, rank: None };
+                    Outcome::Rejected { error, class } => {
+                        let failure = Failure { error, class, delay_ms: None };
+                        let dying = outlet.dying_of(tag, Reason::Rejected, Why::Failed(&failure));
                         outlet.condemn(log, offset, dying, logs, &mut finished, ctx);
                     }
                     Outcome::Requeued { delay_ms } => {
-                        let due = if delay_ms == 0 { Millis(0) } else { ctx.now.plus(delay_ms) };
-                        outlet.bring_back(&[tag], true, due, logs, ctx);
+                        let failure = Failure { delay_ms: Some(delay_ms), ..Failure::default() };
+                        outlet.bring_back(&[tag], Why::Failed(&failure), logs, ctx);
                     }
-                    Outcome::Released => outlet.bring_back(&[tag], false, Millis(0), logs, ctx),
+                    Outcome::Failed(failure) => {
+                        outlet.bring_back(&[tag], Why::Failed(&failure), logs, ctx);
+                    }
+                    Outcome::Lost => outlet.bring_back(&[tag], Why::ConsumerLost, logs, ctx),
+                    Outcome::Released => outlet.bring_back(&[tag], Why::Released, logs, ctx),
                     Outcome::Withdrawn { .. } => {}
                 }
             }

@@ -2,16 +2,17 @@
 //! left out: the journal itself says so ([`Shard::reindex`]). So a snapshot grows with what is under way, not with what waits.
 //!
 //! ```text
-//! version u8 = 3 | entity counter | journal settled to | topics | queues | subscriptions | routes | bindings | documents |
+//! version u8 = 4 | entity counter | journal settled to | topics | queues | subscriptions | routes | bindings | documents |
 //!               queues with anything withdrawn: id, messages; each behind its count; numbers are varints;
-//!               version 1 ends with the subscriptions, version 2 with the documents
+//!               version 1 ends with the subscriptions, version 2 with the documents; 3 has no error classes and no faults
 //! topic:        id | declaration | counters | partitions: base, next, runs
 //! queue:        id | declaration | outlet | logs: number, base, next, runs | recent ids: until, 16 bytes
 //! subscription: id | declaration | outlet | sources: 0, or 1 + topic + partition
 //! route:        id | declaration
 //! binding:      as in its journal entry, behind its length
 //! document:     name | what it says, each behind its length
-//! outlet:       counters | bytes | expiring | cursors: number, head, stretches, flights, returned | delayed
+//! outlet:       counters | bytes | expiring | cursors: number, head, stretches, flights, returned | delayed |
+//!               faults: tag, class and text, each behind its length
 //! ```
 
 use bytes::Bytes;
@@ -23,7 +24,7 @@ use waystation_base::{
 use super::{
     Queue, Shard, Subscription, Topic,
     cursor::{Cursor, Dying, Flight, Reason, Returned, is_delayed},
-    entry::{Declaration, put_bound, put_run, take_bound, take_run},
+    entry::{Declaration, Fault, put_bound, put_run, take_bound, take_run},
     log::Log,
     outlet::{Outlet, Waiting},
     ranges::Done,
@@ -34,7 +35,9 @@ use crate::{
     view::Counters,
 };
 
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
+/// The version before failed messages had an error with a class.
+const VERSION_WITHOUT_FAULTS: u8 = 3;
 /// The version before messages could be withdrawn.
 const VERSION_WITHOUT_WITHDRAWN: u8 = 2;
 /// The version before there were routes.
@@ -113,15 +116,15 @@ impl Shard {
             take_topic(input, &mut shard)?;
         }
         for _ in 0..count(input)? {
-            take_queue(input, &mut shard)?;
+            take_queue(input, &mut shard, version)?;
         }
         for _ in 0..count(input)? {
-            take_subscription(input, &mut shard)?;
+            take_subscription(input, &mut shard, version)?;
         }
         if version >= VERSION_WITHOUT_WITHDRAWN {
             take_routes(input, &mut shard)?;
         }
-        if version == VERSION {
+        if version > VERSION_WITHOUT_WITHDRAWN {
             take_withdrawn(input, &mut shard)?;
         }
         Ok(shard)
@@ -267,10 +270,10 @@ fn put_queue(out: &mut Vec<u8>, queue: &Box<Queue>) {
     }
 }
 
-fn take_queue(input: &mut &[u8], shard: &mut Shard) -> Result<(), Error> {
+fn take_queue(input: &mut &[u8], shard: &mut Shard, version: u8) -> Result<(), Error> {
     let id = take_declaration(input, shard)?;
     let queue = shard.queues.get_mut(&id).ok_or(Error::Unknown("queue"))?;
-    take_outlet(input, &mut queue.outlet)?;
+    take_outlet(input, &mut queue.outlet, version)?;
     for _ in 0..count(input)? {
         queue.logs.insert(number(input)?, take_log(input)?);
     }
@@ -297,10 +300,10 @@ fn put_subscription(out: &mut Vec<u8>, subscription: &Box<Subscription>) {
     }
 }
 
-fn take_subscription(input: &mut &[u8], shard: &mut Shard) -> Result<(), Error> {
+fn take_subscription(input: &mut &[u8], shard: &mut Shard, version: u8) -> Result<(), Error> {
     let id = take_declaration(input, shard)?;
     let subscription = shard.subscriptions.get_mut(&id).ok_or(Error::Unknown("subscription"))?;
-    take_outlet(input, &mut subscription.outlet)?;
+    take_outlet(input, &mut subscription.outlet, version)?;
     for source in 0..count(input)? {
         if take(input)? == 0 {
             subscription.sources.push(None);
@@ -330,21 +333,46 @@ fn put_outlet(out: &mut Vec<u8>, outlet: &Outlet) {
             put(out, value);
         }
     }
+    put(out, outlet.faults.iter().len() as u64);
+    for (tag, fault) in outlet.faults.iter() {
+        put(out, tag.0);
+        put_text(out, fault.class.as_deref());
+        put_text(out, fault.text.as_deref());
+    }
 }
 
-fn take_outlet(input: &mut &[u8], outlet: &mut Outlet) -> Result<(), Error> {
+/// A text, or (empty) none.
+fn put_text(out: &mut Vec<u8>, text: Option<&str>) {
+    put_prefixed(out, text.unwrap_or_default().as_bytes());
+}
+
+fn take_text(input: &mut &[u8]) -> Result<Option<String>, varint::Error> {
+    let text = String::from_utf8_lossy(take_prefixed(input)?).into_owned();
+    Ok(Some(text).filter(|text| !text.is_empty()))
+}
+
+fn take_outlet(input: &mut &[u8], outlet: &mut Outlet, version: u8) -> Result<(), Error> {
     outlet.counters = take_counters(input)?;
     outlet.bytes = take(input)?;
     outlet.expiring = take(input)? != 0;
     for _ in 0..count(input)? {
         let log = number(input)?;
-        let cursor = take_cursor(input)?;
+        let cursor = take_cursor(input, version)?;
         outlet.dying += cursor.flying.values().filter(|flight| flight.dying.is_some()).count();
         outlet.cursors.insert(log, Box::new(cursor));
     }
     for _ in 0..count(input)? {
         let key = (Millis(take(input)?), Tag(take(input)?));
         outlet.delayed.insert(key, Waiting { attempt: Attempt(number(input)?), bytes: number(input)? });
+    }
+    if version <= VERSION_WITHOUT_FAULTS {
+        return Ok(());
+    }
+    for _ in 0..count(input)? {
+        let tag = Tag(take(input)?);
+        let (class, text) = (take_text(input)?, take_text(input)?);
+        let fault = Fault::of(class.as_deref(), text.as_deref()).ok_or(Error::Unknown("fault"))?;
+        outlet.faults.set(tag, fault);
     }
     Ok(())
 }
@@ -402,7 +430,8 @@ fn put_cursor(
         let dying = flight.dying.as_deref();
         put(out, dying.map_or(0, |dying| dying.reason as u64 + 1));
         if let Some(dying) = dying {
-            put_prefixed(out, dying.error.as_deref().unwrap_or_default().as_bytes());
+            put_text(out, dying.error.as_deref());
+            put_text(out, dying.class.as_deref());
         }
     }
     put(out, returned.len() as u64);
@@ -413,7 +442,7 @@ fn put_cursor(
     }
 }
 
-fn take_cursor(input: &mut &[u8]) -> Result<Cursor, Error> {
+fn take_cursor(input: &mut &[u8], version: u8) -> Result<Cursor, Error> {
     let mut done = Done::up_to(take(input)?);
     for _ in 0..count(input)? {
         done.insert(take(input)?, take(input)?);
@@ -428,9 +457,11 @@ fn take_cursor(input: &mut &[u8]) -> Result<Cursor, Error> {
             0 => None,
             stored => {
                 let reason = u8::try_from(stored - 1).ok().and_then(Reason::from_stored);
-                let error = String::from_utf8_lossy(take_prefixed(input)?).into_owned();
-                let error = Some(error).filter(|error| !error.is_empty());
-                Some(Box::new(Dying { reason: reason.ok_or(Error::Unknown("reason"))?, error, rank: None }))
+                let reason = reason.ok_or(Error::Unknown("reason"))?;
+                let error = take_text(input)?;
+                let class =
+                    if version > VERSION_WITHOUT_FAULTS { take_text(input)?.map(Into::into) } else { None };
+                Some(Box::new(Dying { reason, error, class, rank: None }))
             }
         };
         cursor

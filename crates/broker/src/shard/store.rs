@@ -19,7 +19,6 @@ use super::{
     entry::{BODY_BYTES, Entry, kind, put_publish_head},
     log::Hot,
     outlet::Waiting,
-    timers::Timer,
 };
 use crate::{
     Append, Kind,
@@ -329,10 +328,8 @@ impl Queue {
                 let due = message.deliver_at.unwrap_or_default();
                 let waiting = Waiting { attempt: Attempt(0), bytes: meta.bytes };
                 self.outlet.wait(due, tag(log, meta.offset.0), waiting);
-                if self.outlet.delayed.first_key_value().is_some_and(|((first, _), _)| *first == due) {
-                    ctx.timers.push((due, Timer::Due(entity)));
-                }
             }
+            self.outlet.arm_due(ctx);
         } else if self.outlet.consumers.len() > 0 || self.shortens() {
             let cursor = self.outlet.cursors.entry(log).or_default();
             if cursor.scan == first && cursor.window.len() + messages.len() <= WINDOW_MESSAGES_MAX {

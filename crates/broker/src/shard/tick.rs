@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use waystation_base::{ConsumerId, EntityId, Millis, Offset};
 
-use super::{Ctx, Shard, dispatch::LOOK_MS_MAX, entry::Entry, timers::Timer};
+use super::{Ctx, Shard, dispatch::LOOK_MS_MAX, entry::Entry, retry::Why, timers::Timer};
 use crate::{
     Append, Effect, Kind,
     command::Hold,
@@ -42,17 +42,14 @@ impl Shard {
                 let over = outlet.held(tag, attempt).is_some_and(|flight| flight.held_until <= ctx.now);
                 if over {
                     let kind = outlet.kind;
-                    self.bring_back(kind, id, &[tag], true, ctx);
+                    self.bring_back(kind, id, &[tag], Why::LeaseEnded, ctx);
                     ctx.dirty.push((kind, id));
                 }
             }
             Timer::Pull(id, consumer) => self.end_pull(id, consumer, ctx),
             Timer::Due(id) => {
                 let Some(outlet) = self.outlet_mut(id) else { return };
-                outlet.due(ctx.now);
-                if let Some(((next, _), _)) = outlet.delayed.first_key_value() {
-                    ctx.timers.push((*next, Timer::Due(id)));
-                }
+                outlet.due(ctx);
                 ctx.dirty.push((outlet.kind, id));
             }
             Timer::Expiry(id) => {

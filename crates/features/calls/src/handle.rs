@@ -331,7 +331,7 @@ impl Calls {
             }
             Ok(Began::Closed) => Ok(None),
             Err(error @ (Error::NoCall | Error::Gone)) => {
-                let outcome = Outcome::Rejected { error: Some(error.to_string()) };
+                let outcome = Outcome::Rejected { error: Some(error.to_string()), class: None };
                 let settlement = Settlement { tag: held.tag, attempt: held.attempt, outcome };
                 self.broker.settle(Source::Queue(queue.clone()), vec![settlement]).await?;
                 Ok(None)

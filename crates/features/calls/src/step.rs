@@ -184,7 +184,8 @@ fn finish(
     record.progress = None;
     // A call that failed leaves its request in the queue's dead letters, if it has any.
     let error = record.last_error.clone().filter(|_| state == State::Failed);
-    let outcome = if state == State::Failed { Outcome::Rejected { error } } else { Outcome::Accepted };
+    let outcome =
+        if state == State::Failed { Outcome::Rejected { error, class: None } } else { Outcome::Accepted };
     let settle = held.map(|held| (held, outcome));
     let body = match end {
         Ok(answer) => {
@@ -260,7 +261,7 @@ mod tests {
         assert_eq!(again.settle, Some((HELD, Outcome::Requeued { delay_ms: 7 })));
         let last = step(working(), &fail(true), 1, Millis(9)).expect("taken");
         assert_eq!(last.record.state, State::Failed);
-        assert_eq!(last.settle, Some((HELD, Outcome::Rejected { error: Some("no".into()) })));
+        assert_eq!(last.settle, Some((HELD, Outcome::Rejected { error: Some("no".into()), class: None })));
         let at_once = take(working(), fail(false)).record;
         assert_eq!(at_once.fault.map(|fault| (fault.status, fault.detail)), Some((500, "no".into())));
     }
@@ -282,7 +283,7 @@ mod tests {
             assert_eq!((last.state, last.fault.map(|it| it.detail)), (State::Failed, Some("no".into())));
             let failed = take(record.clone(), attempted(HELD, AttemptEnd::Answered(answer(404))));
             assert_eq!(failed.record.result.map(|it| it.status), Some(404));
-            assert!(matches!(failed.settle, Some((HELD, Outcome::Rejected { error: Some(_) }))));
+            assert!(matches!(failed.settle, Some((HELD, Outcome::Rejected { error: Some(_), .. }))));
             let fault = Fault::new(504, "call-upstream-timeout", "late");
             let broken = take(record, attempted(HELD, AttemptEnd::Broken(fault.clone())));
             assert_eq!((broken.record.state, broken.record.fault), (State::Failed, Some(fault)));
@@ -306,7 +307,7 @@ mod tests {
         let end = take(record, begun());
         assert_eq!((end.record.state, end.record.attempt), (State::Failed, 3));
         assert_eq!(end.record.fault.map(|fault| fault.status), Some(500));
-        assert!(matches!(end.settle, Some((HELD, Outcome::Rejected { error: Some(_) }))));
+        assert!(matches!(end.settle, Some((HELD, Outcome::Rejected { error: Some(_), .. }))));
     }
 
     #[test]

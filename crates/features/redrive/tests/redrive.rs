@@ -90,7 +90,10 @@ async fn a_group_is_redriven_and_the_rest_stays_and_a_second_failure_says_how_of
         }
         let again = running.take("orders", 3).await;
         let rejected = again.iter().map(|delivery| {
-            delivery.settlement(Outcome::Rejected { error: Some(stock_or_card(number(&delivery.message))) })
+            delivery.settlement(Outcome::Rejected {
+                error: Some(stock_or_card(number(&delivery.message))),
+                class: None,
+            })
         });
         running.broker.settle(Source::Queue(name("orders")), rejected.collect()).await.expect("rejected");
         running.until("orders.dead", |ready| ready == 6).await;
@@ -153,7 +156,7 @@ async fn what_cannot_go_stays_with_the_reason_counted() {
     let clock = waystation_base::os::OsClock;
     let now = waystation_base::Clock::now(&clock);
     let taken = broker.receive(source.clone(), 1, wait, None, now).await.expect("received");
-    let reject = taken[0].settlement(Outcome::Rejected { error: None });
+    let reject = taken[0].settlement(Outcome::Rejected { error: None, class: None });
     broker.settle(source, vec![reject]).await.expect("rejected");
     running.publish("orders.dead", vec![numbered(8)]).await;
     running.until("orders.dead", |ready| ready == 4).await;

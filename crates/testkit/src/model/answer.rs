@@ -237,7 +237,7 @@ impl Ledger {
         if let Some(reason) = reason.filter(|_| outlet.buries_by_route()) {
             let reason = match reason.as_str() {
                 "max_length" => "maxlen",
-                "max_attempts" => "delivery_limit",
+                "max_attempts" | "max_age" => "delivery_limit",
                 other => other,
             };
             let mut expected = self.burial(outlet, &outlet.items[&tag].stored.message, reason);

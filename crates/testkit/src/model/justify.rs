@@ -2,20 +2,26 @@
 
 use waystation_base::{
     EntityId, Message, Millis, Tag,
-    message::header::{DEATH_ATTEMPTS, DEATH_COUNT, DEATH_REASON, DEATH_SOURCE, ROUTE, ROUTING_KEY},
+    message::header::{
+        DEATH_ATTEMPTS, DEATH_COUNT, DEATH_ERROR, DEATH_REASON, DEATH_SOURCE, ROUTE, ROUTING_KEY,
+    },
     value::Value,
 };
 use waystation_broker::{
     Command, Kind, Source,
     command::{Outcome, Transaction},
-    entry::{Entry, Item as Line, Reason},
+    entry::{Entry, Fault, Item as Line, Reason},
     place::{LogId, Purpose},
-    spec::{Overflow, QueueSpec},
+    spec::{
+        Overflow, QueueSpec,
+        retry::{CONSUMER_LOST, LEASE_ENDED},
+    },
 };
 
 use super::{
     Book, Cause, Item, Ledger, Outlet, State, Written,
     ledger::{messages, next_offset, tag},
+    retry::{Ended, check_error, said},
     routing::told,
 };
 
@@ -34,7 +40,10 @@ impl Ledger {
                 self.check_bytes(*id, *bytes, &tags);
             }
             Entry::Return(id, lines) => self.justify_return(*id, lines, cause, now),
-            Entry::Dying(id, reason, _, line) => self.justify_dying(*id, *reason, line, cause),
+            Entry::Dying(id, reason, error, line) => {
+                self.justify_dying(*id, *reason, error.as_deref(), line, cause, now);
+            }
+            Entry::Failed(id, fault, places) => self.justify_failed(*id, fault, places, cause),
             Entry::Delete(id) => self.justify_delete(*id, cause),
             Entry::Trim(log, base) => self.justify_trim(*log, base.0, cause, now),
             Entry::Publish(publish) => {
@@ -95,16 +104,17 @@ impl Ledger {
                 Reason::Accepted => {
                     assert!(self.is_accepted(id, *tag, item, cause), "nobody accepted it: {place}")
                 }
-                Reason::Rejected | Reason::Attempts => {
+                Reason::Rejected | Reason::Attempts | Reason::Age => {
                     assert!(
                         !outlet.buries() || self.has_no_grave(outlet, item, reason, cause),
                         "it belongs to the dead letters: {place}"
                     );
                     let rejected =
                         self.outcome(id, *tag, cause).is_some_and(|o| matches!(o, Outcome::Rejected { .. }));
-                    let exhausted =
-                        outlet.max_attempts().is_some_and(|max| item.attempts >= max) && item.is_held();
-                    assert!(dying || rejected || exhausted, "nobody rejected it: {place}");
+                    let ended = self.ended(id, *tag, item, cause, now);
+                    let over = ended.and_then(|ended| outlet.fates(item, &ended, now).over);
+                    let rejected = rejected && reason == Reason::Rejected;
+                    assert!(dying || rejected || over == Some(reason), "nobody gave it up: {place}");
                 }
                 Reason::Expired => {
                     assert!(
@@ -168,7 +178,7 @@ impl Ledger {
     }
 
     /// The outcome that a transaction names for a message.
-    fn outcome<'a>(&self, id: EntityId, tag: Tag, cause: Cause<'a>) -> Option<&'a Outcome> {
+    pub(super) fn outcome<'a>(&self, id: EntityId, tag: Tag, cause: Cause<'a>) -> Option<&'a Outcome> {
         let Cause::Command(Command::Transact(Transaction { settlements, .. })) = cause else { return None };
         settlements
             .iter()
@@ -189,50 +199,58 @@ impl Ledger {
             let tag = tag(line.log, line.offset);
             let item = outlet.items.get(&tag);
             let place = format!("{tag:?} of '{}' at {now} by {cause:?}: {item:?}", outlet.name);
-            let Some(Item { state: State::Held { until, consumer }, attempts, .. }) = item else {
+            let Some(item) = item.filter(|item| item.is_held()) else {
                 panic!("what nobody holds cannot come back: {place}");
             };
-            let outcome = self.outcome(id, tag, cause);
-            let released = matches!(outcome, Some(Outcome::Released));
-            assert_eq!(line.attempt.0, attempts - u32::from(released), "attempts: {place}");
-            let exhausted = outlet.max_attempts().is_some_and(|max| *attempts >= max) && !released;
-            assert!(!exhausted, "it was handed out too often to come back: {place}");
-            let of = |consumer: &Option<_>, is: &dyn Fn(&super::Consumer) -> bool| {
-                let who = |id| self.consumers.get(&id).or_else(|| self.retired.get(&id));
-                consumer.and_then(who).is_some_and(is)
+            let ended = self.ended(id, tag, item, cause, now);
+            let ended = ended.unwrap_or_else(|| panic!("nobody gave it back: {place}"));
+            let counts = !matches!(ended, Ended::Released);
+            assert_eq!(line.attempt.0, item.attempts - u32::from(!counts), "attempts: {place}");
+            let Some((least, most)) = outlet.fates(item, &ended, now).again else {
+                panic!("it was tried for long enough to come back: {place}");
             };
-            let good = match cause {
-                Cause::Command(Command::Transact(_)) => match outcome {
-                    Some(Outcome::Requeued { delay_ms: 0 }) | Some(Outcome::Released) => {
-                        line.due == Millis(0)
-                    }
-                    Some(Outcome::Requeued { delay_ms }) => line.due == now.plus(*delay_ms),
-                    _ => false,
-                },
-                Cause::Command(Command::Detach(gone) | Command::Strand(gone)) => *consumer == Some(*gone),
-                Cause::Command(Command::CloseSession(session)) => of(consumer, &|c| c.session == *session),
-                Cause::Tick => *until <= now,
-                Cause::Recovery => *until == Millis::NEVER,
-                _ => false,
-            };
-            assert!(good, "nobody gave it back: {place}");
+            let pause_ms = if line.due == Millis(0) { 0 } else { line.due.since(now) };
+            assert!((least..=most).contains(&pause_ms), "{pause_ms} ms, not {least} to {most}: {place}");
+            assert!(pause_ms > 0 || line.due == Millis(0), "{place}");
         }
     }
 
-    fn justify_dying(&self, id: EntityId, reason: Reason, line: &Line, cause: Cause<'_>) {
+    fn justify_dying(
+        &self,
+        id: EntityId,
+        reason: Reason,
+        error: Option<&str>,
+        line: &Line,
+        cause: Cause<'_>,
+        now: Millis,
+    ) {
         let outlet = &self.outlets[&id];
         let tag = tag(line.log, line.offset);
         let item = outlet.items.get(&tag).expect("it is there");
         let place = format!("{tag:?} of '{}', {reason:?} by {cause:?}: {item:?}", outlet.name);
         assert!(item.is_held() && outlet.buries(), "{place}");
-        match reason {
-            Reason::Rejected => {
-                assert!(matches!(self.outcome(id, tag, cause), Some(Outcome::Rejected { .. })), "{place}")
-            }
-            Reason::Attempts => {
-                assert!(outlet.max_attempts().is_some_and(|max| item.attempts >= max), "{place}")
-            }
-            _ => panic!("{place}"),
+        let outcome = self.outcome(id, tag, cause);
+        let rejected = outcome.is_some_and(|outcome| matches!(outcome, Outcome::Rejected { .. }));
+        let ended = self.ended(id, tag, item, cause, now);
+        let over = ended.and_then(|ended| outlet.fates(item, &ended, now).over);
+        assert!(rejected && reason == Reason::Rejected || over == Some(reason), "{place}");
+        check_error(error, outcome, item.fault.as_ref());
+    }
+
+    /// Asserts that somebody said that of a message.
+    fn justify_failed(&self, id: EntityId, fault: &Fault, places: &[(u16, u64)], cause: Cause<'_>) {
+        for (log, offset) in places {
+            let tag = tag(*log, *offset);
+            let held = self.outlets[&id].items.get(&tag).is_some_and(Item::is_held);
+            let of_policy =
+                [CONSUMER_LOST, LEASE_ENDED].contains(&fault.class.as_deref().unwrap_or_default());
+            let said = self.outcome(id, tag, cause).map(said);
+            let said = said.and_then(|(class, error)| Fault::of(class, error));
+            // A dead letter keeps the class of an earlier error if the last one has none.
+            let before = self.outlets[&id].items.get(&tag).and_then(|item| item.fault.clone());
+            let classes = [&said, &before].map(|fault| fault.as_ref().and_then(|fault| fault.class.clone()));
+            let good = said.as_ref() == Some(fault) || of_policy || classes.contains(&fault.class);
+            assert!(held && good, "nobody said {fault:?} of {tag:?} by {cause:?}");
         }
     }
 
@@ -305,7 +323,10 @@ impl Ledger {
                 let dies = spec.overflow == Overflow::DeadLetterHead || outlet.relimited;
                 assert!(dies, "{item:?} of a queue that drops");
             }
-            "rejected" | "max_attempts" => assert!(item.attempts > 0, "{item:?} was never handed out"),
+            "rejected" | "max_attempts" | "max_age" => {
+                assert!(item.attempts > 0, "{item:?} was never handed out");
+                assert_eq!(arrived.headers.text(DEATH_ERROR), item.error.as_deref(), "{item:?}");
+            }
             other => panic!("a message does not die of {other}"),
         }
         let mut expected = plain(original);

@@ -43,10 +43,11 @@ impl Ledger {
             Entry::Take(id, until, lines) => self.take(id, until, &lines),
             Entry::Done(id, reason, _, stretches) => self.done(id, reason, &stretches),
             Entry::Return(id, lines) => self.give_back(id, &lines),
-            Entry::Dying(id, _, _, line) => {
+            Entry::Dying(id, _, error, line) => {
                 self.let_go(id, tag(line.log, line.offset));
                 if let Some(item) = self.item(id, line.log, line.offset) {
                     item.state = State::Dying;
+                    item.error = error;
                 }
             }
             Entry::Extend(id, end, places) => {
@@ -71,6 +72,13 @@ impl Ledger {
             Entry::Settled(_) => {}
             Entry::Bind(bound) => self.bind(bound),
             Entry::Unbind(bound) => self.unbind(&bound),
+            Entry::Failed(id, fault, places) => {
+                for (log, offset) in places {
+                    if let Some(item) = self.item(id, log, offset) {
+                        item.fault = Some(fault.clone());
+                    }
+                }
+            }
             Entry::Document(name, Some(body)) => drop(self.documents.insert(name, body.to_vec())),
             Entry::Document(name, None) => drop(self.documents.remove(&name)),
             Entry::Count(id, duplicates) => {
@@ -190,13 +198,14 @@ impl Ledger {
 
     fn take(&mut self, id: EntityId, until: Millis, lines: &[Line]) {
         let Some(outlet) = self.outlets.get_mut(&id) else { return };
+        let is_queue = outlet.queue().is_some();
         for line in lines {
             outlet.counters.delivered += 1;
             outlet.counters.redelivered += u64::from(line.attempt.0 > 1);
             if let Some(item) = outlet.items.get_mut(&tag(line.log, line.offset)) {
                 item.state = State::Held { until, consumer: None };
                 item.attempts = line.attempt.0;
-                item.touched = true;
+                (item.touched, item.known) = (true, is_queue);
             }
         }
     }
@@ -215,7 +224,7 @@ impl Ledger {
             }
             *match reason {
                 Reason::Accepted => &mut outlet.counters.acknowledged,
-                Reason::Rejected | Reason::Attempts => &mut outlet.counters.rejected,
+                Reason::Rejected | Reason::Attempts | Reason::Age => &mut outlet.counters.rejected,
                 Reason::Expired => &mut outlet.counters.expired,
                 Reason::Overflow => &mut outlet.counters.dropped,
                 Reason::Purged => &mut outlet.counters.purged,

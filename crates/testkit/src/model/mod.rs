@@ -9,6 +9,7 @@ mod delivery;
 mod justify;
 mod ledger;
 mod published;
+mod retry;
 mod routing;
 
 use std::{
@@ -20,6 +21,7 @@ use waystation_base::{ConsumerId, EntityId, Message, Millis, Name, Offset, Posit
 use waystation_broker::{
     Kind, PoolId, SessionId, Source,
     command::{Command, Hold},
+    entry::Fault,
     place::{LogId, key_hash},
     spec::{Mode, Order, QueueSpec, SubscriptionSpec, TopicSpec},
     view::Counters,
@@ -79,6 +81,12 @@ pub struct Item {
     pub loose: bool,
     /// A subscription's filter passes over it.
     pub unwanted: bool,
+    /// It was handed out in this run: the shard knows all of it.
+    pub known: bool,
+    /// What a consumer said of it last.
+    pub fault: Option<Fault>,
+    /// What its dead letter will tell.
+    pub error: Option<String>,
 }
 
 impl Item {
@@ -92,6 +100,9 @@ impl Item {
             condemned: false,
             loose: false,
             unwanted: false,
+            known: false,
+            fault: None,
+            error: None,
         }
     }
 
@@ -327,6 +338,9 @@ impl Ledger {
             {
                 ledger.compact(*log, *offset);
             }
+        }
+        for outlet in ledger.outlets.values_mut() {
+            outlet.items.values_mut().for_each(|item| item.known = false);
         }
         for (id, tag) in &book.condemned {
             if let Some(item) = ledger.outlets.get_mut(id).and_then(|outlet| outlet.items.get_mut(tag)) {

@@ -153,7 +153,7 @@ pub(super) fn told(reason: Reason) -> &'static str {
     match reason {
         Reason::Rejected => "rejected",
         Reason::Expired => "expired",
-        Reason::Attempts => "delivery_limit",
+        Reason::Attempts | Reason::Age => "delivery_limit",
         Reason::Overflow => "maxlen",
         other => panic!("nothing dies of {other:?}"),
     }

@@ -4,12 +4,12 @@ use waystation_base::{Attempt, ConsumerId, Message, Millis, Offset, Tag};
 use waystation_broker::{
     Command, Kind, PoolId, SessionId, Source,
     command::{
-        Attach, Bind, Counted, Declare, Delete, Destination, Extend, Hold, Outcome, Payload, Publish, Seek,
-        Settle, Settlement, Target, Transaction,
+        Attach, Bind, Counted, Declare, Delete, Destination, Extend, Failure, Hold, Outcome, Payload,
+        Publish, Seek, Settle, Settlement, Target, Transaction,
     },
 };
 
-use super::specs::{self, QUEUES, ROUTES, SUBSCRIPTIONS, TOPICS, name};
+use super::specs::{self, ERROR_CLASSES, QUEUES, ROUTES, SUBSCRIPTIONS, TOPICS, name};
 use crate::{
     model::{Book, Ledger},
     random::Random,
@@ -103,11 +103,17 @@ impl Clients {
             // Now and then a client settles the same thing twice.
             let holding =
                 if random.one_in(12) { self.holdings[at].clone() } else { self.holdings.swap_remove(at) };
-            let outcome = match random.below(12) {
-                0 => Outcome::Rejected { error: random.maybe(50, |_| "no good".to_owned()) },
+            let outcome = match random.below(15) {
+                0 => Outcome::Rejected { error: error(random), class: class(random) },
                 1 | 2 => Outcome::Requeued { delay_ms: 0 },
                 3 => Outcome::Requeued { delay_ms: random.range(1, 1500) },
                 4 => Outcome::Released,
+                5 => Outcome::Lost,
+                6..=8 => Outcome::Failed(Failure {
+                    error: error(random),
+                    class: class(random),
+                    delay_ms: random.maybe(20, |random| random.below(1500)),
+                }),
                 _ => Outcome::Accepted,
             };
             let settlement = Settlement { tag: holding.tag, attempt: holding.attempt, outcome };
@@ -206,6 +212,14 @@ fn withdraw(random: &mut Random, ledger: &Ledger) -> Option<Settle> {
         settlements.push(Settlement { tag: *tag, attempt, outcome });
     }
     Some(Settle { source, settlements })
+}
+
+fn error(random: &mut Random) -> Option<String> {
+    random.maybe(50, |random| format!("no good {}", random.below(3)))
+}
+
+fn class(random: &mut Random) -> Option<String> {
+    random.maybe(50, |random| random.pick(&ERROR_CLASSES).expect("some").to_string())
 }
 
 fn declare(random: &mut Random, now: Millis) -> Command {

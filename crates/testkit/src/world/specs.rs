@@ -12,8 +12,9 @@ use waystation_base::{
 use waystation_broker::{
     command::{Bind, Destination, Target},
     spec::{
-        Arguments, Mode, Order, Overflow, QueueSpec, RouteKind, RouteSpec, Spec, Start, SubscriptionSpec,
-        TopicSpec,
+        Arguments, Mode, Order, Overflow, QueueSpec, RetryPolicy, RouteKind, RouteSpec, Spec, Start,
+        SubscriptionSpec, TopicSpec,
+        retry::{Backoff, CONSUMER_LOST, ClassPolicy, LEASE_ENDED},
     },
 };
 
@@ -31,6 +32,8 @@ pub const ROUTES: [&str; 4] = ["r0", "r1", "r2", "q0"];
 const KEYS: [&str; 6] = ["", "a", "b", "a.b", "a.b.c", "q1"];
 /// Keys of bindings.
 const BINDING_KEYS: [&str; 8] = ["", "a", "b", "#", "a.*", "a.#", "*.b", "q1"];
+/// Classes of errors.
+pub const ERROR_CLASSES: [&str; 2] = ["busy", "invalid"];
 /// What subscriptions may name, besides single topics.
 const PATTERNS: [&str; 3] = ["t.*", "#", "*.a"];
 
@@ -65,6 +68,7 @@ pub fn queue(random: &mut Random) -> QueueSpec {
         max_priority: random.maybe(20, |random| random.below(3) as u8).unwrap_or(u8::MAX),
         durable: !random.one_in(12),
         max_attempts: random.maybe(30, |random| random.range(1, 4) as u32),
+        retry: random.maybe(50, retry),
         lease_ms: random.range(10, 2000),
         order: if random.percent(30) { Order::Key } else { Order::Fifo },
         deduplication_ms: random.maybe(25, |random| random.range(10, 3000)),
@@ -90,6 +94,35 @@ pub fn queue(random: &mut Random) -> QueueSpec {
         };
     }
     spec
+}
+
+/// A random retry policy.
+fn retry(random: &mut Random) -> Box<RetryPolicy> {
+    let kinds = [Backoff::Constant, Backoff::Linear, Backoff::Exponential];
+    let mut policy = RetryPolicy {
+        backoff: kinds[random.below(3) as usize],
+        first_ms: random.below(600),
+        factor: random.range(1, 3) as u32,
+        most_ms: random.range(600, 2500),
+        jitter_percent: [0, 50, 100][random.below(3) as usize],
+        attempts_max: random.maybe(40, |random| random.range(1, 5) as u32),
+        age_ms_max: random.maybe(30, |random| random.range(100, 6000)),
+        classes: BTreeMap::new(),
+    };
+    for class in ERROR_CLASSES.into_iter().chain([CONSUMER_LOST, LEASE_ENDED]) {
+        if random.percent(20) {
+            let own = ClassPolicy {
+                give_up: random.percent(30),
+                first_ms: random.maybe(50, |random| random.below(600)),
+                jitter_percent: random.maybe(30, |random| random.below(101) as u8),
+                attempts_max: random.maybe(30, |random| random.range(1, 5) as u32),
+                age_ms_max: random.maybe(20, |random| random.range(100, 6000)),
+                ..ClassPolicy::default()
+            };
+            policy.classes.insert(class.to_owned(), own);
+        }
+    }
+    Box::new(policy)
 }
 
 /// A random topic.
@@ -159,6 +192,7 @@ pub fn subscription(random: &mut Random, now: Millis) -> SubscriptionSpec {
         lease_ms: random.range(10, 2000),
         dead_letter: dead_letter(random),
         max_attempts: random.maybe(30, |random| random.range(1, 4) as u32),
+        retry: random.maybe(50, retry),
         ..SubscriptionSpec::new(topic)
     }
 }

@@ -105,7 +105,7 @@ impl Connection {
         // What a consumer holds comes back with its detaching; the rest was got, or its consumer was cancelled.
         let rest =
             held.into_iter().filter(|held| held.consumer.is_none_or(|key| !of_consumers.contains(&key)));
-        self.commands.extend(super::settle::requeue(rest));
+        self.commands.extend(super::settle::lost(rest));
         if self.pools.remove(&channel) {
             self.commands.push(Command::Pool(pool(self.broker_session, channel), None));
         }

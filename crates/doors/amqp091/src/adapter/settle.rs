@@ -9,7 +9,7 @@ use std::{
 
 use waystation_broker::{
     Command, Refusal, Source,
-    command::{Outcome, Settle, Settlement, Transaction},
+    command::{Failure, Outcome, Settle, Settlement, Transaction},
 };
 use waystation_host::Pending;
 
@@ -30,8 +30,9 @@ pub(super) struct Settles {
 fn outcome(source: &Source, verdict: Verdict) -> Outcome {
     match (source, verdict) {
         (Source::Subscription(_), _) | (_, Verdict::Accepted) => Outcome::Accepted,
-        (_, Verdict::Rejected) => Outcome::Rejected { error: None },
-        (_, Verdict::Requeued) => Outcome::Requeued { delay_ms: 0 },
+        (_, Verdict::Rejected) => Outcome::Rejected { error: None, class: None },
+        (_, Verdict::Requeued) => Outcome::Failed(Failure::default()),
+        (_, Verdict::Lost) => Outcome::Lost,
     }
 }
 
@@ -48,9 +49,9 @@ pub(super) fn by_source(held: impl IntoIterator<Item = (Held, Verdict)>) -> Vec<
     settles.gathered
 }
 
-/// Commands that give messages back.
-pub(super) fn requeue(held: impl IntoIterator<Item = Held>) -> Vec<Command> {
-    let settles = by_source(held.into_iter().map(|held| (held, Verdict::Requeued)));
+/// Commands that give back what somebody held who is gone.
+pub(super) fn lost(held: impl IntoIterator<Item = Held>) -> Vec<Command> {
+    let settles = by_source(held.into_iter().map(|held| (held, Verdict::Lost)));
     settles.into_iter().map(one_by_itself).collect()
 }
 
@@ -174,7 +175,7 @@ mod tests {
             .collect();
         let expected = vec![
             ("a", vec![(1, Outcome::Accepted), (3, Outcome::Accepted), (6, Outcome::Released)]),
-            ("b", vec![(2, Outcome::Accepted), (4, Outcome::Rejected { error: None })]),
+            ("b", vec![(2, Outcome::Accepted), (4, Outcome::Rejected { error: None, class: None })]),
             ("s", vec![(5, Outcome::Accepted)]),
         ];
         assert_eq!(seen, expected);

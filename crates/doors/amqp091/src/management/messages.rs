@@ -171,7 +171,7 @@ fn outcome(mode: &str) -> Result<Outcome, Failure> {
     match mode {
         "ack_requeue_true" | "reject_requeue_true" => Ok(Outcome::Requeued { delay_ms: 0 }),
         "ack_requeue_false" => Ok(Outcome::Accepted),
-        "reject_requeue_false" => Ok(Outcome::Rejected { error: None }),
+        "reject_requeue_false" => Ok(Outcome::Rejected { error: None, class: None }),
         _ => Err(Failure::bad_request("Unsupported ackmode")),
     }
 }

@@ -249,7 +249,7 @@ fn in_amqp_name(value: &Value) -> Value {
 fn in_amqp_reason(value: &Value) -> Value {
     match value.as_str() {
         Some("max_length") => Value::from("maxlen"),
-        Some("max_attempts") => Value::from("delivery_limit"),
+        Some("max_attempts" | "max_age") => Value::from("delivery_limit"),
         _ => value.clone(),
     }
 }

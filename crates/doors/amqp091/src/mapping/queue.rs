@@ -1,7 +1,7 @@
 //! What does `queue.declare` ask for? Flags and `x-` arguments as a queue or topic, refused in RabbitMQ's words where wrong.
 
 use waystation_base::{limits::DELAY_MS_MAX, value::Value};
-use waystation_broker::spec::{QueueSpec, Spec, TopicSpec};
+use waystation_broker::spec::{QueueSpec, RetryPolicy, Spec, TopicSpec, retry::Backoff};
 use waystation_catalog::terms::{QueueType, age_ms, set_dead_letter, set_overflow};
 
 use super::{
@@ -58,6 +58,9 @@ const QUORUM_ARGUMENTS: &[&str] = &[
     "x-queue-type",
     "x-quorum-initial-group-size",
     "x-delivery-limit",
+    "x-delayed-retry-type",
+    "x-delayed-retry-min",
+    "x-delayed-retry-max",
     "x-queue-leader-locator",
 ];
 const STREAM_ARGUMENTS: &[&str] = &[
@@ -102,6 +105,7 @@ pub fn queue_spec(ask: &QueueAsk<'_>) -> Result<Spec, Invalid> {
         max_attempts: ask
             .number("x-delivery-limit")
             .map(|count| count.saturating_add(1).min(u32::MAX.into()) as u32),
+        retry: delayed_retry(ask).map(Box::new),
         durable: ask.durable,
         exclusive: ask.exclusive,
         auto_delete: ask.auto_delete,
@@ -117,6 +121,19 @@ pub fn queue_spec(ask: &QueueAsk<'_>) -> Result<Spec, Invalid> {
     );
     set_overflow(&mut spec, ask.text("x-overflow"));
     Ok(Spec::Queue(spec))
+}
+
+/// What RabbitMQ 4.3 knows as delayed retries: the least pause times the number of deliveries, up to the most.
+fn delayed_retry(ask: &QueueAsk<'_>) -> Option<RetryPolicy> {
+    ask.text("x-delayed-retry-type").filter(|kind| *kind != "disabled")?;
+    let first_ms = ask.number("x-delayed-retry-min")?;
+    Some(RetryPolicy {
+        backoff: Backoff::Linear,
+        first_ms,
+        most_ms: ask.number("x-delayed-retry-max").unwrap_or(DELAY_MS_MAX),
+        jitter_percent: 0,
+        ..RetryPolicy::default()
+    })
 }
 
 impl QueueAsk<'_> {
@@ -205,6 +222,18 @@ fn check_value(key: &str, value: &Value, ask: &QueueAsk<'_>) -> Result<(), Strin
             ms if ms > DELAY_MS_MAX => Err(format!("{{value_too_large,{ms}}}")),
             _ => Ok(()),
         },
+        "x-delayed-retry-type" => {
+            one_of(value, &["disabled", "all", "failed", "returned"], "invalid_delayed_retry_type")
+        }
+        "x-delayed-retry-min" => match not_negative(value)? {
+            0 => Err("{value_zero,0}".into()),
+            ms if ms > most_retry_ms(ask) => Err(format!("{{value_too_large,{ms}}}")),
+            _ => Ok(()),
+        },
+        "x-delayed-retry-max" => match not_negative(value)? {
+            ms if ms > DELAY_MS_MAX => Err(format!("{{value_too_large,{ms}}}")),
+            _ => Ok(()),
+        },
         "x-max-priority" => match not_negative(value)? {
             priority if priority > 255 => Err(format!("{{max_value_exceeded,{priority}}}")),
             _ => Ok(()),
@@ -249,6 +278,11 @@ fn check_value(key: &str, value: &Value, ask: &QueueAsk<'_>) -> Result<(), Strin
         }
         _ => Ok(()),
     }
+}
+
+/// The longest pause between retries.
+fn most_retry_ms(ask: &QueueAsk<'_>) -> u64 {
+    ask.number("x-delayed-retry-max").map_or(DELAY_MS_MAX, |ms| ms.min(DELAY_MS_MAX))
 }
 
 fn text_of(value: &Value) -> Result<&str, String> {

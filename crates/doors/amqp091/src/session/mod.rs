@@ -81,6 +81,8 @@ pub enum Verdict {
     Rejected,
     /// Again.
     Requeued,
+    /// Its channel is gone.
+    Lost,
 }
 
 /// Whom to tell what became of a publish.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{body::Body, extract::State, http::HeaderMap, response::Response};
 use waystation_base::{Attempt, Millis, Name, Offset, Tag};
-use waystation_broker::{Source, command, view::SourceInfo};
+use waystation_broker::{Source, command, spec::retry::CLASS_BYTES_MAX, view::SourceInfo};
 use waystation_host::{Broker, Browse, Target};
 
 use super::{
@@ -40,19 +40,24 @@ pub(super) fn settlements(asked: Vec<Settlement>) -> Result<Vec<command::Settlem
 }
 
 fn settle_one(settlement: Settlement) -> Result<command::Settlement, Failure> {
-    let Settlement { tag, attempt, outcome, error, delay_ms } = settlement;
-    if error.is_some() && outcome != Outcome::Reject {
-        return Err(Failure::field("error", "goes with outcome reject only"));
+    let Settlement { tag, attempt, outcome, error, class, delay_ms } = settlement;
+    let says = [("error", error.is_some()), ("class", class.is_some())];
+    let failed = matches!(outcome, Outcome::Reject | Outcome::Requeue);
+    if let Some((field, _)) = says.into_iter().find(|(_, said)| *said && !failed) {
+        return Err(Failure::field(field, "goes with the outcomes reject and requeue only"));
+    }
+    if let Some(class) = &class {
+        extract::at_most("class", class.len(), 1, CLASS_BYTES_MAX)?;
     }
     if delay_ms.is_some() && outcome != Outcome::Requeue {
         return Err(Failure::field("delay_ms", "goes with outcome requeue only"));
     }
     let max = waystation_base::limits::DELAY_MS_MAX;
-    let delay_ms = extract::at_most("delay_ms", delay_ms.unwrap_or(0), 0, max)?;
+    let delay_ms = delay_ms.map(|ms| extract::at_most("delay_ms", ms, 0, max)).transpose()?;
     let outcome = match outcome {
         Outcome::Accept => command::Outcome::Accepted,
-        Outcome::Reject => command::Outcome::Rejected { error },
-        Outcome::Requeue => command::Outcome::Requeued { delay_ms },
+        Outcome::Reject => command::Outcome::Rejected { error, class },
+        Outcome::Requeue => command::Outcome::Failed(command::Failure { error, class, delay_ms }),
         Outcome::Release => command::Outcome::Released,
     };
     Ok(command::Settlement { tag: tag.0, attempt: Attempt(attempt), outcome })
@@ -257,7 +262,22 @@ mod tests {
         let Failure(problem) =
             settlements(vec![Settlement::default(), wrong]).expect_err("accept with error");
         assert_eq!((problem.index, problem.field.as_deref()), (Some(1), Some("error")));
-        let wrong = Settlement { delay_ms: Some(1), ..Settlement::default() };
-        assert!(settlements(vec![wrong]).is_err());
+        for wrong in [
+            Settlement { delay_ms: Some(1), ..Settlement::default() },
+            Settlement { class: Some("x".into()), outcome: Outcome::Release, ..Settlement::default() },
+            Settlement { delay_ms: Some(1), outcome: Outcome::Reject, ..Settlement::default() },
+        ] {
+            assert!(settlements(vec![wrong]).is_err());
+        }
+    }
+
+    #[test]
+    fn a_class_has_at_most_class_bytes_max_and_at_least_one() {
+        let check = |bytes: usize| {
+            let class = Some("x".repeat(bytes));
+            settlements(vec![Settlement { class, outcome: Outcome::Requeue, ..Settlement::default() }])
+        };
+        assert!(check(1).is_ok() && check(CLASS_BYTES_MAX).is_ok());
+        assert!(check(0).is_err() && check(CLASS_BYTES_MAX + 1).is_err());
     }
 }

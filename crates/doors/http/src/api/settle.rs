@@ -14,7 +14,7 @@ pub enum Outcome {
     Accept,
     /// Never again: to the dead-letter address, with the error text.
     Reject,
-    /// Failed: again after `delay_ms`; the attempt counts.
+    /// Failed: again after `delay_ms`, or as the retry policy says; the attempt counts.
     Requeue,
     /// Not tried: again, and the attempt does not count.
     Release,
@@ -31,10 +31,13 @@ pub struct Settlement {
     pub attempt: u32,
     /// How it went.
     pub outcome: Outcome,
-    /// With `reject`: why, kept with the dead letter.
+    /// With `reject` and `requeue`: why, kept with the dead letter; cut at 4096 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// With `requeue`: milliseconds to wait before.
+    /// With `reject` and `requeue`: which kind of error that is, at most 64 bytes; the retry policy may have its own words for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// With `requeue`: milliseconds to wait before, instead of the retry policy's pause.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay_ms: Option<u64>,
 }

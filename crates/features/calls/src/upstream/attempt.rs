@@ -88,7 +88,9 @@ impl Desk {
         let (seen, steps) = match self.calls.attend(id).await {
             Ok(found) => found,
             Err(error @ (Error::NoCall | Error::Gone)) => {
-                return self.settle(&delivery, Outcome::Rejected { error: Some(error.to_string()) }).await;
+                return self
+                    .settle(&delivery, Outcome::Rejected { error: Some(error.to_string()), class: None })
+                    .await;
             }
             Err(error) => return Step::Refused(error.to_string()),
         };

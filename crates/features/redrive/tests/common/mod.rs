@@ -112,7 +112,7 @@ impl Running {
                 left -= taken.len();
                 let rejected = taken.iter().map(|delivery| {
                     let error = Some(error(number(&delivery.message)));
-                    delivery.settlement(Outcome::Rejected { error })
+                    delivery.settlement(Outcome::Rejected { error, class: None })
                 });
                 self.broker.settle(Source::Queue(name(queue)), rejected.collect()).await.expect("rejected");
             }

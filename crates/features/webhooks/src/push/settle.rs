@@ -225,7 +225,7 @@ impl Settler {
                 self.settle_all(chunk, &Outcome::Accepted, letters, &buried).await
             }
             None if self.has_dead_letters => {
-                let rejected = Outcome::Rejected { error: Some(cause) };
+                let rejected = Outcome::Rejected { error: Some(cause), class: None };
                 self.settle_all(chunk, &rejected, Vec::new(), &buried).await
             }
             None => Err(Refusal::Stopped("there is no address for dead letters".into())),

@@ -1,7 +1,7 @@
 //! Declarations: what the arguments ask for, and how wrong ones are refused.
 
 use waystation_base::value::Value;
-use waystation_broker::spec::{Overflow, QueueSpec, RouteKind, Spec};
+use waystation_broker::spec::{Overflow, QueueSpec, RetryPolicy, RouteKind, Spec, retry::Backoff};
 
 use crate::{
     mapping::{
@@ -93,7 +93,7 @@ fn overflow_follows_limit_and_dead_letters() {
 fn quorum_queues_count_deliveries_and_streams_are_topics() {
     let quorum = queue(&[("x-queue-type", Value::from("quorum")), ("x-delivery-limit", Value::I32(2))]);
     assert_eq!(quorum.max_attempts, Some(3));
-    assert_eq!(queue_type(&Spec::Queue(quorum)), QueueType::Quorum);
+    assert_eq!((&quorum.retry, queue_type(&Spec::Queue(quorum.clone()))), (&None, QueueType::Quorum));
     let arguments = table(&[
         ("x-queue-type", Value::from("stream")),
         ("x-max-age", Value::from("7D")),
@@ -104,6 +104,45 @@ fn quorum_queues_count_deliveries_and_streams_are_topics() {
     let Spec::Topic(topic) = &spec else { panic!("a topic") };
     assert_eq!((topic.retention_ms, topic.retention_bytes), (Some(7 * 86_400_000), Some(1 << 40)));
     assert_eq!(queue_type(&spec), QueueType::Stream);
+}
+
+#[test]
+fn delayed_retries_of_quorum_queues_are_a_linear_policy() {
+    let retry = |entries: &[(&str, Value)]| {
+        let quorum = [("x-queue-type", Value::from("quorum"))];
+        queue(&[&quorum[..], entries].concat()).retry.map(|retry| *retry)
+    };
+    let kind = |kind: &str| ("x-delayed-retry-type", Value::from(kind));
+    let (min, max) = (("x-delayed-retry-min", Value::I32(1000)), ("x-delayed-retry-max", Value::I32(30_000)));
+    let expected = RetryPolicy {
+        backoff: Backoff::Linear,
+        first_ms: 1000,
+        most_ms: 30_000,
+        jitter_percent: 0,
+        ..RetryPolicy::default()
+    };
+    for on in ["all", "failed", "returned"] {
+        assert_eq!(retry(&[kind(on), min.clone(), max.clone()]), Some(expected.clone()));
+    }
+    let endless = RetryPolicy { most_ms: waystation_base::limits::DELAY_MS_MAX, ..expected };
+    assert_eq!(retry(&[kind("all"), min.clone()]), Some(endless));
+    assert_eq!(retry(&[kind("disabled"), min.clone(), max]), None);
+    assert_eq!(retry(&[kind("all")]), None);
+    for (key, value, why) in [
+        ("x-delayed-retry-type", Value::from("some"), "invalid_delayed_retry_type"),
+        ("x-delayed-retry-min", Value::I32(0), "{value_zero,0}"),
+        ("x-delayed-retry-max", Value::I64(1 << 40), "{value_too_large,1099511627776}"),
+    ] {
+        let arguments = table(&[("x-queue-type", Value::from("quorum")), (key, value)]);
+        let refused = queue_spec(&ask(&arguments)).expect_err("wrong");
+        assert!(refused.to_string().ends_with(why), "{refused}");
+    }
+    let most = table(&[
+        ("x-queue-type", Value::from("quorum")),
+        ("x-delayed-retry-min", Value::I32(9)),
+        ("x-delayed-retry-max", Value::I32(8)),
+    ]);
+    assert!(queue_spec(&ask(&most)).is_err(), "no pause is longer than the most");
 }
 
 #[test]
