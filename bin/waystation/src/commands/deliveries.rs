@@ -21,16 +21,19 @@ use crate::{
 
 /// What serves the upstreams of operations; nothing is sent yet.
 pub fn upstreams(config: &Config, calls: &Calls, clock: &Arc<dyn Clock>) -> Result<Upstreams, Failure> {
+    Ok(calls.upstreams(client(config)?, clock.clone(), config.upstreams.buffer_bytes_max))
+}
+
+/// What asks services, within the guard for upstreams: whom one may ask is one question.
+fn client(config: &Config) -> Result<Client, Failure> {
     let wrong = |error: &dyn fmt::Display| Failure::usage(format!("upstreams: {error}"));
     let authorities = config.upstreams.ca.as_ref().map(fs::read).transpose();
     let authorities = authorities.map_err(|error| wrong(&error))?;
-    let client =
-        Client::new(config.upstreams.guard(), authorities.as_deref()).map_err(|error| wrong(&error))?;
-    Ok(calls.upstreams(client, clock.clone(), config.upstreams.buffer_bytes_max))
+    Client::new(config.upstreams.guard(), authorities.as_deref()).map_err(|error| wrong(&error))
 }
 
 /// Routes with steps; none runs yet. Their jq programs run in processes of this same program.
-pub fn routes(broker: &Broker, clock: &Arc<dyn Clock>) -> Result<Routes, Failure> {
+pub fn routes(config: &Config, broker: &Broker, clock: &Arc<dyn Clock>) -> Result<Routes, Failure> {
     let command = Command { program: env::current_exe()?, arguments: vec!["jq-worker".into()] };
     let most = Limits {
         time: Duration::from_millis(limits::TIME_MS_MAX),
@@ -38,7 +41,7 @@ pub fn routes(broker: &Broker, clock: &Arc<dyn Clock>) -> Result<Routes, Failure
         outputs: limits::OUTPUTS_MAX as usize,
         ..Limits::default()
     };
-    let tools = Tools { jq: Pool::new(command, most), clock: clock.clone() };
+    let tools = Tools::new(Pool::new(command, most), clock.clone()).with_services(client(config)?);
     Ok(Routes::new(broker.clone(), tools))
 }
 

@@ -76,7 +76,7 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
     let deliveries = Deliveries::new(&config, &broker, &calls, &clock)?;
     let (pushes, callbacks) = (deliveries.pushes.clone(), deliveries.callbacks.clone());
     let (redrives, redriving) = Redrives::new(broker.clone(), clock.clone());
-    let routes = deliveries::routes(&broker, &clock)?;
+    let routes = deliveries::routes(&config, &broker, &clock)?;
     let registry = Arc::new(Registry::default());
     let figures: waystation_http::Figures = {
         let registry = registry.clone();

@@ -11,7 +11,7 @@ use waystation_admin::{
 };
 use waystation_base::Name;
 use waystation_broker::{Kind, Source, spec::Spec};
-use waystation_routes::spec::Destination;
+use waystation_routes::spec::{Destination, Needs};
 
 use super::{
     declaration::{Declaration, Feature},
@@ -304,7 +304,11 @@ fn needed(declaration: &Declaration) -> Vec<(&'static [Kind], Name)> {
                 Destination::Address(name) => (ADDRESS, name),
                 Destination::Route(name, _) => (&[Kind::Route][..], name),
             });
-            from.into_iter().flatten().chain(targets).collect()
+            let needs = spec.sends().needs.into_iter().map(|needs| match needs {
+                Needs::Replies(name) => (&[Kind::Queue][..], name),
+                Needs::Store(name) | Needs::Table(name) => (&[Kind::Topic][..], name),
+            });
+            from.into_iter().flatten().chain(targets).chain(needs).collect()
         }
     }
 }

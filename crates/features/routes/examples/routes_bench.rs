@@ -99,7 +99,7 @@ impl World {
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(driver.run(async { drop(stopped.await) }));
         let command = Command { program: env::current_exe()?, arguments: vec!["jq-worker".into()] };
-        let routes = Routes::new(broker.clone(), Tools { jq: Pool::new(command, Limits::default()), clock });
+        let routes = Routes::new(broker.clone(), Tools::new(Pool::new(command, Limits::default()), clock));
         routes.load().await?;
         Ok(World { broker, routes, _stop: stop })
     }

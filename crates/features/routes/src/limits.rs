@@ -52,3 +52,23 @@ pub const EXPLAIN_SCAN_MAX: usize = 200_000;
 pub const CASES_RECORDED_MAX: usize = 20;
 /// What a trial or an explanation says of cases that did not match; the rest is counted.
 pub const REASONS_MAX: usize = 100;
+/// Messages that a step holds at a time; past it the oldest go on as they are.
+pub const HELD_MESSAGES_MAX: usize = 50_000;
+/// Bytes of them.
+pub const HELD_BYTES_MAX: usize = 128 << 20;
+/// Messages that may wait for a step that holds others; past it, what comes to it is held up.
+pub const HELD_WAITING_MAX: u64 = 10_000;
+/// Bytes of all bodies that are put together.
+pub const AGGREGATE_BYTES_MAX: usize = 16 << 20;
+/// Milliseconds that a service may be given to answer.
+pub const ENRICH_MS_MAX: u64 = 60_000;
+/// Bytes of a service's answer.
+pub const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// Answers that one step may keep.
+pub const CACHE_ENTRIES_MAX: usize = 100_000;
+/// Bytes of the answers that one step keeps.
+pub const CACHE_BYTES_MAX: usize = 16 << 20;
+/// Tables on topics that are known at a time.
+pub const TABLES_MAX: usize = 1_000;
+/// Entries of one such table.
+pub const TABLE_ENTRIES_MAX: usize = 100_000;

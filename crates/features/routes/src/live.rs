@@ -36,6 +36,10 @@ pub struct Counts {
     pub dead_lettered: u64,
     /// Given back to be tried again.
     pub retried: u64,
+    /// Of those taken: held by a step until others come or time passes.
+    pub held: u64,
+    /// Came to such a step after what they belonged to.
+    pub late: u64,
 }
 
 /// Shared between the engine and those who ask.
@@ -47,6 +51,8 @@ pub(crate) struct Live {
     ended: AtomicU64,
     dead_lettered: AtomicU64,
     retried: AtomicU64,
+    held: AtomicU64,
+    late: AtomicU64,
 }
 
 /// What became of one message.
@@ -58,6 +64,14 @@ pub(crate) enum Fate {
     DeadLettered,
     /// It comes again.
     Retried,
+    /// A step holds it.
+    Held,
+    /// A step that held messages let go one that so many were made of.
+    Released(usize),
+    /// A step that held it gave it up.
+    Buried,
+    /// It came too late for such a step.
+    Late,
 }
 
 impl Live {
@@ -73,12 +87,15 @@ impl Live {
     pub fn count(&self, fate: Fate) {
         let (counter, by) = match fate {
             Fate::Sent(0) => (&self.ended, 1),
-            Fate::Sent(copies) => (&self.sent, copies as u64),
-            Fate::DeadLettered => (&self.dead_lettered, 1),
+            Fate::Sent(copies) | Fate::Released(copies) => (&self.sent, copies as u64),
+            Fate::DeadLettered | Fate::Buried => (&self.dead_lettered, 1),
+            Fate::Held => (&self.held, 1),
+            Fate::Late => (&self.late, 1),
             Fate::Retried => (&self.retried, 1),
         };
         counter.fetch_add(by, Relaxed);
-        if fate != Fate::Retried {
+        // What a step lets go was taken when it came.
+        if matches!(fate, Fate::Sent(_) | Fate::DeadLettered | Fate::Held) {
             self.taken.fetch_add(1, Relaxed);
         }
     }
@@ -90,6 +107,8 @@ impl Live {
             ended: self.ended.load(Relaxed),
             dead_lettered: self.dead_lettered.load(Relaxed),
             retried: self.retried.load(Relaxed),
+            held: self.held.load(Relaxed),
+            late: self.late.load(Relaxed),
         }
     }
 }

@@ -85,6 +85,13 @@ impl Packet {
         self.json = Json::Written(json);
     }
 
+    /// Gives it a new body, and says that it is JSON.
+    pub fn replace(&mut self, json: Bytes) {
+        self.message.headers.set(header::CONTENT_TYPE, "application/json");
+        self.message.headers.remove(header::CONTENT_ENCODING);
+        self.json = Json::Written(json);
+    }
+
     /// Says what media type the body shall have when it leaves.
     pub fn set_content_type(&mut self, content_type: &str) -> Result<(), Fault> {
         let json = self.json()?;

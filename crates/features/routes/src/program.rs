@@ -7,6 +7,7 @@ use waystation_base::Name;
 
 use crate::{
     Invalid,
+    hold::Plan,
     limits::{NESTING_MAX, PROGRAM_BYTES_MAX, STEPS_MAX},
     spec::{Limits, RouteSteps, Step as Declared},
     steps::Step,
@@ -22,12 +23,19 @@ pub struct Program {
     pub(crate) steps: Vec<Step>,
     /// How far a message may go.
     pub limits: Limits,
+    /// What runs beside it, for steps that hold messages.
+    pub(crate) holds: Vec<Plan>,
 }
 
 /// What compiling collects on its way.
 pub(crate) struct Compiler {
     steps: usize,
-    depth: usize,
+    /// How deep the steps stand that are compiled now; 1: the route's own.
+    pub depth: usize,
+    /// The number of the route's own step that is compiled now.
+    pub step: usize,
+    pub route: Name,
+    pub holds: Vec<Plan>,
 }
 
 /// Compiled steps, and whether a message may come out at their end.
@@ -40,13 +48,13 @@ impl Program {
     /// Compiles a declaration.
     pub fn compile(name: &Name, spec: &RouteSteps) -> Result<Program, Invalid> {
         spec.check(name)?;
-        let mut compiler = Compiler { steps: 0, depth: 0 };
+        let mut compiler = Compiler { steps: 0, depth: 0, step: 0, route: name.clone(), holds: Vec::new() };
         let Compiled { steps, goes_on } = compiler.steps("steps", &spec.steps)?;
         if goes_on {
             let reason = "the last step lets messages go on, and there is nothing behind it: end with 'to', which may be an empty list";
             return Err(invalid("steps", reason));
         }
-        Ok(Program { name: name.clone(), steps, limits: spec.limits })
+        Ok(Program { name: name.clone(), steps, limits: spec.limits, holds: compiler.holds })
     }
 }
 
@@ -71,6 +79,9 @@ impl Compiler {
             if !compiled.goes_on {
                 return Err(invalid(field, "no message comes here: the step before ends them all"));
             }
+            if self.depth == 1 {
+                self.step = index;
+            }
             let (step, goes_on) = Step::compile(self, &field, step)?;
             compiled.steps.push(step);
             compiled.goes_on = goes_on;
@@ -82,8 +93,13 @@ impl Compiler {
 
 /// Compiles a jq program.
 pub(crate) fn jq(field: &str, text: &str) -> Result<waystation_jq::Program, Invalid> {
+    jq_with(field, text, &[])
+}
+
+/// Compiles a jq program that has more variables than the usual.
+pub(crate) fn jq_with(field: &str, text: &str, more: &[&str]) -> Result<waystation_jq::Program, Invalid> {
     check_length(field, text)?;
-    waystation_jq::Program::compile(text, VARIABLES).map_err(|error| {
+    waystation_jq::Program::compile(text, &[VARIABLES, more].concat()).map_err(|error| {
         let place = match error.line {
             1 => format!("column {}", error.column),
             line => format!("line {line}, column {}", error.column),

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
+use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{Mutex, Semaphore, watch},
@@ -20,10 +21,11 @@ use crate::{
     Counts, Error, Invalid, Program, RouteState, RouteSteps, Tools, cycles,
     document::{Document, PREFIX},
     engine::Worker,
+    hold::Plan,
     limits::{COMPILING_MAX, ROUTES_MAX},
     live::Live,
     names, record,
-    spec::{Destination, Taken},
+    spec::{Destination, Needs, Taken},
 };
 
 /// What a declaration did.
@@ -101,6 +103,7 @@ pub(crate) async fn compile(name: &Name, spec: &RouteSteps) -> Result<Arc<Progra
 impl Routes {
     /// None yet; [`Routes::load`] starts those that are stored.
     pub fn new(broker: Broker, tools: Tools) -> Routes {
+        let tools = Tools { broker: Some(broker.clone()), ..tools };
         let (changes, entries) = (Mutex::default(), Mutex::default());
         Routes(Arc::new(Inner { broker, tools, changes, entries }))
     }
@@ -227,6 +230,7 @@ impl Routes {
         }
         self.check_places(&name, &spec).await?;
         self.make_dead_letters(&name, &spec).await?;
+        self.make_holds(&name, &spec).await?;
         let live = self.stop(&name).await.unwrap_or_default();
         if let Err(error) = self.make_source(&name, &spec, old.as_ref()).await {
             // The old one goes on.
@@ -260,6 +264,15 @@ impl Routes {
             if let Some(name) = named.as_ref().filter(|name| !is_address(name)) {
                 return Some(missing(Kind::Queue, name));
             }
+            let needed = sends.needs.iter().find_map(|needs| match needs {
+                Needs::Replies(name) => view.queue(name).is_none().then(|| missing(Kind::Queue, name)),
+                Needs::Store(name) | Needs::Table(name) => {
+                    view.topic(name).is_none().then(|| missing(Kind::Topic, name))
+                }
+            });
+            if needed.is_some() {
+                return needed;
+            }
             sends.targets.iter().find_map(|target| match target {
                 Destination::Address(name) => (!is_address(name)).then(|| missing(Kind::Queue, name)),
                 Destination::Route(name, _) => view.route(name).is_none().then(|| missing(Kind::Route, name)),
@@ -280,6 +293,35 @@ impl Routes {
         if !is_there {
             let queue = Spec::Queue(QueueSpec::default());
             self.0.broker.declare(address, queue, false, SessionId::default()).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the queues of steps that hold messages. They stay if the route goes while they hold something: it is not lost, and a
+    /// route of that name with such a step takes it up.
+    async fn make_holds(&self, name: &Name, spec: &RouteSteps) -> Result<(), Error> {
+        for plan in &compile(name, spec).await?.holds {
+            let queue = Spec::Queue(Plan::declaration());
+            self.0.broker.declare(plan.queue.clone(), queue, true, SessionId::default()).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes away the queues of such steps that are empty.
+    async fn drop_holds(&self, name: &Name, spec: &RouteSteps) -> Result<(), Error> {
+        for plan in &compile(name, spec).await?.holds {
+            let delete = Delete {
+                kind: Kind::Queue,
+                name: plan.queue.clone(),
+                if_unused: false,
+                if_empty: true,
+                counted: Counted::All,
+                session: SessionId::default(),
+            };
+            // One that holds something stays.
+            if let Err(refusal) = self.0.broker.delete(delete).await {
+                tracing::info!(route = %name, queue = %plan.queue, %refusal, "a step's queue stays");
+            }
         }
         Ok(())
     }
@@ -352,7 +394,11 @@ impl Routes {
         let (routes, name, spec, live) = (self.clone(), name.clone(), spec.clone(), live.clone());
         let handle = tokio::spawn(async move {
             match routes.worker(&name, &spec, live.clone()).await {
-                Ok(worker) => worker.run(told).await,
+                Ok(worker) => {
+                    let holders = worker.holders();
+                    let holding = join_all(holders.iter().map(|holder| holder.run(told.clone())));
+                    tokio::join!(worker.run(told.clone()), holding);
+                }
                 Err(error) => {
                     tracing::error!(route = %name, %error, "a route does not run");
                     live.set(RouteState::Waiting, Some(error.to_string()));
@@ -397,6 +443,7 @@ impl Routes {
         self.write(name, None, broker).await?;
         self.stop(name).await;
         self.0.entries.lock().await.remove(name);
+        self.drop_holds(name, &document.route).await?;
         if document.route.from.taken(name)?.declaration().is_some() {
             self.drop_source(name).await?;
         }

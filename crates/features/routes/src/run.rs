@@ -104,7 +104,18 @@ pub async fn evaluate(
     message: Message,
     level: Say,
 ) -> Evaluation {
-    let hops = hops(&message);
+    evaluate_steps(program, tools, &program.steps, Packet::new(address, message), level).await
+}
+
+/// Evaluates what some of a route's steps make of a message.
+pub(crate) async fn evaluate_steps(
+    program: &Program,
+    tools: &Tools,
+    steps: &[Step],
+    packet: Packet,
+    level: Say,
+) -> Evaluation {
+    let hops = hops(&packet.message);
     let mut run = Run {
         tools,
         route: &program.name,
@@ -124,8 +135,8 @@ pub async fn evaluate(
         run.failed(&Arc::from("limits.hops"), &fault);
         Err(fault)
     } else {
-        let rest = Rest { steps: &program.steps, then: None };
-        steps::go(&mut run, rest, Packet::new(address, message)).await
+        let rest = Rest { steps, then: None };
+        steps::go(&mut run, rest, packet).await
     };
     match result {
         Ok(()) => Evaluation { outputs: run.outputs, trail: run.trail, fault: None },
@@ -136,7 +147,23 @@ pub async fn evaluate(
     }
 }
 
+/// An evaluation that fails before it begins.
+pub(crate) fn failed(at: Arc<str>, fault: Fault) -> Evaluation {
+    let said = Said {
+        step: at.clone(),
+        verdict: Verdict::Failed,
+        part: Vec::new(),
+        detail: Some(fault.reason.clone()),
+    };
+    Evaluation { outputs: Vec::new(), trail: vec![said], fault: Some((at, fault)) }
+}
+
 impl Run<'_> {
+    /// Whether nothing may come of it: somebody tries, or asks for an explanation.
+    pub fn is_trial(&self) -> bool {
+        self.level == Say::ALL
+    }
+
     /// A step says what it found or did.
     pub fn say(&mut self, at: &Arc<str>, verdict: Verdict, detail: Option<String>) {
         self.trail.push(Said { step: at.clone(), verdict, part: self.part.clone(), detail });

@@ -4,11 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use waystation_base::Clock;
+use waystation_host::Broker;
 use waystation_jq::{Failure, Pool, Program};
+use waystation_outbound::{breaker::Breakers, exchange::Client};
 
 use crate::{
     packet::{Packet, to_json},
     spec::Limits,
+    tables::Tables,
 };
 
 /// Variables that every jq program of a route may use, in the order in which [`Tools::jq`] gives them.
@@ -21,9 +24,34 @@ pub struct Tools {
     pub jq: Pool,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// Who may be asked by HTTP.
+    pub(crate) services: Option<Arc<Services>>,
+    /// What holds the topics that steps look into.
+    pub(crate) broker: Option<Broker>,
+    /// Tables on topics.
+    pub(crate) tables: Tables,
+}
+
+/// HTTP services that steps may ask.
+pub struct Services {
+    /// Asks, within its guard.
+    pub client: Client,
+    /// Which are left alone for a while.
+    pub breakers: Breakers,
 }
 
 impl Tools {
+    /// For routes that ask no services.
+    pub fn new(jq: Pool, clock: Arc<dyn Clock>) -> Tools {
+        Tools { jq, clock, services: None, broker: None, tables: Tables::default() }
+    }
+
+    /// The same for routes that may.
+    #[must_use]
+    pub fn with_services(self, client: Client) -> Tools {
+        Tools { services: Some(Arc::new(Services { client, breakers: Breakers::default() })), ..self }
+    }
+
     /// Runs a program on a body that is JSON.
     pub(crate) async fn jq(
         &self,
@@ -32,13 +60,26 @@ impl Tools {
         body: Bytes,
         limits: &Limits,
     ) -> Result<Vec<Bytes>, Failure> {
-        let variables = vec![
+        self.jq_with(program, packet, body, Vec::new(), limits).await
+    }
+
+    /// The same with more variables than the usual.
+    pub(crate) async fn jq_with(
+        &self,
+        program: &Program,
+        packet: &Packet,
+        body: Bytes,
+        more: Vec<Bytes>,
+        limits: &Limits,
+    ) -> Result<Vec<Bytes>, Failure> {
+        let mut variables = vec![
             packet.headers_json(),
             packet.key_json(),
             to_json(&packet.address.as_str()),
             to_json(&self.clock.now().0),
             to_json(&packet.message.id.to_string()),
         ];
+        variables.extend(more);
         let (time, outputs) = (Duration::from_millis(limits.time_ms), limits.outputs as usize);
         self.jq.run_within(program, body, variables, time, limits.output_bytes, outputs).await
     }

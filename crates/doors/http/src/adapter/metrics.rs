@@ -362,13 +362,15 @@ fn of_pushes(text: &mut Text, rows: &[(Name, Figures)]) {
 }
 
 /// Figures of routes with steps: name, type, help, and how to read it.
-const ROUTES: [(&str, &str, &str, fn(&RouteFigures) -> u64); 6] = [
+const ROUTES: [(&str, &str, &str, fn(&RouteFigures) -> u64); 8] = [
     ("route_active", "gauge", "1: it works; 0: waiting or paused.", |it| (it.1 == RouteState::Active).into()),
     ("route_taken_total", "counter", "Messages taken and done with.", |it| it.2.taken),
     ("route_sent_total", "counter", "Messages sent, each copy counted.", |it| it.2.sent),
     ("route_ended_total", "counter", "Messages taken that ended in the route.", |it| it.2.ended),
     ("route_dead_lettered_total", "counter", "Messages taken that failed.", |it| it.2.dead_lettered),
     ("route_retried_total", "counter", "Messages given back to be tried again.", |it| it.2.retried),
+    ("route_held_total", "counter", "Messages taken that a step held.", |it| it.2.held),
+    ("route_late_total", "counter", "Messages that came to such a step too late.", |it| it.2.late),
 ];
 
 /// A route with steps in numbers.

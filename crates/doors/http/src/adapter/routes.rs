@@ -13,7 +13,7 @@ use serde::{Deserialize, de::IgnoredAny};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use waystation_base::Name;
 use waystation_broker::Kind as Thing;
-use waystation_routes::{self as steps, Put, RouteSteps};
+use waystation_routes::{self as steps, Put, RouteSteps, spec::Needs};
 
 use super::{
     entities::{self, DeleteParams, Route},
@@ -74,6 +74,12 @@ pub(super) fn check(caller: &Caller, name: &Name, spec: &RouteSteps) -> Result<(
     let sends = spec.sends();
     sends.targets.iter().try_for_each(|target| caller.require(Permission::Write, target.name()))?;
     sends.allowed.iter().try_for_each(|pattern| caller.require_all(Permission::Write, pattern))?;
+    sends.needs.iter().try_for_each(|needs| match needs {
+        Needs::Replies(name) | Needs::Table(name) => caller.require(Permission::Read, name),
+        Needs::Store(name) => {
+            caller.require(Permission::Read, name).and_then(|()| caller.require(Permission::Write, name))
+        }
+    })?;
     let dead_letter = spec.dead_letter(name)?;
     // A queue that is not named is made.
     let permission = if spec.dead_letter.is_some() { Permission::Write } else { Permission::Configure };

@@ -86,7 +86,7 @@ pub fn callbacks(broker: &waystation_host::Broker, clock: Arc<OsClock>) -> Callb
 pub fn routes(broker: &waystation_host::Broker, clock: Arc<OsClock>) -> Routes {
     let command = waystation_jq::Command { program: "/none".into(), arguments: Vec::new() };
     let jq = waystation_jq::Pool::new(command, waystation_jq::Limits::default());
-    Routes::new(broker.clone(), Tools { jq, clock })
+    Routes::new(broker.clone(), Tools::new(jq, clock))
 }
 
 fn sender(clock: Arc<OsClock>) -> Sender {

@@ -37,7 +37,7 @@ pub(super) enum Verdict {
 
 /// What a refusal means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Meaning {
+pub(crate) enum Meaning {
     /// Nothing can be stored now: the route waits.
     Everything,
     /// The message is no longer held: somebody else has it, or it is gone.
@@ -49,7 +49,7 @@ pub(super) enum Meaning {
 }
 
 /// What a refusal of one message's transaction means.
-pub(super) fn meaning(refusal: &Refusal) -> Meaning {
+pub(crate) fn meaning(refusal: &Refusal) -> Meaning {
     match refusal {
         Refusal::NotHeld { .. } | Refusal::NotAttached => Meaning::Lost,
         Refusal::DiskLow | Refusal::Draining | Refusal::Busy => Meaning::Everything,
@@ -96,14 +96,27 @@ pub(super) fn letter(
     error: &str,
     now: Millis,
 ) -> Message {
-    let mut message = Message { deliver_at: None, expires_at: None, ..delivery.message.clone() };
+    letter_of(delivery.message.clone(), delivery.attempt.0, route, source, step, error, now)
+}
+
+/// The same of a message that was delivered so often.
+pub(crate) fn letter_of(
+    message: Message,
+    attempt: u32,
+    route: &str,
+    source: &str,
+    step: &str,
+    error: &str,
+    now: Millis,
+) -> Message {
+    let mut message = Message { deliver_at: None, expires_at: None, ..message };
     let headers = &mut message.headers;
     let count = headers.get(header::DEATH_COUNT).and_then(Value::as_i64).unwrap_or(0);
     headers.set(header::DEATH_REASON, DEATH_REASON);
     headers.set(header::DEATH_SOURCE, source);
     headers.set(header::DEATH_COUNT, count + 1);
     headers.set(header::DEATH_TIME, Value::Timestamp(now));
-    headers.set(header::DEATH_ATTEMPTS, i64::from(delivery.attempt.0));
+    headers.set(header::DEATH_ATTEMPTS, i64::from(attempt));
     headers.set(header::DEATH_ERROR, clipped(error));
     headers.set(own::DEATH_ROUTE, route);
     headers.set(own::DEATH_STEP, step);

@@ -15,11 +15,13 @@ use waystation_host::{Broker, Consumer, Delivery, Event};
 
 use crate::{
     Program, RouteState, Tools,
+    hold::{Holder, Plan},
     limits::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, WINDOW_BYTES_MAX, WINDOW_MESSAGES_MAX},
     live::Live,
     run::{self, Evaluation},
     spec::{Order, Retry},
 };
+pub(crate) use decide::{Meaning, letter_of, meaning};
 use sequence::Sequence;
 use settle::Settler;
 
@@ -51,6 +53,20 @@ type Evaluating = Pin<Box<dyn Future<Output = (u64, Done)> + Send>>;
 type Settling = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
 impl Worker {
+    /// What runs beside it, for steps that hold messages.
+    pub fn holders(&self) -> Vec<Holder> {
+        let holder = |plan: &Plan| Holder {
+            broker: self.broker.clone(),
+            tools: self.tools.clone(),
+            program: self.program.clone(),
+            plan: plan.clone(),
+            dead_letter: self.dead_letter.clone(),
+            record: self.record,
+            live: self.live.clone(),
+        };
+        self.program.holds.iter().map(holder).collect()
+    }
+
     /// Works until it is told to stop (or the teller is gone).
     pub async fn run(&self, mut stop: watch::Receiver<bool>) {
         loop {

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use waystation_base::{Clock, Message, MessageId, Millis, Name, os};
+use waystation_base::{Clock, Message, Name, os};
 use waystation_broker::{
     Refusal, Source,
     command::{Outcome, Payload, Publish, Settle, Settlement, Target, Transaction},
@@ -15,8 +15,10 @@ use super::{
     decide::{Meaning, Verdict, decide, decide_refused, letter, meaning},
 };
 use crate::{
+    ids::Ids,
     live::{Fate, Live},
     record::{self, Ending, Record, Sent},
+    run::Output,
     spec::{Destination, Retry},
 };
 
@@ -41,22 +43,6 @@ struct Draft {
     records: Vec<Message>,
     settlements: Vec<Settlement>,
     fates: Vec<Fate>,
-}
-
-/// Fresh ids of one moment.
-struct Ids {
-    now: Millis,
-    random: u128,
-}
-
-/// [`MessageId::new`] uses the top ten bytes; this is one in the last of them.
-const STEP: u128 = 1 << 48;
-
-impl Ids {
-    fn next(&mut self) -> MessageId {
-        self.random = self.random.wrapping_add(STEP);
-        MessageId::new(self.now, self.random)
-    }
 }
 
 impl Settler {
@@ -109,7 +95,7 @@ impl Settler {
     async fn commit(&self, batch: &[Done], verdicts: &[Verdict]) -> Result<(), Refusal> {
         let now = self.clock.now();
         let random = os::random().map_err(|error| Refusal::Stopped(format!("no randomness: {error}")))?;
-        let mut ids = Ids { now, random };
+        let mut ids = Ids::new(now, random);
         let mut draft = Draft::default();
         for (done, verdict) in batch.iter().zip(verdicts) {
             self.draft(&mut draft, &mut ids, done, verdict);
@@ -138,11 +124,11 @@ impl Settler {
                     draft.send(&output.to, message);
                 }
                 let ending = if evaluation.outputs.is_empty() { Ending::Ended } else { Ending::Sent };
-                (Outcome::Accepted, ending, Fate::Sent(evaluation.outputs.len()))
+                (Outcome::Accepted, ending, fate(&evaluation.outputs))
             }
             Verdict::Bury { step, error } => {
                 let source = self.source.name().as_str();
-                let message = letter(delivery, self.route.as_str(), source, step, error, ids.now);
+                let message = letter(delivery, self.route.as_str(), source, step, error, ids.now());
                 tracing::info!(route = %self.route, message = %message.id, %step, %error, "a message failed");
                 draft.send(&Destination::Address(self.dead_letter.clone()), message);
                 failed = Some(error.clone());
@@ -158,7 +144,7 @@ impl Settler {
         if self.record {
             let record = Record {
                 route: self.route.as_str().into(),
-                at: ids.now,
+                at: ids.now(),
                 message: delivery.message.id.to_string(),
                 address: delivery.address.to_string(),
                 attempt: delivery.attempt.0,
@@ -181,6 +167,14 @@ impl Draft {
                 self.outputs.push((to.clone(), vec![message]));
             }
         }
+    }
+}
+
+/// What goes to a queue of the route's own is held, and not sent yet.
+fn fate(outputs: &[Output]) -> Fate {
+    match outputs.iter().filter(|output| !output.to.name().is_reserved()).count() {
+        0 if !outputs.is_empty() => Fate::Held,
+        sent => Fate::Sent(sent),
     }
 }
 

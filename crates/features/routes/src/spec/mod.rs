@@ -3,6 +3,7 @@
 mod condition;
 mod sends;
 mod source;
+mod stateful;
 mod step;
 mod target;
 
@@ -12,8 +13,9 @@ use waystation_base::Name;
 use waystation_outbound::backoff::PAUSE_MS_MAX;
 
 pub use condition::Condition;
-pub use sends::Sends;
+pub use sends::{Needs, Sends};
 pub use source::{From, Taken};
+pub use stateful::{Aggregate, Cache, Claim, Enrich, Gather, Late, Resequence, Table};
 pub use step::{Branch, Case, Step, Steps, Transform};
 pub use target::{Destination, Target, Targets};
 

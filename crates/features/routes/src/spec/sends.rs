@@ -1,5 +1,7 @@
 //! Where can a route send, by its declaration alone?
 
+use waystation_base::Name;
+
 use super::{Branch, Destination, RouteSteps, Step, Steps, Targets};
 
 /// All that is said of it.
@@ -9,6 +11,19 @@ pub struct Sends {
     pub targets: Vec<Destination>,
     /// Patterns of where it can send by what messages say.
     pub allowed: Vec<String>,
+    /// What it reads besides its source, or stores in besides its targets.
+    pub needs: Vec<Needs>,
+}
+
+/// A queue or topic that a step works with.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Needs {
+    /// A queue that it takes replies from.
+    Replies(Name),
+    /// A topic that it puts bodies on, and reads them from.
+    Store(Name),
+    /// A topic that it reads a table from.
+    Table(Name),
 }
 
 impl RouteSteps {
@@ -18,6 +33,8 @@ impl RouteSteps {
         sends.steps(&self.steps);
         sends.targets.sort();
         sends.targets.dedup();
+        sends.needs.sort();
+        sends.needs.dedup();
         sends
     }
 }
@@ -31,6 +48,13 @@ impl Sends {
         for targets in [&step.to, &step.tap, &step.otherwise_to] {
             self.targets(targets.as_ref());
         }
+        self.targets(step.gather.as_ref().map(|gather| &gather.to));
+        let table = step.table.iter().flat_map(|table| table.allowed.iter().cloned());
+        self.allowed.extend(table);
+        let need = |name: &str, of: fn(Name) -> Needs| Name::new(name).ok().map(of);
+        self.needs.extend(step.gather.as_ref().and_then(|it| need(&it.replies, Needs::Replies)));
+        self.needs.extend(step.claim.as_ref().and_then(|it| need(&it.store, Needs::Store)));
+        self.needs.extend(step.table.as_ref().and_then(|it| need(&it.topic, Needs::Table)));
         for case in step.choose.iter().flatten() {
             self.targets(case.to.as_ref());
             self.steps(case.steps.as_deref().unwrap_or_default());

@@ -11,7 +11,7 @@ use serde::{
 };
 use utoipa::ToSchema;
 
-use super::{Condition, Target, Targets};
+use super::{Aggregate, Claim, Condition, Enrich, Gather, Resequence, Table, Target, Targets};
 
 /// A step: exactly one of the members up to `to`, and what belongs to it. An unknown member is an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -39,10 +39,31 @@ pub struct Step {
     /// A jq program that gives the addresses to send to: the message ends here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recipients: Option<String>,
+    /// Collects messages that belong together; one made of them goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aggregate: Option<Aggregate>,
+    /// Brings messages into the order of their numbers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resequence: Option<Resequence>,
+    /// Asks several at once; one message of their replies goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gather: Option<Gather>,
+    /// Asks an HTTP service and merges its answer in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enrich: Option<Enrich>,
+    /// Puts a large body aside.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claim: Option<Claim>,
+    /// `true`: fetches the body that `claim` put aside.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redeem: Option<bool>,
+    /// Sends by a table that is kept on a topic: the message ends here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table: Option<Table>,
     /// Sends the message: it ends here. An empty list says that it shall go nowhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<Targets>,
-    /// With `filter` and `validate`: where the rest goes.
+    /// With `filter` and `validate`: where the rest goes. With `table`: where messages go that it says nothing of.
     #[serde(rename = "else", skip_serializing_if = "Option::is_none")]
     pub otherwise_to: Option<Targets>,
     /// With `choose`: for messages that no case holds for; none: they fail.

@@ -1,12 +1,19 @@
 //! What does each step do? One file for each; here they are told apart.
 
+mod aggregate;
 mod choose;
+mod claim;
 pub(crate) mod condition;
+mod enrich;
 mod filter;
+mod gather;
+mod hold;
 mod index;
 mod recipients;
+mod resequence;
 mod send;
 mod split;
+mod table;
 mod transform;
 
 use crate::{
@@ -26,6 +33,13 @@ pub(crate) enum Step {
     Send(send::Send),
     Choose(choose::Choose),
     Recipients(recipients::Recipients),
+    Aggregate(aggregate::Aggregate),
+    Resequence(resequence::Resequence),
+    Gather(gather::Gather),
+    Enrich(Box<enrich::Enrich>),
+    Claim(claim::Claim),
+    Redeem(claim::Redeem),
+    Table(table::Table),
 }
 
 /// What becomes of a message after a step.
@@ -74,6 +88,25 @@ impl Step {
                 let allowed = declared.allowed.as_deref();
                 Ok((Step::Recipients(recipients::Recipients::compile(&at, text, allowed)?), false))
             }
+            Declared { aggregate: Some(spec), .. } => {
+                Ok((Step::Aggregate(aggregate::Aggregate::compile(compiler, &at, spec)?), true))
+            }
+            Declared { resequence: Some(spec), .. } => {
+                Ok((Step::Resequence(resequence::Resequence::compile(compiler, &at, spec)?), true))
+            }
+            Declared { gather: Some(spec), .. } => {
+                Ok((Step::Gather(gather::Gather::compile(compiler, &at, spec)?), true))
+            }
+            Declared { enrich: Some(spec), .. } => {
+                Ok((Step::Enrich(Box::new(enrich::Enrich::compile(&at, spec)?)), true))
+            }
+            Declared { claim: Some(spec), .. } => Ok((Step::Claim(claim::Claim::compile(&at, spec)?), true)),
+            Declared { redeem: Some(redeem), .. } => {
+                Ok((Step::Redeem(claim::Redeem::compile(&at, *redeem)?), true))
+            }
+            Declared { table: Some(spec), .. } => {
+                Ok((Step::Table(table::Table::compile(&at, spec, declared.otherwise_to.as_ref())?), false))
+            }
             _ => unreachable!("one of its members is there"),
         }
     }
@@ -87,6 +120,13 @@ impl Step {
             Step::Send(step) => step.run(run, packet),
             Step::Choose(step) => step.run(run, packet).await,
             Step::Recipients(step) => step.run(run, packet).await,
+            Step::Aggregate(step) => step.run(run, packet).await,
+            Step::Resequence(step) => step.run(run, packet).await,
+            Step::Gather(step) => step.run(run, packet).await,
+            Step::Enrich(step) => step.run(run, packet).await,
+            Step::Claim(step) => step.run(run, packet).await,
+            Step::Redeem(step) => step.run(run, packet).await,
+            Step::Table(step) => step.run(run, packet).await,
         }
     }
 
@@ -99,6 +139,13 @@ impl Step {
             Step::Send(step) => &step.at,
             Step::Choose(step) => &step.at,
             Step::Recipients(step) => &step.at,
+            Step::Aggregate(step) => &step.place.at,
+            Step::Resequence(step) => &step.place.at,
+            Step::Gather(step) => &step.place.at,
+            Step::Enrich(step) => &step.at,
+            Step::Claim(step) => &step.at,
+            Step::Redeem(step) => &step.at,
+            Step::Table(step) => &step.at,
         }
     }
 }
@@ -113,6 +160,13 @@ fn main_member(at: &str, step: &Declared) -> Result<&'static str, Invalid> {
         ("tap", step.tap.is_some()),
         ("choose", step.choose.is_some()),
         ("recipients", step.recipients.is_some()),
+        ("aggregate", step.aggregate.is_some()),
+        ("resequence", step.resequence.is_some()),
+        ("gather", step.gather.is_some()),
+        ("enrich", step.enrich.is_some()),
+        ("claim", step.claim.is_some()),
+        ("redeem", step.redeem.is_some()),
+        ("table", step.table.is_some()),
         ("to", step.to.is_some()),
     ];
     let mut given = members.iter().filter(|(_, given)| *given).map(|(name, _)| *name);
@@ -132,7 +186,7 @@ fn main_member(at: &str, step: &Declared) -> Result<&'static str, Invalid> {
 /// Members that belong to others.
 fn check_siblings(at: &str, step: &Declared, main: &str) -> Result<(), Invalid> {
     let siblings: [(&str, bool, &[&str]); 3] = [
-        ("else", step.otherwise_to.is_some(), &["filter", "validate"]),
+        ("else", step.otherwise_to.is_some(), &["filter", "validate", "table"]),
         ("otherwise", step.otherwise.is_some(), &["choose"]),
         ("allowed", step.allowed.is_some(), &["recipients"]),
     ];

@@ -82,7 +82,12 @@ fn check_content_type(field: &str, text: &str) -> Result<(), Invalid> {
 }
 
 /// The one output of a program.
-async fn one(run: &Run<'_>, program: &Program, packet: &mut Packet, what: &str) -> Result<Bytes, Fault> {
+pub(super) async fn one(
+    run: &Run<'_>,
+    program: &Program,
+    packet: &mut Packet,
+    what: &str,
+) -> Result<Bytes, Fault> {
     let body = packet.json()?;
     let mut outputs = run.tools.jq(program, packet, body, run.limits).await?;
     match (outputs.len(), outputs.pop()) {
