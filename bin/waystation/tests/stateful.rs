@@ -348,7 +348,7 @@ fn claim_check() {
         steps = [{ claim = { store = "bodies", above_bytes = 100, keep = "{id}" } }, { to = "light" }]
         [routes.redeem]
         from = { queue = "light" }
-        steps = [{ redeem = true }, { to = "whole" }]
+        steps = [{ redeem = "bodies" }, { to = "whole" }]
         "#,
     );
     server.ok("route pause redeem");
@@ -357,13 +357,18 @@ fn claim_check() {
     publish(&server, "letters", &bodies(&[large.clone(), small.clone()]));
     wait_for(&server, "light", 2);
     assert_eq!(found(&server, "light"), [json!({"id": 1}), small.clone()]);
-    assert_eq!(found(&server, "bodies"), [large.clone()]);
+    assert_eq!(found(&server, "bodies"), std::slice::from_ref(&large));
     server.kill();
     let server = setup.start();
     server.ok("route resume redeem");
     wait_for(&server, "whole", 2);
     assert_eq!(found(&server, "whole"), [large, small]);
     assert_eq!(lying(&server, "whole")[0]["headers"].get("ws-claim"), None);
+    // A ticket that somebody wrote himself opens nothing.
+    let forged = json!({"body": 1, "headers": {"ws-claim": "0:0:0190163d-8694-739b-aea5-966c26f8ad91"}});
+    publish(&server, "light", &[forged]);
+    wait_for(&server, "redeem.dead", 1);
+    assert_eq!(found(&server, "redeem.dead"), [json!(1)]);
 }
 
 #[test]
@@ -410,6 +415,38 @@ fn dynamic_router() {
     assert_eq!(found(&server, "rest"), [job("dig", 3), job("both", 6)]);
     // What the declaration does not allow goes nowhere.
     assert_eq!(found(&server, "dispatch.dead"), [job("dig", 7)]);
+}
+
+#[test]
+fn what_is_put_together_is_bounded_and_its_parts_become_dead_letters_unchanged() {
+    let setup = setup();
+    let server = with(
+        &setup,
+        r#"
+        [queues]
+        parts = {}
+        wholes = {}
+        [routes.join]
+        from = { queue = "parts" }
+        steps = [{ aggregate = { key = "\"one\"", size = 3 } }, { to = "wholes" }]
+        [routes.odd]
+        from = { queue = "wholes" }
+        steps = [{ aggregate = { key = ".k", size = 2 } }, { to = [] }]
+        "#,
+    );
+    let part = |n: u64| json!({"n": n, "text": "x".repeat(6 << 20)});
+    (1..=3).for_each(|n| publish(&server, "parts", &bodies(&[part(n)])));
+    wait_for(&server, "join.dead", 3);
+    let dead = lying(&server, "join.dead");
+    let numbers: Vec<_> = dead.iter().map(|it| it["body"]["n"].as_u64()).collect();
+    assert_eq!(numbers, [Some(1), Some(2), Some(3)]);
+    let headers = &dead[0]["headers"];
+    assert_eq!(headers["ws-death-error"], "what belongs together has more than 16777216 bytes");
+    assert_eq!((headers.get("ws-hold-key"), &headers["ws-death-step"]), (None, &json!("steps[0].aggregate")));
+    // What says to nothing where it belongs fails by itself.
+    publish(&server, "wholes", &bodies(&[json!({"no": "key"})]));
+    wait_for(&server, "odd.dead", 1);
+    assert_eq!(lying(&server, "odd.dead")[0]["headers"]["ws-death-error"], "the program for 'key' gave null");
 }
 
 #[test]
@@ -523,7 +560,15 @@ fn a_step_that_holds_messages_says_what_it_does_not_take() {
     refused("{ enrich = { url = \".u\", merge = \".\", method = \"G T\" } }", "no method");
     refused("{ enrich = { url = \".u\", merge = \".\", cache = { ttl_ms = 0 } } }", "needs a 'ttl_ms'");
     refused("{ claim = { store = \"nosuch\" } }", "nosuch");
-    refused("{ redeem = false }", "must be true");
+    refused("{ redeem = \"nosuch\" }", "nosuch");
+    refused(
+        "{ enrich = { url = \".u\", merge = \".\", timeout_ms = 60001 } }",
+        "must lie between 1 and 60000",
+    );
+    refused(
+        "{ enrich = { url = \".u\", merge = \".\", cache = { ttl_ms = 1, entries = 100001 } } }",
+        "1 to 100000",
+    );
     refused(
         "{ choose = [{ when = \".a\", steps = [{ aggregate = { key = \".a\" } }] }] }",
         "not in a branch",

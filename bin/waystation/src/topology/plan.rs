@@ -306,7 +306,7 @@ fn needed(declaration: &Declaration) -> Vec<(&'static [Kind], Name)> {
             });
             let needs = spec.sends().needs.into_iter().map(|needs| match needs {
                 Needs::Replies(name) => (&[Kind::Queue][..], name),
-                Needs::Store(name) | Needs::Table(name) => (&[Kind::Topic][..], name),
+                Needs::Store(name) | Needs::Reads(name) => (&[Kind::Topic][..], name),
             });
             from.into_iter().flatten().chain(targets).chain(needs).collect()
         }

@@ -266,7 +266,7 @@ impl Routes {
             }
             let needed = sends.needs.iter().find_map(|needs| match needs {
                 Needs::Replies(name) => view.queue(name).is_none().then(|| missing(Kind::Queue, name)),
-                Needs::Store(name) | Needs::Table(name) => {
+                Needs::Store(name) | Needs::Reads(name) => {
                     view.topic(name).is_none().then(|| missing(Kind::Topic, name))
                 }
             });

@@ -75,7 +75,7 @@ pub(super) fn check(caller: &Caller, name: &Name, spec: &RouteSteps) -> Result<(
     sends.targets.iter().try_for_each(|target| caller.require(Permission::Write, target.name()))?;
     sends.allowed.iter().try_for_each(|pattern| caller.require_all(Permission::Write, pattern))?;
     sends.needs.iter().try_for_each(|needs| match needs {
-        Needs::Replies(name) | Needs::Table(name) => caller.require(Permission::Read, name),
+        Needs::Replies(name) | Needs::Reads(name) => caller.require(Permission::Read, name),
         Needs::Store(name) => {
             caller.require(Permission::Read, name).and_then(|()| caller.require(Permission::Write, name))
         }

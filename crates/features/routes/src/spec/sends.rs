@@ -22,8 +22,8 @@ pub enum Needs {
     Replies(Name),
     /// A topic that it puts bodies on, and reads them from.
     Store(Name),
-    /// A topic that it reads a table from.
-    Table(Name),
+    /// A topic that it reads from.
+    Reads(Name),
 }
 
 impl RouteSteps {
@@ -54,7 +54,8 @@ impl Sends {
         let need = |name: &str, of: fn(Name) -> Needs| Name::new(name).ok().map(of);
         self.needs.extend(step.gather.as_ref().and_then(|it| need(&it.replies, Needs::Replies)));
         self.needs.extend(step.claim.as_ref().and_then(|it| need(&it.store, Needs::Store)));
-        self.needs.extend(step.table.as_ref().and_then(|it| need(&it.topic, Needs::Table)));
+        self.needs.extend(step.redeem.as_ref().and_then(|it| need(it, Needs::Reads)));
+        self.needs.extend(step.table.as_ref().and_then(|it| need(&it.topic, Needs::Reads)));
         for case in step.choose.iter().flatten() {
             self.targets(case.to.as_ref());
             self.steps(case.steps.as_deref().unwrap_or_default());

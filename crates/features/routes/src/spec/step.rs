@@ -54,9 +54,9 @@ pub struct Step {
     /// Puts a large body aside.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claim: Option<Claim>,
-    /// `true`: fetches the body that `claim` put aside.
+    /// Fetches the body that `claim` put aside on this topic.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub redeem: Option<bool>,
+    pub redeem: Option<String>,
     /// Sends by a table that is kept on a topic: the message ends here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub table: Option<Table>,

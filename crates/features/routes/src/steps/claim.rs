@@ -17,7 +17,8 @@ use crate::{
     spec,
 };
 
-/// Says where the body is: topic, partition and offset.
+/// Says which body it is: partition, offset and id. The topic is the declaration's to say, and the id cannot be guessed: who writes a
+/// ticket of his own reads nothing with it.
 const TICKET: &str = "ws-claim";
 /// The content type of what was put aside.
 const TICKET_TYPE: &str = "ws-claim-type";
@@ -66,7 +67,8 @@ impl Claim {
     async fn put_aside(&self, run: &Run<'_>, whole: &Message) -> Result<String, Fault> {
         let now = run.tools.clock.now();
         let random = os::random().map_err(passing)?;
-        let mut message = Message::new(Ids::new(now, random).next(), now, whole.body.clone());
+        let id = Ids::new(now, random).next();
+        let mut message = Message::new(id, now, whole.body.clone());
         message.key = whole.key.clone();
         for name in
             [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CORRELATION_ID, header::TRACEPARENT]
@@ -78,7 +80,7 @@ impl Claim {
         message.headers.set(header::CAUSE, whole.id.to_string().as_str());
         let published = broker(run)?.publish(self.store.clone(), vec![message]).await.map_err(passing)?;
         match published.stretches.first() {
-            Some((partition, offset, _)) => Ok(format!("{}:{partition}:{}", self.store, offset.0)),
+            Some((partition, offset, _)) => Ok(format!("{partition}:{}:{id}", offset.0)),
             None => Err(passing("the topic for bodies did not say where it is")),
         }
     }
@@ -96,14 +98,12 @@ fn broker<'r>(run: &Run<'r>) -> Result<&'r Broker, Fault> {
 #[derive(Debug)]
 pub(crate) struct Redeem {
     pub at: Arc<str>,
+    store: Name,
 }
 
 impl Redeem {
-    pub fn compile(at: &str, redeem: bool) -> Result<Redeem, Invalid> {
-        match redeem {
-            true => Ok(Redeem { at: place(at) }),
-            false => Err(invalid(at, "must be true")),
-        }
+    pub fn compile(at: &str, store: &str) -> Result<Redeem, Invalid> {
+        Ok(Redeem { at: place(at), store: Name::new(store).map_err(|error| invalid(at, error))? })
     }
 
     pub async fn run(&self, run: &mut Run<'_>, mut packet: Packet) -> Result<Flow<'_>, Fault> {
@@ -112,7 +112,7 @@ impl Redeem {
             run.say(&self.at, Verdict::NotMatched, None);
             return Ok(Flow::On(packet));
         };
-        let stored = fetch(run, &ticket).await?;
+        let stored = fetch(run, &self.store, &ticket).await?;
         let headers = &mut packet.message.headers;
         match headers.text(TICKET_TYPE).map(str::to_owned).filter(|text| !text.is_empty()) {
             Some(content_type) => headers.set(header::CONTENT_TYPE, content_type.as_str()),
@@ -126,26 +126,43 @@ impl Redeem {
     }
 }
 
-async fn fetch(run: &Run<'_>, ticket: &str) -> Result<Message, Fault> {
-    let wrong = || Fault::invalid(format!("'{ticket}' is no ticket for a body"));
-    let mut parts = ticket.rsplitn(3, ':');
-    let (Some(offset), Some(partition), Some(store)) = (parts.next(), parts.next(), parts.next()) else {
-        return Err(wrong());
-    };
-    let (offset, partition): (u64, u16) =
-        (offset.parse().map_err(|_| wrong())?, partition.parse().map_err(|_| wrong())?);
-    let store = Name::new(store).map_err(|_| wrong())?;
+async fn fetch(run: &Run<'_>, store: &Name, ticket: &str) -> Result<Message, Fault> {
+    let (partition, offset, id) =
+        parse(ticket).ok_or_else(|| Fault::invalid(format!("'{ticket}' is no ticket for a body")))?;
     let browse = Browse {
-        from: Some(Tag::new(partition, Offset(offset))),
+        from: Some(Tag::new(partition, offset)),
         partition: Some(partition.into()),
         max: 1,
         bytes_max: 1,
         ..Browse::default()
     };
-    let page = broker(run)?.browse(Target::Topic(store), browse).await.map_err(passing)?;
-    let found = page.messages.into_iter().next().filter(|found| found.offset == Offset(offset));
-    let found = found.map(|delivery| delivery.message);
-    found.ok_or_else(|| {
-        Fault::invalid(format!("the body at {ticket} is not kept any more: the topic's retention has ended"))
+    let page = broker(run)?.browse(Target::Topic(store.clone()), browse).await.map_err(passing)?;
+    let found = page.messages.into_iter().next().map(|delivery| delivery.message);
+    found.filter(|message| message.id.to_string() == id).ok_or_else(|| {
+        Fault::invalid(format!(
+            "the body {ticket} is not on the topic {store} (any more: its retention has ended?)"
+        ))
     })
+}
+
+fn parse(ticket: &str) -> Option<(u16, Offset, &str)> {
+    let (partition, rest) = ticket.split_once(':')?;
+    let (offset, id) = rest.split_once(':')?;
+    let offset = offset.parse().ok().filter(|offset| *offset < 1 << 48)?;
+    Some((partition.parse().ok()?, Offset(offset), id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ticket_is_read_or_refused() {
+        assert_eq!(parse("3:7:x"), Some((3, Offset(7), "x")));
+        let most = format!("65535:{}:x", (1u64 << 48) - 1);
+        assert!(parse(&most).is_some());
+        for wrong in ["", "3", "3:7", "x:7:y", "65536:7:x", "3:-7:x", "3:281474976710656:x"] {
+            assert_eq!(parse(wrong), None, "{wrong}");
+        }
+    }
 }

@@ -101,8 +101,8 @@ impl Step {
                 Ok((Step::Enrich(Box::new(enrich::Enrich::compile(&at, spec)?)), true))
             }
             Declared { claim: Some(spec), .. } => Ok((Step::Claim(claim::Claim::compile(&at, spec)?), true)),
-            Declared { redeem: Some(redeem), .. } => {
-                Ok((Step::Redeem(claim::Redeem::compile(&at, *redeem)?), true))
+            Declared { redeem: Some(store), .. } => {
+                Ok((Step::Redeem(claim::Redeem::compile(&at, store)?), true))
             }
             Declared { table: Some(spec), .. } => {
                 Ok((Step::Table(table::Table::compile(&at, spec, declared.otherwise_to.as_ref())?), false))
