@@ -248,7 +248,7 @@ mod tests {
     fn tools() -> Tools {
         // No program is run here.
         let command = Command { program: "/none".into(), arguments: Vec::new() };
-        Tools { jq: Pool::new(command, waystation_jq::Limits::default()), clock: Arc::new(OsClock) }
+        Tools::new(Pool::new(command, waystation_jq::Limits::default()), Arc::new(OsClock))
     }
 
     fn program(change: impl FnOnce(&mut RouteSteps)) -> Program {
