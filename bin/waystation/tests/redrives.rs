@@ -63,7 +63,11 @@ impl Http {
         let messages = page["messages"].as_array().cloned().unwrap_or_default();
         let reject = |message: &Value| {
             let n = message["body"]["n"].as_u64().expect("a number");
-            let error = if n % 2 == 0 { format!("no stock for {n}") } else { format!("card '{n}' declined") };
+            let error = if n.is_multiple_of(2) {
+                format!("no stock for {n}")
+            } else {
+                format!("card '{n}' declined")
+            };
             json!({"tag": message["tag"], "attempt": message["attempt"], "outcome": "reject", "error": error})
         };
         let settlements: Vec<Value> = messages.iter().map(reject).collect();
@@ -163,6 +167,23 @@ fn a_group_is_shown_redriven_fails_again_saying_so_and_is_undone() {
     let original = format!("/v1/redrives/{id}/originals/{}", mended["uuid"].as_str().expect("an id"));
     let original = http.ok(&server, "GET", &original, None);
     assert!(original["headers"].get("mended").is_none() && original["id"] == "m-3", "{original}");
+    let preview = server.json("redrive start --id m-7 --jq .x=$error --dry-run");
+    assert_eq!(
+        preview["samples"][0]["redriven"]["body"],
+        json!({"n": 7, "x": "card '7' declined"}),
+        "{preview}"
+    );
+    server.cli(&["redrive", "start", "--all", "--jq", ".x = (", "--yes"]).bad(4, "line 1, column");
+    let failing = json!({"which": {"ids": ["m-7", "m-9"]}, "edit": {"jq": "if .n == 7 then .n |= . + 1000 else error(\"no\") end"}});
+    let failing = http.ok(&server, "POST", "/v1/redrives", Some(failing));
+    let failing = failing["id"].as_str().expect("an id").to_owned();
+    server.cli(&["redrive", "watch", &failing]).bad_said(4, "jq: \"no\"");
+    assert_same(&http.numbers(&server, "orders"), &once([3, 5, 1007]));
+    let undone = server.json(&format!("redrive undo {failing} --detach"));
+    assert_eq!(undone["moved"].as_u64(), Some(1), "{undone}");
+    until("it is back", || {
+        http.ok(&server, "GET", &format!("/v1/redrives/{failing}"), None)["state"] == "undone"
+    });
     let undone = server.json(&format!("redrive undo {id}"));
     assert_eq!((&undone["state"], undone["undone"].as_u64()), (&"undone".into(), Some(2)), "{undone}");
     assert_same(&http.numbers(&server, "orders.dead"), &once(0..10));

@@ -11,6 +11,7 @@ import pika_order  # noqa: F401
 import pika_prefetch  # noqa: F401
 import pika_queues  # noqa: F401
 import pika_routes  # noqa: F401
+import pika_redrive  # noqa: F401
 import pika_translation  # noqa: F401
 import pika_tutorials  # noqa: F401
 

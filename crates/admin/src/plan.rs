@@ -266,7 +266,10 @@ fn names(spec: &Spec) -> Vec<Name> {
 
 /// Subscriptions to topics that will not be there. A pattern may match nothing for now.
 fn without_topic(current: &Topology, wanted: &Topology, prune: bool) -> Vec<Note> {
-    let stays = |name: &str| wanted.topics.contains_key(name) || !prune && current.topics.contains_key(name);
+    let is_own = |name: &str| name::TOLD.contains(&name);
+    let stays = |name: &str| {
+        is_own(name) || wanted.topics.contains_key(name) || !prune && current.topics.contains_key(name)
+    };
     let lacking =
         wanted.subscriptions.iter().filter(|(_, spec)| !name::is_pattern(&spec.topic) && !stays(&spec.topic));
     let note = |(name, spec): (&Name, &SubscriptionSpec)| Note {

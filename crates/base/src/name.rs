@@ -23,6 +23,9 @@ pub const DIRECT_REPLY_PREFIX: &str = "amq.rabbitmq.reply-to.";
 /// The queue of replies to such addresses from outside that door, which hands them over; `reply-to` of each says to whom.
 pub const DIRECT_REPLIES: &str = "$replies.direct";
 
+/// Topics of Waystation's own that may be subscribed to by their names: what they tell is meant for others.
+pub const TOLD: [&str; 2] = ["$alerts", "$audit"];
+
 /// Why a name was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {

@@ -20,7 +20,7 @@ use waystation_base::{Name, Position};
 pub use command::{Command, RequestId};
 pub use effect::{Effect, Reply};
 pub use refusal::Refusal;
-pub use shard::{BrowseStep, BrowseTarget, Extent, FileUse, ReplayError, Shard, SnapshotError, entry};
+pub use shard::{BrowseStep, BrowseTarget, Extent, FileUse, ReplayError, Shard, SnapshotError, Vital, entry};
 
 /// The four things that have names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -364,7 +364,7 @@ impl SubscriptionSpec {
         if name::is_pattern(&self.topic) {
             let words = self.topic.split('.').filter(|word| !matches!(*word, "*" | "#"));
             words.map(Name::new).collect::<Result<Vec<_>, _>>().map_err(|reason| error("topic", reason))?;
-        } else {
+        } else if !name::TOLD.contains(&self.topic.as_str()) {
             check_address("topic", Some(&self.topic))?;
         }
         check_range("idle_expiry_ms", self.idle_expiry_ms, 1, DELAY_MS_MAX)?;

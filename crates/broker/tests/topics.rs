@@ -11,7 +11,7 @@ use waystation_broker::{
     command::{Declare, Outcome, Payload, Publish, Seek, Target},
     effect::Notice,
     settle::Leaving,
-    spec::{Mode, RouteKind, Spec, Start, TopicSpec},
+    spec::{Mode, RouteKind, Spec, Start, SubscriptionSpec, TopicSpec},
 };
 
 #[test]
@@ -314,4 +314,24 @@ fn a_topic_refuses_what_is_to_wait_for_its_time() {
     let delay = |m: &mut Message| m.headers.set("x-delay", 500);
     assert_eq!(w.send("r", "", "6", delay).map(drop), refused);
     assert_eq!((w.queue_info("q").delayed, w.offsets("t").1), (1, Offset(3)));
+}
+
+#[test]
+fn no_pattern_stands_for_waystations_own_topics_and_those_that_tell_something_are_read_by_name() {
+    let mut w = World::new();
+    let own = |text: &str| waystation_base::Name::reserved(text).expect("a name");
+    let declare = |w: &mut World, name, spec| {
+        let session = waystation_broker::SessionId(0);
+        w.run(Command::Declare(waystation_broker::command::Declare { name, spec, change: false, session }))
+    };
+    declare(&mut w, own("$audit"), Spec::Topic(TopicSpec::default())).expect("declared");
+    w.subscribe("all", "#", |_| ());
+    w.subscribe("named", "$audit", |_| ());
+    for name in ["$alerts", "$calls"] {
+        declare(&mut w, own(name), Spec::Topic(TopicSpec::default())).expect("declared");
+    }
+    assert_eq!(w.subscription_info("all").sources.len(), 0);
+    assert_eq!(w.subscription_info("named").sources.len(), 1);
+    let refused = w.declare("calls", Spec::Subscription(SubscriptionSpec::new("$calls")));
+    assert!(matches!(refused, Err(Refusal::Spec(_))), "{refused:?}");
 }

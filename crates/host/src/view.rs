@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use waystation_base::{Millis, Name};
 use waystation_broker::{
-    Extent, Kind, Shard,
+    Extent, Kind, Shard, Vital,
     view::{Binding, BindingFilter, QueueInfo, RouteInfo, SubscriptionInfo, TopicInfo, Waits},
 };
 
@@ -59,6 +59,11 @@ impl View<'_> {
     /// Queues that dead letters go to, as far as declarations tell.
     pub fn graves(&self) -> BTreeSet<Name> {
         self.shard.graves()
+    }
+
+    /// All queues and subscriptions but Waystation's own, at a glance.
+    pub fn vitals(&self) -> Vec<Vital> {
+        self.shard.vitals()
     }
 
     /// What is in a queue's logs, in the order in which it is browsed.

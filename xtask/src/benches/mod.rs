@@ -6,6 +6,7 @@ mod http;
 mod journal;
 mod jq;
 mod memory;
+mod redrive;
 mod routes;
 mod shard;
 
@@ -20,6 +21,7 @@ pub const ALL: &[Bench] = &[
     calls::BENCH,
     jq::BENCH,
     routes::BENCH,
+    redrive::BENCH,
 ];
 
 /// A program that measures, and what its figures are held against.

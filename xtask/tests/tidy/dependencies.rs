@@ -29,7 +29,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "waystation-outbound",
         ],
     ),
-    ("waystation-redrive", &["waystation-base", "waystation-broker", "waystation-host"]),
     (
         "waystation-routes",
         &[
@@ -43,6 +42,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "waystation-content",
         ],
     ),
+    (
+        "waystation-redrive",
+        &["waystation-base", "waystation-broker", "waystation-content", "waystation-host", "waystation-jq"],
+    ),
+    ("waystation-alerts", &["waystation-base", "waystation-broker", "waystation-host"]),
     ("waystation-access", &["waystation-base", "waystation-broker", "waystation-host", "waystation-net"]),
     ("waystation-catalog", &["waystation-base", "waystation-broker", "waystation-host", "waystation-access"]),
     ("waystation-calls", &["waystation-base", "waystation-broker", "waystation-host", "waystation-outbound"]),
@@ -61,6 +65,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "waystation-redrive",
             "waystation-routes",
             "waystation-webhooks",
+            "waystation-alerts",
         ],
     ),
     (
@@ -93,6 +98,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "waystation-redrive",
             "waystation-routes",
             "waystation-webhooks",
+            "waystation-alerts",
         ],
     ),
     (

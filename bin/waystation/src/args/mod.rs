@@ -1,6 +1,7 @@
 //! What can be said on the command line?
 
 pub mod access;
+pub mod alerts;
 pub mod calls;
 pub mod entities;
 pub mod messages;
@@ -108,6 +109,9 @@ pub enum Command {
     /// Bring dead letters back to where they failed, or elsewhere; undo that
     #[command(subcommand)]
     Redrive(redrive::RedriveCommand),
+    /// List what is wrong now, and say from when on that is told
+    #[command(subcommand)]
+    Alerts(alerts::AlertsCommand),
     /// Publish messages to a queue or topic, or by a route
     Publish(messages::Publish),
     /// Take messages from a queue or subscription; each is acknowledged once it has been written

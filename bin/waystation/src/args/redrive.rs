@@ -133,6 +133,9 @@ pub struct RedriveStart {
     /// Take a header away; may be given several times
     #[arg(long, value_name = "NAME")]
     pub remove: Vec<String>,
+    /// A jq program that makes the new body of the old one; $cause, $error and $origin are what the dead letter says
+    #[arg(long, value_name = "PROGRAM")]
+    pub jq: Option<String>,
     /// At most so many messages a second
     #[arg(long, value_name = "MESSAGES")]
     pub rate: Option<u32>,

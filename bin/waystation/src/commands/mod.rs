@@ -1,6 +1,7 @@
 //! Which code carries out which command?
 
 mod access;
+mod alerts;
 mod amqp;
 mod apply;
 mod callbacks;
@@ -59,6 +60,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Call(args) => client::run(calls::call(client()?, args, output)),
         Command::Calls(command) => client::run(calls::calls(client()?, command, output)),
         Command::Operation(command) => client::run(operations::operation(client()?, command, output)),
+        Command::Alerts(command) => client::run(alerts::run(client()?, command, output)),
         Command::Dead(command) => client::run(dead::run(client()?, command, output)),
         Command::Redrive(command) => client::run(redrive::run(client()?, command, output)),
         Command::Publish(args) => client::run(publish::run(client()?, args, output)),

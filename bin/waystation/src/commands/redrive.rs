@@ -69,7 +69,7 @@ fn spec(args: &RedriveStart) -> Result<Spec, Failure> {
         ids: args.id.iter().cloned().collect::<BTreeSet<_>>(),
     };
     let set = args.set.iter().map(|(name, text)| (name.clone(), Value::String(text.clone())));
-    let edit = Edit { set: set.collect(), remove: args.remove.clone(), ..Edit::default() };
+    let edit = Edit { set: set.collect(), remove: args.remove.clone(), jq: args.jq.clone() };
     Ok(Spec {
         from: args.from.iter().map(name).collect::<Result<_, _>>()?,
         which,

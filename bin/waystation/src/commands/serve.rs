@@ -8,6 +8,7 @@ use tokio::{
     sync::oneshot,
 };
 use waystation_access::Access;
+use waystation_alerts::Alerts;
 use waystation_amqp091::Registry;
 use waystation_base::{
     Clock, Millis,
@@ -75,8 +76,9 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
     let upstreams = deliveries::upstreams(&config, &calls, &clock)?;
     let deliveries = Deliveries::new(&config, &broker, &calls, &clock)?;
     let (pushes, callbacks) = (deliveries.pushes.clone(), deliveries.callbacks.clone());
-    let (redrives, redriving) = Redrives::new(broker.clone(), clock.clone());
     let routes = deliveries::routes(&config, &broker, &clock)?;
+    let (redrives, redriving) = Redrives::new(broker.clone(), clock.clone(), Some(jq()?));
+    let (alerts, telling) = Alerts::new(broker.clone(), clock.clone());
     let registry = Arc::new(Registry::default());
     let figures: waystation_http::Figures = {
         let registry = registry.clone();
@@ -100,6 +102,7 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
             callbacks,
             redrives,
             routes: routes.clone(),
+            alerts,
         },
     );
     let routing = {
@@ -120,6 +123,10 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
         let drain = drain.clone();
         async move { redriving.run(drain.begun()).await.map_err(|refusal| Failure::new(Exit::Failure, refusal)) }
     };
+    let telling = {
+        let drain = drain.clone();
+        async move { telling.run(drain.begun()).await.map_err(|refusal| Failure::new(Exit::Failure, refusal)) }
+    };
     let delivering = deliveries.serve(drain.clone());
     let http = async move {
         // Whoever asks for a push shall not be told that there is none because it has not been read yet.
@@ -135,7 +142,8 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
                 tracing::error!(%error, "calls are not served");
             }
         });
-        let served = tokio::try_join!(http, amqp, delivering, upstreams, redriving, routing).map(|_| ());
+        let served =
+            tokio::try_join!(http, amqp, delivering, upstreams, redriving, routing, telling).map(|_| ());
         // Nobody asks any more; what is under way is seen to its end.
         drop(end);
         engine.await.map_err(crashed)?;
@@ -145,6 +153,13 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
     let exit = conduct(driver, door, drain, signals, reloader).await?;
     tracing::info!("ended");
     Ok(exit)
+}
+
+/// What evaluates jq: this program again, as its own children.
+fn jq() -> Result<waystation_jq::Pool, Failure> {
+    let command =
+        waystation_jq::Command { program: std::env::current_exe()?, arguments: vec!["jq-worker".into()] };
+    Ok(waystation_jq::Pool::new(command, waystation_jq::Limits::default()))
 }
 
 /// Runs door and driver until a signal, or a failure, and then to a good end of both.

@@ -21,6 +21,11 @@ use crate::{
     spec::{Overflow, Spec, Start, SubscriptionSpec},
 };
 
+/// Whether a subscription is to a topic. No pattern stands for Waystation's own: they are named, or not meant.
+fn reads(spec: &SubscriptionSpec, topic: &Name) -> bool {
+    spec.topic == topic.as_str() || !topic.is_reserved() && name::matches(&spec.topic, topic.as_str())
+}
+
 impl Shard {
     pub(super) fn declare(&mut self, declare: Declare, ctx: &mut Ctx<'_>) -> Result<Declared, Refusal> {
         let Declare { name, spec, change, session } = declare;
@@ -139,7 +144,7 @@ impl Shard {
 
     fn matching_topics<'a>(&'a self, spec: &'a SubscriptionSpec) -> impl Iterator<Item = &'a Topic> {
         let topics = self.topics.values().map(|topic| &**topic);
-        topics.filter(|topic| name::matches(&spec.topic, topic.name.as_str()))
+        topics.filter(|topic| reads(spec, &topic.name))
     }
 
     fn create(&mut self, name: Name, spec: Spec, ctx: &mut Ctx<'_>) -> EntityId {
@@ -215,8 +220,7 @@ impl Shard {
         }
         if let Some(topic) = self.topics.get(&id) {
             let (name, logs) = (topic.name.clone(), starts(topic, Start::Earliest));
-            let matching =
-                self.subscriptions.values().filter(|s| name::matches(&s.spec.topic, name.as_str()));
+            let matching = self.subscriptions.values().filter(|s| reads(&s.spec, &name));
             let mut readers: Vec<EntityId> = matching.map(|subscription| subscription.outlet.id).collect();
             readers.sort_unstable();
             for reader in readers {

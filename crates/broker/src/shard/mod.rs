@@ -38,6 +38,7 @@ mod snapshot;
 mod store;
 mod tick;
 mod timers;
+mod vitals;
 mod withdraw;
 
 use std::{
@@ -53,6 +54,7 @@ pub use entry::Error as ReplayError;
 pub use graves::Extent;
 pub use plan::FileUse;
 pub use snapshot::Error as SnapshotError;
+pub use vitals::Vital;
 
 use timers::Timer;
 

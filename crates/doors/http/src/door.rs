@@ -9,6 +9,7 @@ use std::{
 };
 
 use waystation_access::Access;
+use waystation_alerts::Alerts;
 use waystation_base::{Clock, Millis};
 use waystation_calls::Calls;
 use waystation_catalog::Catalog;
@@ -52,6 +53,7 @@ pub(crate) struct Door {
     pub callbacks: Callbacks,
     pub redrives: Redrives,
     pub routes: Routes,
+    pub alerts: Alerts,
 }
 
 /// What the door counts since it was opened.
@@ -93,6 +95,7 @@ impl Door {
         callbacks: Callbacks,
         redrives: Redrives,
         routes: Routes,
+        alerts: Alerts,
     ) -> Door {
         Door {
             started: clock.now(),
@@ -115,6 +118,7 @@ impl Door {
             callbacks,
             redrives,
             routes,
+            alerts,
         }
     }
 

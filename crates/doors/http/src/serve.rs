@@ -20,6 +20,7 @@ use tokio::{
 };
 use tower::Service as _;
 use waystation_access::GUEST;
+use waystation_alerts::Alerts;
 use waystation_base::Clock;
 use waystation_broker::Refusal;
 use waystation_calls::Calls;
@@ -74,6 +75,8 @@ pub struct Options {
     pub redrives: Redrives,
     /// Routes with steps.
     pub routes: Routes,
+    /// What is wrong.
+    pub alerts: Alerts,
 }
 
 /// Figures in Prometheus' text format, each with its help and type.
@@ -111,6 +114,7 @@ pub async fn serve(listeners: Vec<Listener>, options: Options) -> Result<(), Err
         callbacks,
         redrives,
         routes,
+        alerts,
     } = options;
     catalog.load(&broker).await?;
     let access = catalog.access();
@@ -132,6 +136,7 @@ pub async fn serve(listeners: Vec<Listener>, options: Options) -> Result<(), Err
         callbacks,
         redrives,
         routes,
+        alerts,
     );
     let door = Arc::new(door);
     let router = adapter::router(door.clone());

@@ -77,7 +77,8 @@ async fn an_address_for_everybody_without_tokens_is_refused() {
     let callbacks = common::callbacks(&broker, clock.clone());
     let routes = common::routes(&broker, clock.clone());
     let (calls, _engine) = waystation_calls::Calls::new(broker.clone(), clock.clone());
-    let (redrives, _redriving) = waystation_redrive::Redrives::new(broker.clone(), clock.clone());
+    let (redrives, _redriving) = waystation_redrive::Redrives::new(broker.clone(), clock.clone(), None);
+    let (alerts, _telling) = waystation_alerts::Alerts::new(broker.clone(), clock.clone());
     let options = Options {
         broker,
         calls,
@@ -92,6 +93,7 @@ async fn an_address_for_everybody_without_tokens_is_refused() {
         callbacks,
         redrives,
         routes,
+        alerts,
     };
     assert!(matches!(serve(vec![listener], options).await, Err(Error::Open(_))));
     driver.abort();

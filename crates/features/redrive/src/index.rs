@@ -248,19 +248,24 @@ impl Index {
         let mut groups: BTreeMap<&str, Group> = BTreeMap::new();
         let mut all = Groups::default();
         for (name, queue) in self.queues.iter().filter(|(name, _)| asked.has_queue(name)) {
-            let mut counts: HashMap<CellId, (u64, u64, u64)> = HashMap::new();
+            let (mut counts, mut other) = (vec![(0, u64::MAX, 0); self.cells.len()], 0_u64);
             for log in queue.logs.values() {
                 for (id, time) in log.cells.iter().zip(&log.times).filter(|(id, _)| **id != GONE) {
-                    let (count, first, last) = counts.entry(*id).or_insert((0, u64::MAX, 0));
-                    (*count, *first, *last) = (*count + 1, (*first).min(*time), (*last).max(*time));
+                    match counts.get_mut(*id as usize) {
+                        Some((count, first, last)) => {
+                            (*count, *first, *last) = (*count + 1, (*first).min(*time), (*last).max(*time));
+                        }
+                        None => other += 1,
+                    }
                 }
             }
-            let seen: u64 = counts.values().map(|(count, ..)| count).sum();
+            let seen: u64 = other + counts.iter().map(|(count, ..): &(u64, u64, u64)| count).sum::<u64>();
             let alive: u64 = queue.extents.iter().flat_map(|e| &e.live).map(|(a, b)| b.0 - a.0 + 1).sum();
             all.messages += alive;
             all.unread += alive.saturating_sub(seen);
-            all.other += counts.get(&OTHER).map_or(0, |(count, ..)| *count);
-            for (id, (count, first, last)) in counts.into_iter().filter(|(id, _)| self.wants(*id, asked)) {
+            all.other += other;
+            let found = (0..).zip(counts).filter(|(id, (count, ..))| *count > 0 && self.wants(*id, asked));
+            for (id, (count, first, last)) in found {
                 let Some(Some(cell)) = self.cells.get(id as usize) else { continue };
                 let group = groups.entry(&cell.group).or_insert_with(|| Group {
                     id: cell.group.clone(),

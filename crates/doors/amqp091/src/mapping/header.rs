@@ -89,6 +89,8 @@ fn own_role(name: &str) -> Role<'_> {
         header::DEATH_FIRST_SOURCE => Role::FirstQueue,
         header::DEATH_FIRST_REASON => Role::FirstReason,
         header::DEATH_FIRST_ROUTE => Role::FirstExchange,
+        // Set by Waystation alone, and for consumers to see.
+        header::REDRIVE | header::REDRIVE_COUNT => Role::Entry(name),
         _ if is_shown(name) => Role::Entry(name),
         _ => name.strip_prefix(ESCAPED).map_or(Role::Hidden, Role::Entry),
     }

@@ -1,6 +1,7 @@
 //! Requests to commands, results to responses: one file for each thing that can be asked.
 
 mod access;
+mod alerts;
 mod bindings;
 mod bounds;
 mod browse;
@@ -61,6 +62,7 @@ use crate::{
         (name = "operations", description = "What can be called, and how workers get at it"),
         (name = "calls", description = "Accepted now, answered later: state, result, cancellation"),
         (name = "dead letters", description = "What failed for good: in groups, looked at, and redriven"),
+        (name = "alerts", description = "What is wrong, and from when on that is told"),
         (name = "transactions", description = "Several publishes and settlements as one"),
         (name = "access", description = "Users, permissions, virtual hosts, policies"),
         (name = "server", description = "Health, figures and this description"),
@@ -84,6 +86,7 @@ Waystation: the place where messages between services stop over.
   /v1/calls       calls; /v1/callbacks/dead: outcomes that could not be sent
   /v1/dead-letters what failed for good, in groups
   /v1/redrives    bringing that back to where it failed, or elsewhere
+  /v1/alerts      what is wrong now; /v1/alert-rules: from when on that is told
   /v1/status      the server as it is now
   /metrics        figures for Prometheus
   /livez /readyz  health
@@ -99,6 +102,7 @@ fn described() -> OpenApiRouter<Arc<Door>> {
         .merge(calls::routes())
         .merge(callbacks::routes())
         .merge(redrives::routes())
+        .merge(alerts::routes())
         .routes(routes!(publish::to_queue))
         .routes(routes!(publish::to_topic))
         .routes(routes!(publish::to_route))

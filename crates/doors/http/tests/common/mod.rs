@@ -12,6 +12,7 @@ use tokio::{
     task::JoinHandle,
 };
 use waystation_access::{Access, TokenEntry};
+use waystation_alerts::Alerts;
 use waystation_base::os::{OsClock, OsDisk};
 use waystation_calls::Calls;
 use waystation_catalog::Catalog;
@@ -127,8 +128,9 @@ impl Server {
         let callbacks = callbacks(&broker, clock.clone());
         let routes = routes(&broker, clock.clone());
         let engine = tokio::spawn(engine.run(std::future::pending()));
-        let (redrives, redriving) = Redrives::new(broker.clone(), clock.clone());
+        let (redrives, redriving) = Redrives::new(broker.clone(), clock.clone(), None);
         tokio::spawn(redriving.run(std::future::pending()));
+        let (alerts, _telling) = Alerts::new(broker.clone(), clock.clone());
         let options = Options {
             broker,
             calls,
@@ -143,6 +145,7 @@ impl Server {
             callbacks,
             redrives,
             routes,
+            alerts,
         };
         let door = tokio::spawn(serve(vec![listener], options));
         Server { address, drain, access, door, stop, engine, driver, _dir: dir }

@@ -10,6 +10,7 @@ use waystation_broker::{
 use waystation_host::{Browse, Delivery, Target};
 
 use super::{
+    edit::{Editor, Unchanged},
     outgoing,
     record::{ORIGINALS, own},
     spec::Spec,
@@ -142,12 +143,20 @@ impl Work {
             self.record = record;
             return Ok(Step::Moved(0));
         }
-        let mut going = Vec::new();
         let addresses = self.addresses(&queue, &chosen).await?;
-        for delivery in chosen {
-            match self.prepare(&queue, delivery, &addresses) {
+        let editor = match &self.editor {
+            Ok(editor) => editor.clone(),
+            Err(invalid) => return Ok(Step::Rest(invalid.to_string())),
+        };
+        let each =
+            chosen.into_iter().map(|delivery| self.prepare(&queue, delivery, &addresses, editor.as_ref()));
+        let prepared = futures_util::future::join_all(each).await;
+        let mut going = Vec::new();
+        for one in prepared {
+            match one {
                 Ok(one) => going.push(one),
-                Err(reason) => record.redrive.leave(&reason, 1),
+                Err(Unchanged::Never(reason)) => record.redrive.leave(&reason, 1),
+                Err(Unchanged::Now(reason)) => return Ok(Step::Wait(reason)),
             }
         }
         loop {
@@ -226,27 +235,27 @@ impl Work {
             .await
     }
 
-    fn prepare(
+    async fn prepare(
         &self,
         queue: &Name,
         delivery: Delivery,
         addresses: &BTreeMap<Name, Result<(), String>>,
-    ) -> Result<Going, String> {
+        editor: Option<&Editor>,
+    ) -> Result<Going, Unchanged> {
         let redrive = &self.record.redrive;
-        let to = target(&redrive.spec, queue, &Letter::of(&delivery.message))?;
-        match addresses.get(&to) {
-            Some(Ok(())) => {}
-            Some(Err(reason)) => return Err(reason.clone()),
-            None => return Err(no_address(&to, false)),
-        }
+        let letter = Letter::of(&delivery.message);
+        let to = target(&redrive.spec, queue, &letter).map_err(Unchanged::Never)?;
+        let known = addresses.get(&to).cloned().unwrap_or_else(|| Err(no_address(&to, false)));
+        known.map_err(Unchanged::Never)?;
         if redrive.targets.len() >= TARGETS_MAX && !redrive.targets.contains_key(to.as_str()) {
-            return Err(format!("one redrive brings messages to {TARGETS_MAX} addresses"));
+            return Err(Unchanged::Never(format!("one redrive brings messages to {TARGETS_MAX} addresses")));
         }
         let mut message = outgoing::redriven(&delivery.message, queue, &redrive.id, self.now());
-        if let Some(edit) = &redrive.spec.edit {
-            outgoing::edited(&mut message, edit, &original(&redrive.id, &delivery));
+        if let Some(editor) = editor {
+            editor.apply(&letter, &mut message, &original(&redrive.id, &delivery)).await?;
         }
-        message.check().map_err(|error| format!("it would be past a limit: {error}"))?;
+        let too_large = |error| Unchanged::Never(format!("it would be past a limit: {error}"));
+        message.check().map_err(too_large)?;
         Ok(Going { delivery, to, message })
     }
 

@@ -3,6 +3,7 @@
 //! A job has one task, which owns its record. Each step is one transaction: the letters leave their queue, arrive, and the record
 //! says so. So a crash loses nothing, doubles nothing and forgets no count; the job goes on after the restart.
 
+mod edit;
 mod error;
 mod forward;
 mod outgoing;

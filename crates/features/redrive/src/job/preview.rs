@@ -9,6 +9,7 @@ use waystation_broker::Refusal;
 use waystation_host::{Broker, Browse, Delivery, Target};
 
 use super::{
+    edit::{Editor, Unchanged},
     forward::{no_address, target},
     outgoing,
     spec::Spec,
@@ -61,6 +62,7 @@ pub(super) async fn preview(
     broker: &Broker,
     letters: &Letters,
     spec: &Spec,
+    editor: Option<&Editor>,
     queues: &[Name],
     may: Option<&[String]>,
 ) -> Result<(Preview, Vec<Sample>), Refusal> {
@@ -79,10 +81,14 @@ pub(super) async fn preview(
     }
     let mut samples = Vec::new();
     for now in count.samples {
-        let to = goes(broker, spec, &now.address, &Letter::of(&now.message), may).await?;
+        let letter = Letter::of(&now.message);
+        let mut to = goes(broker, spec, &now.address, &letter, may).await?;
         let mut then = outgoing::redriven(&now.message, &now.address, "preview", now.message.timestamp);
-        if let Some(edit) = &spec.edit {
-            outgoing::edited(&mut then, edit, "preview/");
+        if let Some(editor) = editor
+            && let Err(Unchanged::Never(reason) | Unchanged::Now(reason)) =
+                editor.apply(&letter, &mut then, "preview/").await
+        {
+            to = Err(reason);
         }
         samples.push(Sample { now, to, then });
     }

@@ -17,9 +17,12 @@ use waystation_broker::{
     spec::{Spec as Declaration, TopicSpec},
 };
 use waystation_host::{Broker, Browse, Delivery, Target};
+use waystation_jq::Pool;
 
 use super::{
-    Error, Preview, Sample, preview,
+    Error, Preview, Sample,
+    edit::Editor,
+    preview,
     record::{self, ORIGINALS, Record, Redrive, State, TOPIC, Walk, fresh_id, own},
     spec::Spec,
     work::{Ask, Wish, Work},
@@ -27,6 +30,7 @@ use super::{
 use crate::{
     letters::{Follower, Letters},
     limits::{ACTIVE_MAX, BATCH_MESSAGES, ENDED_MAX, ORIGINALS_BYTES, ORIGINALS_MS, PAGE_MAX},
+    which::Invalid,
 };
 
 /// Wishes that may wait for one redrive.
@@ -68,6 +72,7 @@ pub struct Redrives {
     broker: Broker,
     letters: Letters,
     clock: Arc<dyn Clock>,
+    jq: Option<Pool>,
     inner: Arc<Mutex<Inner>>,
     stop: watch::Sender<bool>,
 }
@@ -86,11 +91,11 @@ struct Job {
 }
 
 impl Redrives {
-    /// A handle, and what does the work.
-    pub fn new(broker: Broker, clock: Arc<dyn Clock>) -> (Redrives, Engine) {
+    /// A handle, and what does the work; `jq` evaluates the programs of edits.
+    pub fn new(broker: Broker, clock: Arc<dyn Clock>, jq: Option<Pool>) -> (Redrives, Engine) {
         let (letters, follower) = Letters::new(broker.clone());
-        let redrives =
-            Redrives { broker, letters, clock, inner: Arc::default(), stop: watch::Sender::new(false) };
+        let stop = watch::Sender::new(false);
+        let redrives = Redrives { broker, letters, clock, jq, inner: Arc::default(), stop };
         (redrives.clone(), Engine { redrives, follower })
     }
 
@@ -125,6 +130,7 @@ impl Redrives {
         let id = record.redrive.id.clone();
         let (asks, inbox) = mpsc::channel(ASKS_MAX);
         let (seen, see) = watch::channel(record.clone());
+        let editable = record.redrive.spec.clone();
         let work = Work {
             broker: self.broker.clone(),
             letters: self.letters.clone(),
@@ -134,10 +140,15 @@ impl Redrives {
             asks: inbox,
             stop: self.stop.subscribe(),
             batch: BATCH_MESSAGES,
+            editor: self.editor(&editable),
             originals: None,
         };
         let task = tokio::spawn(work.run());
         self.lock().jobs.insert(id, Job { seen: see, asks, task });
+    }
+
+    fn editor(&self, spec: &Spec) -> Result<Option<Editor>, Invalid> {
+        spec.edit.as_ref().map(|edit| Editor::new(edit, self.jq.as_ref())).transpose()
     }
 
     /// The queues that a declaration takes from.
@@ -153,12 +164,14 @@ impl Redrives {
         maker: &Maker,
     ) -> Result<(Preview, Vec<Sample>), Error> {
         spec.check()?;
-        Ok(preview::preview(&self.broker, &self.letters, spec, queues, maker.may.as_deref()).await?)
+        let (editor, may) = (self.editor(spec)?, maker.may.as_deref());
+        Ok(preview::preview(&self.broker, &self.letters, spec, editor.as_ref(), queues, may).await?)
     }
 
     /// Begins a redrive over these queues. When this returns it is durable, and goes on whatever happens.
     pub async fn begin(&self, spec: Spec, queues: Vec<Name>, maker: Maker) -> Result<Redrive, Error> {
         spec.check()?;
+        self.editor(&spec)?;
         {
             let mut inner = self.lock();
             let is_open = |job: &&Job| !job.seen.borrow().redrive.state.is_ended();

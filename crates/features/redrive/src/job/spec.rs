@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use utoipa::ToSchema;
 use waystation_base::{Message, Name, Value, limits::HEADER_NAME_BYTES_MAX, message::header};
+use waystation_jq::Program;
 
 use crate::{
     groups::Asked,
@@ -13,6 +14,8 @@ use crate::{
     which::{Invalid, Which},
 };
 
+/// What a program of an edit is given, in this order.
+pub(crate) const VARIABLES: [&str; 3] = ["cause", "error", "origin"];
 /// Headers that an edit may name.
 const EDIT_HEADERS_MAX: usize = 64;
 
@@ -52,6 +55,10 @@ pub struct Edit {
     /// Headers to take away.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remove: Vec<String>,
+    /// A jq program that makes the new body of the old one; it has one result. `$cause`, `$error` and `$origin` are what the dead letter says. Bodies
+    /// of other types than JSON are brought to it and back, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jq: Option<String>,
 }
 
 impl Spec {
@@ -93,13 +100,20 @@ impl Edit {
                 return Err(Invalid::new("edit", format!("header {name:?} is Waystation's own")));
             }
         }
+        self.program()?;
         let bad = self.set.iter().find(|(_, json)| value(json).is_none());
         bad.map_or(Ok(()), |(name, _)| {
             Err(Invalid::new("edit.set", format!("{name:?} must be text, a number or a boolean")))
         })
     }
 
-    /// Changes a message.
+    /// The program, compiled.
+    pub(crate) fn program(&self) -> Result<Option<Program>, Invalid> {
+        let compile = |text: &String| Program::compile(text, &VARIABLES);
+        self.jq.as_ref().map(compile).transpose().map_err(|error| Invalid::new("edit.jq", error.to_string()))
+    }
+
+    /// Changes a message's headers.
     pub(crate) fn apply(&self, message: &mut Message) {
         self.remove.iter().for_each(|name| message.headers.remove(name));
         for (name, value) in self.set.iter().filter_map(|(name, json)| Some((name, value(json)?))) {
@@ -145,6 +159,8 @@ mod tests {
         check(r#"{"which": {"all": true}, "edit": {"set": {"a": []}}}"#, Some("edit.set"));
         check(r#"{"which": {"all": true}, "edit": {"remove": ["ws-death-count"]}}"#, Some("edit"));
         check(r#"{"which": {"all": true}, "edit": {"remove": [""]}}"#, Some("edit"));
+        check(r#"{"which": {"all": true}, "edit": {"jq": ".a = $error"}}"#, None);
+        check(r#"{"which": {"all": true}, "edit": {"jq": ".a = ("}}"#, Some("edit.jq"));
         let headers = |count: usize| (0..count).map(|n| format!("h{n}")).collect::<Vec<_>>();
         let edit = |count| Edit { remove: headers(count), ..Edit::default() };
         assert_eq!(edit(EDIT_HEADERS_MAX).check(), Ok(()));

@@ -69,6 +69,8 @@ pub(super) struct Work {
     pub stop: watch::Receiver<bool>,
     /// Messages of the next transaction; fewer after one was refused as too many.
     pub batch: usize,
+    /// What changes messages, if anything does; or why that cannot be.
+    pub editor: Result<Option<super::edit::Editor>, crate::which::Invalid>,
     /// Of edited messages: where each is kept as it was. Read when undoing begins.
     pub originals: Option<super::undo::Originals>,
 }

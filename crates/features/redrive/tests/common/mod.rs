@@ -52,7 +52,7 @@ impl Running {
         let (broker, driver, _) =
             waystation_host::open(options, Arc::new(OsDisk), clock.clone()).expect("opened");
         let driver = tokio::spawn(driver.run(std::future::pending()));
-        let (redrives, engine) = Redrives::new(broker.clone(), clock);
+        let (redrives, engine) = Redrives::new(broker.clone(), clock, None);
         let (stop, stopped) = oneshot::channel::<()>();
         let engine = tokio::spawn(engine.run(async { drop(stopped.await) }));
         Running { broker, redrives, stop, engine, driver }
