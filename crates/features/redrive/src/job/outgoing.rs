@@ -29,7 +29,8 @@ pub(super) fn redriven(letter: &Message, from: &Name, redrive: &str, now: Millis
     headers.set(REDRIVE_COUNT, count.saturating_add(1));
     headers.set(REDRIVE_TIME, Value::Timestamp(now));
     headers.set(REDRIVE_FROM, Value::List(place));
-    (message.expires_at, message.deliver_at) = (None, None);
+    // It could not be had before: how old it is where it goes, and whether it has been tried for too long, counts from now.
+    (message.expires_at, message.deliver_at) = (None, Some(now));
     message
 }
 
