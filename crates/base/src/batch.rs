@@ -448,6 +448,28 @@ impl<'a> Record<'a> {
         Ok((System { id, priority, expires_at, deliver_at }, value))
     }
 
+    /// Gives `visit` each of the sender's headers as it is stored: its name, the plain form of its value, and the value's type, if
+    /// it is not text. Returns what our own header says.
+    pub fn visit_headers(
+        &self,
+        mut visit: impl FnMut(&'a [u8], &'a [u8], Option<u8>),
+    ) -> Result<System, Error> {
+        let (system, types) = self.system_and_types().map_err(malformed)?;
+        let mut index = 0;
+        for (at, header) in self.headers().map_err(malformed)?.enumerate() {
+            let (name, value) = header.map_err(malformed)?;
+            if at == 0 && name == SYSTEM_HEADER {
+                continue;
+            }
+            let tag = types.get(index).copied().filter(|tag| *tag != TEXT);
+            index += 1;
+            if let Some(value) = value {
+                visit(name, value, tag);
+            }
+        }
+        Ok(system)
+    }
+
     /// The whole message. `batch` is the batch that this record was read from: key, body and bytes values share it.
     pub fn message(&self, batch: &Bytes) -> Result<Message, Error> {
         let (system, types) = self.system_and_types().map_err(malformed)?;

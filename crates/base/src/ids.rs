@@ -36,6 +36,10 @@ number! {
     ConsumerId(u64)
 }
 number! {
+    /// A client as the journal tells of it: door, address and user. 0: nobody who is known.
+    ClientId(u32)
+}
+number! {
     /// How often a message has been handed to a consumer, the present time included: 1 at the first delivery.
     Attempt(u32)
 }

@@ -13,13 +13,14 @@ pub mod message;
 pub mod name;
 pub mod os;
 pub mod partitioner;
+pub mod text;
 pub mod time;
 pub mod value;
 pub mod varint;
 pub mod vhost;
 
 pub use class::Class;
-pub use ids::{Attempt, ConsumerId, EntityId, MessageId, Offset, Position, Tag};
+pub use ids::{Attempt, ClientId, ConsumerId, EntityId, MessageId, Offset, Position, Tag};
 
 pub use message::{Headers, Message};
 pub use name::Name;

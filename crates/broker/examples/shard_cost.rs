@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use waystation_base::{ConsumerId, Message, MessageId, Millis, Name, Position};
+use waystation_base::{ClientId, ConsumerId, Message, MessageId, Millis, Name, Position};
 use waystation_broker::{
     Append, Command, Effect, RequestId, SessionId, Shard, Source,
     command::{Attach, Declare, Hold, Outcome, Payload, Publish, Settle, Settlement, Transaction},
@@ -65,6 +65,7 @@ fn run(queues: usize, consume: bool) -> f64 {
                 priority: 0,
                 exclusive: false,
                 session,
+                client: ClientId(0),
             };
             shard.handle(now, None, Command::Attach(attach), &mut sink, &mut effects);
         }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use smol_str::SmolStr;
-use waystation_base::{Attempt, ConsumerId, Message, Millis, Name, Offset, Tag};
+use waystation_base::{Attempt, ClientId, ConsumerId, Message, Millis, Name, Offset, Tag};
 
 use crate::{
     Kind, PoolId, SessionId, Source,
@@ -275,6 +275,8 @@ pub struct Attach {
     pub exclusive: bool,
     /// Whom it belongs to.
     pub session: SessionId,
+    /// Who it is, for the journal; see [`crate::entry::Client`].
+    pub client: ClientId,
 }
 
 /// For how long a consumer holds what it was given.

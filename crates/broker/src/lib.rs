@@ -20,7 +20,10 @@ use waystation_base::{Name, Position};
 pub use command::{Command, RequestId};
 pub use effect::{Effect, Reply};
 pub use refusal::Refusal;
-pub use shard::{BrowseStep, BrowseTarget, Extent, FileUse, ReplayError, Shard, SnapshotError, Vital, entry};
+pub use shard::{
+    BrowseStep, BrowseTarget, Entities, Extent, FileUse, ReplayError, Shard, SnapshotError, Sources, Stand,
+    Vital, Whereabout, Whereabouts, entry,
+};
 
 /// The four things that have names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

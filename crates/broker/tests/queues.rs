@@ -4,7 +4,7 @@ mod common;
 
 use common::{World, name, queue};
 use waystation_base::{
-    Attempt, ConsumerId, Value,
+    Attempt, ClientId, ConsumerId, Value,
     message::header::{DEATH_ATTEMPTS, DEATH_COUNT, DEATH_ERROR, DEATH_REASON, DEATH_SOURCE, MESSAGE_ID},
 };
 use waystation_broker::{
@@ -145,6 +145,7 @@ fn a_pull_that_does_not_wait_gets_what_is_there_even_if_time_is_looked_at_first(
         priority: 0,
         exclusive: false,
         session,
+        client: ClientId(0),
     };
     let mut effects = Vec::new();
     w.shard.handle(w.now, None, Command::Attach(attach), &mut w.journal, &mut effects);

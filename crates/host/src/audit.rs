@@ -21,7 +21,7 @@ pub const TOPIC: &str = "$audit";
 const SECRET: &[&str] = &["password_hash", "secret"];
 
 /// On whose behalf a door acts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Origin {
     /// Which door.
     pub door: &'static str,
@@ -29,6 +29,10 @@ pub struct Origin {
     pub who: Option<String>,
     /// Where the request came from.
     pub client: Option<SocketAddr>,
+    /// What the client calls itself.
+    pub name: Option<String>,
+    /// It is a part of the server, and what it changes is somebody's wish that has left its record already.
+    pub inner: bool,
 }
 
 /// How long records are kept.

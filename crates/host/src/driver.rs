@@ -6,15 +6,19 @@
 
 mod effects;
 mod sizes;
+mod upkeep;
 
 use std::{collections::VecDeque, future::Future, pin::pin, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 use waystation_base::{Clock, ConsumerId, Millis, Position, disk::Disk};
-use waystation_broker::{Command, Effect, Refusal, RequestId, Shard, command::Transaction, place::Load};
+use waystation_broker::{
+    Command, Effect, Refusal, RequestId, Shard, command::Transaction, entry::Step, place::Load,
+};
 use waystation_journal::{
     Committer, DataDir, Event as JournalEvent, Failure, Reader, Refused, Space, limits::GROUP_BYTES_SOFT,
 };
+use waystation_record::Recorder;
 
 use crate::{
     Options, Overview, Request, View,
@@ -25,8 +29,8 @@ use crate::{
     handle::Shared,
     keeper::Done,
     loader::{Answer, Loader},
+    log::{Log, Noted},
     options::{REQUEST_BYTES_MAX, ROOM_BYTES_LAST, ROOM_BYTES_MIN, UNIT_BYTES_MAX, UNIT_REQUESTS_MAX},
-    recovery::Log,
     replies::Replies,
     scan::LoadScan,
     snapshots::{Extent, Housekeeping},
@@ -44,7 +48,7 @@ struct Work {
     request: Option<RequestId>,
     command: Command,
     bytes: usize,
-    /// On whose behalf, if the change is to be recorded.
+    /// On whose behalf, for the trail of changes and for the record.
     origin: Option<Arc<Origin>>,
 }
 
@@ -70,6 +74,9 @@ pub(crate) struct Parts {
     pub(crate) memory: Memory,
     pub(crate) loader: Loader,
     pub(crate) house: Housekeeping,
+    pub(crate) recorder: Option<Recorder>,
+    /// The journal before is of no use any more, but for the record.
+    pub(crate) trimmable: Position,
     pub(crate) committer: Arc<Committer>,
     pub(crate) dir: DataDir,
 }
@@ -115,6 +122,10 @@ pub struct Driver {
     disk_reads: u64,
     /// The topic of the records is there, as configured.
     audited: bool,
+    /// What the open commit group tells of when and by whom.
+    noted: Noted,
+    /// Where the journal was trimmed to last.
+    trimmed: Position,
 }
 
 impl Driver {
@@ -144,6 +155,8 @@ impl Driver {
             group_bytes: 0,
             disk_reads: 0,
             audited: false,
+            noted: Noted::default(),
+            trimmed: Position(0),
         };
         driver.carry_out(end);
         driver
@@ -248,7 +261,7 @@ impl Driver {
                 // A caller that gave up needs no answer.
                 Err(refusal) => _ = reply.send(Err(refusal)),
             },
-            Request::Attach(attach, outbox, reply) => {
+            Request::Attach(attach, outbox, origin, reply) => {
                 // Its caller gave up, and has called for attention before it was here: it would stay for ever.
                 if outbox.is_gone() {
                     return;
@@ -261,12 +274,7 @@ impl Driver {
                 let id = attach.consumer;
                 self.consumers.attach(id, attach.source.clone(), outbox);
                 let request = Some(self.replies.open(reply, Some(id)));
-                self.work.push_back(Work {
-                    request,
-                    command: Command::Attach(attach),
-                    bytes: 0,
-                    origin: None,
-                });
+                self.work.push_back(Work { request, command: Command::Attach(attach), bytes: 0, origin });
             }
             Request::Browse(target, browse, reply) => {
                 let browsing = Box::new(Browsing::new(target, browse, reply));
@@ -328,6 +336,7 @@ impl Driver {
             work,
             effects,
             audited,
+            noted,
             ..
         } = self;
         let mut settled = Vec::new();
@@ -335,16 +344,17 @@ impl Driver {
             if group.is_empty() && house.wants_snapshot() {
                 house.take_snapshot(group.start(), shard.snapshot());
             }
-            let mut log = Log(group);
+            let mut log = Log::new(group, noted, now);
             let (mut requests, mut bytes) = (0, 0);
             while let Some(mut next) = work.pop_front() {
                 shared.overlay.lay(&mut next.command);
+                log.begin(&mut next.command, next.origin.as_ref());
                 if let Command::Settled(outcome) = &next.command {
                     settled.push(outcome.leaving.clone());
                 }
                 bytes += next.bytes;
                 requests += 1;
-                let trail = options.audit.zip(next.origin.as_ref());
+                let trail = options.audit.zip(next.origin.as_ref().filter(|origin| !origin.inner));
                 let draft = trail.and_then(|(audit, origin)| {
                     Some((audit, audit::draft(shard, &next.command, origin, now)?))
                 });
@@ -363,8 +373,10 @@ impl Driver {
                 }
             }
             if due {
+                log.step(Step::Timer);
                 shard.tick(now, &mut log, effects);
             }
+            log.step(Step::Dispatch);
             shard.flush(now, &mut log, effects);
             if group.is_empty() { group.start() } else { group.end() }
         });
@@ -380,6 +392,9 @@ impl Driver {
             JournalEvent::Durable { start, end, bytes } => {
                 self.groups += 1;
                 self.group_bytes += bytes.len() as u64;
+                if let Some(recorder) = &self.parts.recorder {
+                    recorder.feed().durable(start, end, bytes.clone());
+                }
                 self.parts.memory.tail.add(start, bytes);
                 self.parts.memory.durable = end;
                 self.release();
@@ -392,57 +407,9 @@ impl Driver {
         Ok(())
     }
 
-    fn done(&mut self, done: Done) {
-        let now = self.parts.clock.now();
-        match done {
-            Done::Snapshot(result) => self.parts.house.snapshot_done(result, now),
-            Done::Settled(result) => {
-                if let Some(outcome) = self.parts.house.copy_done(result, now) {
-                    self.work.push_back(Work {
-                        request: None,
-                        command: Command::Settled(outcome),
-                        bytes: 0,
-                        origin: None,
-                    });
-                }
-            }
-        }
-    }
-
     fn extent(&self) -> Extent {
         let Parts { reader, memory, .. } = &self.parts;
         Extent { start: reader.start(), end: self.end, durable: memory.durable }
-    }
-
-    fn keep_house(&mut self, now: Millis) {
-        let extent = self.extent();
-        let low = self.disk_low;
-        if let Some(to) = self.parts.house.look(&self.parts.shard, extent, now, low) {
-            self.parts.committer.trim(to);
-        }
-        let synced = self.parts.committer.synced();
-        while let Some(read) = self.parts.house.removals(synced) {
-            self.parts.loader.ask(read);
-        }
-    }
-
-    fn look_for_space(&mut self, now: Millis) {
-        if self.space_looked_at.is_some_and(|at| now >= at && now.since(at) < SPACE_LOOK_MS) {
-            return;
-        }
-        self.space_looked_at = Some(now);
-        self.space = self.parts.committer.space();
-        // A file system that does not say is taken to have room.
-        self.free_bytes = self.parts.disk.free_bytes(self.parts.dir.path()).unwrap_or(u64::MAX);
-        let low = self.free_bytes < self.parts.options.disk_reserve_bytes || self.space != Space::Enough;
-        if low != self.disk_low {
-            self.disk_low = low;
-            let free_bytes = self.free_bytes;
-            match low {
-                true => tracing::warn!(free_bytes, "disk space is low: publishing is refused"),
-                false => tracing::info!(free_bytes, "there is disk space again: publishing goes on"),
-            }
-        }
     }
 
     fn run_queries(&mut self, now: Millis) {
@@ -525,10 +492,10 @@ impl Driver {
 
     /// Ends all threads in good order.
     fn close(self) -> Result<(), Failure> {
-        let Parts { answers, done, journal_events, committer, loader, house, dir, .. } = self.parts;
+        let Parts { answers, done, journal_events, committer, loader, house, recorder, dir, .. } = self.parts;
         drop((answers, done, journal_events));
-        drop((loader, house));
-        // The keeper had the other handle.
+        drop((loader, house, recorder));
+        // Keeper and recorder had the other handles.
         let result = Arc::try_unwrap(committer).map_or(Ok(Position(0)), Committer::flush_and_stop);
         drop(dir);
         result.map(|_| ())
@@ -547,7 +514,7 @@ impl Driver {
         self.consumers.clear();
         while let Ok(request) = self.parts.requests.try_recv() {
             match request {
-                Request::Command(_, _, reply) | Request::Attach(_, _, reply) => {
+                Request::Command(_, _, reply) | Request::Attach(_, _, _, reply) => {
                     _ = reply.send(Err(refusal.clone()))
                 }
                 Request::Browse(_, _, reply) => _ = reply.send(Err(refusal.clone())),

@@ -13,7 +13,9 @@ use std::{
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
-use waystation_base::{Attempt, ConsumerId, Message, Millis, Name, Offset, Position, Tag, filter::Filter};
+use waystation_base::{
+    Attempt, ClientId, ConsumerId, Message, Millis, Name, Offset, Position, Tag, filter::Filter,
+};
 use waystation_broker::{
     Command, Kind, Refusal, Reply, SessionId, Source,
     command::{
@@ -25,6 +27,8 @@ use waystation_broker::{
     view::{Binding, BindingFilter, QueueInfo, RouteInfo, SubscriptionInfo, TopicInfo},
 };
 
+use waystation_record::Record;
+
 use crate::audit::Origin;
 use crate::mailbox::{Attention, Inbox, Outbox, mailbox};
 use crate::overlay::{self, Overlay};
@@ -34,8 +38,10 @@ use crate::overlay::{self, Overlay};
 pub struct Broker {
     requests: mpsc::Sender<Request>,
     shared: Arc<Shared>,
-    /// On whose behalf it acts; without one its changes leave no record.
+    /// On whose behalf it acts; without one its changes leave no trail.
     origin: Option<Arc<Origin>>,
+    /// What became of messages, if that is recorded.
+    record: Option<Record>,
 }
 
 /// What all handles and the driver share.
@@ -183,7 +189,7 @@ pub(crate) enum Request {
     /// A command whose reply goes back when durable.
     Command(Command, Option<Arc<Origin>>, oneshot::Sender<Result<Reply, Refusal>>),
     /// A new consumer and where its events go.
-    Attach(Attach, Outbox, oneshot::Sender<Result<Reply, Refusal>>),
+    Attach(Attach, Outbox, Option<Arc<Origin>>, oneshot::Sender<Result<Reply, Refusal>>),
     /// Messages to look at.
     Browse(Target, Browse, oneshot::Sender<Result<Page, Refusal>>),
     /// Something to read off the shard's state.
@@ -203,15 +209,28 @@ pub enum Target {
 
 impl Broker {
     /// A handle, what its driver shares with it, and where its requests arrive; `requests_max` of them may wait.
-    pub(crate) fn new(requests_max: usize) -> (Broker, Arc<Shared>, mpsc::Receiver<Request>) {
+    pub(crate) fn new(
+        requests_max: usize,
+        record: Option<Record>,
+    ) -> (Broker, Arc<Shared>, mpsc::Receiver<Request>) {
         let (requests, inbox) = mpsc::channel(requests_max);
         let shared = Arc::new(Shared::default());
-        (Broker { requests, shared: shared.clone(), origin: None }, shared, inbox)
+        (Broker { requests, shared: shared.clone(), origin: None, record }, shared, inbox)
     }
 
     /// The same broker, acting on somebody's behalf: what is changed by it is recorded under that name.
     pub fn with_origin(&self, origin: Origin) -> Broker {
         Broker { origin: Some(Arc::new(origin)), ..self.clone() }
+    }
+
+    /// The same broker, acting as a part of the server: the record of messages names it, the trail of changes does not.
+    pub fn as_part(&self, part: &'static str, name: Option<String>) -> Broker {
+        self.with_origin(Origin { door: part, name, inner: true, ..Origin::default() })
+    }
+
+    /// What became of messages, if that is recorded. Its answers read files: ask on a thread that may wait.
+    pub fn record(&self) -> Option<&Record> {
+        self.record.as_ref()
     }
 
     /// From now on policies are laid over all that is declared. The first who knows them stays.
@@ -451,11 +470,12 @@ impl Broker {
             priority: 0,
             exclusive: false,
             session,
+            client: ClientId(0),
         })
         .await
     }
 
-    /// Attaches a consumer with all options. Its id is replaced by a fresh one.
+    /// Attaches a consumer with all options. Its id is replaced by a fresh one, and who it is by the origin of this handle.
     pub async fn attach(&self, mut attach: Attach) -> Result<Consumer, Refusal> {
         let id = ConsumerId(self.next_id());
         attach.consumer = id;
@@ -463,7 +483,7 @@ impl Broker {
         let (reply, answer) = oneshot::channel();
         // Made before anything is awaited, so that a caller who gives up detaches it.
         let consumer = Consumer { id, events, broker: self.clone() };
-        self.send(Request::Attach(attach, outbox, reply)).await?;
+        self.send(Request::Attach(attach, outbox, self.origin.clone(), reply)).await?;
         answer.await.map_err(|_| self.gone())??;
         Ok(consumer)
     }

@@ -15,6 +15,7 @@ mod exemplars;
 mod handle;
 mod keeper;
 mod loader;
+mod log;
 mod mailbox;
 mod options;
 mod overlay;

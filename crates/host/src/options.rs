@@ -63,6 +63,8 @@ pub struct Options {
     pub requests_max: usize,
     /// How long records of changes are kept; none: there are none.
     pub audit: Option<crate::audit::Audit>,
+    /// How the record of messages is kept; none: there is none.
+    pub record: Option<waystation_record::Options>,
 }
 
 impl Options {
@@ -79,6 +81,7 @@ impl Options {
             disk_reserve_bytes: 256 << 20,
             requests_max: 4096,
             audit: None,
+            record: None,
         }
     }
 }

@@ -9,11 +9,12 @@ use std::{
 
 use tokio::sync::mpsc;
 use waystation_base::{Clock, Position, disk::Disk};
-use waystation_broker::{Append, ReplayError, Shard};
+use waystation_broker::{ReplayError, Shard, entry::Step};
 use waystation_journal::{
-    Committer, DataDir, Entry, Epoch, FileJournal, Group, Journal, ReadError, Reader, RecoveryReport, Verify,
+    Committer, DataDir, Entry, Epoch, FileJournal, Journal, ReadError, Reader, RecoveryReport, Verify,
     settled::Store, snapshot,
 };
+use waystation_record::{Known, Record, Recorder, Sources};
 
 use crate::{
     Broker, Driver, OpenError, Options,
@@ -21,6 +22,7 @@ use crate::{
     driver::Parts,
     keeper::{Keeper, Tools},
     loader::{Files, Loader},
+    log::{Log, Noted},
     options::JOURNAL_EVENTS_MAX,
     snapshots::Housekeeping,
 };
@@ -38,15 +40,6 @@ pub struct Recovery {
     pub replayed: u64,
     /// Settled files that nothing refers to, removed.
     pub orphans: usize,
-}
-
-/// Writes a shard's entries to the open commit group.
-pub(crate) struct Log<'a>(pub(crate) &'a mut Group);
-
-impl Append for Log<'_> {
-    fn append(&mut self, kind: u8, write: &mut dyn FnMut(&mut Vec<u8>)) -> Position {
-        self.0.push(kind, |bytes| write(bytes))
-    }
 }
 
 /// Opens the data directory and brings its state back. Nothing moves until the driver runs.
@@ -90,7 +83,10 @@ pub fn open(
     let committer = Arc::new(committer.map_err(io("starting the journal's thread"))?);
     let mut effects = Vec::new();
     let end = committer.with_group(|group| {
-        shard.recovered(now, &mut Log(group), &mut effects);
+        let mut noted = Noted::default();
+        let mut log = Log::new(group, &mut noted, now);
+        log.step(Step::Start);
+        shard.recovered(now, &mut log, &mut effects);
         if group.is_empty() { group.start() } else { group.end() }
     })?;
 
@@ -109,7 +105,8 @@ pub fn open(
     let (keeper, done) = Keeper::start(tools).map_err(io("starting the keeping thread"))?;
     let snapshots = snapshot::positions(disk.as_ref(), &dir.snapshots())?;
     let house = Housekeeping::new(keeper, &options, snapshots, files);
-    let (broker, shared, requests) = Broker::new(options.requests_max);
+    let (recorder, record) = record(&options, &shard, &dir, &disk, &clock, &reader, &committer)?;
+    let (broker, shared, requests) = Broker::new(options.requests_max, record);
     let memory = Memory { tail: TailCache::new(options.cache_bytes), blocks, durable };
     let parts = Parts {
         dir,
@@ -127,8 +124,35 @@ pub fn open(
         memory,
         loader,
         house,
+        recorder,
+        trimmable: Position(0),
     };
     Ok((broker, Driver::begin(parts, effects, end), recovery))
+}
+
+/// Starts the recorder, if there is to be a record. It knows what there is now, and reads what the journal tells since its last
+/// file.
+fn record(
+    options: &Options,
+    shard: &Shard,
+    dir: &DataDir,
+    disk: &Arc<dyn Disk>,
+    clock: &Arc<dyn Clock>,
+    reader: &Reader,
+    committer: &Arc<Committer>,
+) -> Result<(Option<Recorder>, Option<Record>), OpenError> {
+    let Some(record) = options.record.clone() else { return Ok((None, None)) };
+    let (entities, sources) = shard.inventory();
+    let sources = Sources {
+        disk: disk.clone(),
+        dir: dir.record(),
+        clock: clock.clone(),
+        reader: reader.clone(),
+        committer: committer.clone(),
+        known: Known { entities, sources },
+    };
+    let (recorder, record) = Recorder::start(record, sources).map_err(io("opening the record"))?;
+    Ok((Some(recorder), Some(record)))
 }
 
 fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> OpenError {

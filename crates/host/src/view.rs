@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use waystation_base::{Millis, Name};
+use waystation_base::{Millis, Name, Offset};
 use waystation_broker::{
-    Extent, Kind, Shard, Vital,
+    Extent, Kind, Shard, Vital, Whereabout,
+    place::LogId,
     view::{Binding, BindingFilter, QueueInfo, RouteInfo, SubscriptionInfo, TopicInfo, Waits},
 };
 
@@ -85,6 +86,16 @@ impl View<'_> {
     pub fn names(&self, kind: Kind, after: Option<&str>, max: usize) -> Vec<Name> {
         let names = self.shard.names(kind, after, max.saturating_add(RESERVED_MAX));
         names.into_iter().filter(|name| !name.is_reserved()).take(max).collect()
+    }
+
+    /// Where a stored message is.
+    pub fn whereabouts(&self, log: LogId, offset: Offset) -> Whereabout {
+        self.shard.whereabouts(log, offset)
+    }
+
+    /// The time.
+    pub fn now(&self) -> Millis {
+        self.now
     }
 
     /// The whole.

@@ -35,7 +35,7 @@ fn name(text: &str) -> Name {
 
 fn shop(broker: &Broker) -> Broker {
     let client = Some(([10, 0, 0, 1], 5000).into());
-    broker.with_origin(Origin { door: "test", who: Some("shop".to_owned()), client })
+    broker.with_origin(Origin { door: "test", who: Some("shop".to_owned()), client, ..Origin::default() })
 }
 
 async fn records(broker: &Broker) -> Vec<Value> {

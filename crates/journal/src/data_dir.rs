@@ -5,6 +5,7 @@
 //! <data>/journal/<position>.journal    the journal
 //! <data>/snapshots/<position>.snapshot snapshots of the state
 //! <data>/settled/<id>.settled          what outlived the journal files it was in
+//! <data>/record/<id>.record            what became of messages
 //! ```
 
 use std::{
@@ -67,7 +68,7 @@ impl DataDir {
             Err(LockError::Io(error)) => return Err(failed("locking", &lock_path)(error)),
         };
         let data_dir = DataDir { disk, path: path.to_owned(), _lock: lock };
-        for dir in [data_dir.journal(), data_dir.snapshots(), data_dir.settled()] {
+        for dir in [data_dir.journal(), data_dir.snapshots(), data_dir.settled(), data_dir.record()] {
             data_dir.disk.create_dir_all(&dir).map_err(failed("creating", &dir))?;
         }
         data_dir.disk.sync_dir(path).map_err(failed("syncing", path))?;
@@ -97,6 +98,11 @@ impl DataDir {
     /// The folder of the settled files.
     pub fn settled(&self) -> PathBuf {
         self.path.join("settled")
+    }
+
+    /// The folder of the record files.
+    pub fn record(&self) -> PathBuf {
+        self.path.join("record")
     }
 }
 

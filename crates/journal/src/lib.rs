@@ -5,7 +5,7 @@
 //!
 //! - [`Journal`] is the contract, [`FileJournal`] keeps it in files, [`MemoryJournal`] in memory.
 //! - [`Committer`] lets many writers share one sync; [`Reader`] reads beside it.
-//! - [`snapshot`] keeps the state at a position, [`settled`] what outlives its journal file.
+//! - [`snapshot`] keeps the state at a position, [`settled`] what outlives its journal file, [`record`] what is told of the past.
 //! - [`inspect`] reports on a journal and [`salvage`] mends a damaged one.
 //! - [`DataDir`] locks a data directory and names its folders.
 
@@ -13,6 +13,7 @@ pub mod conformance;
 pub mod inspect;
 pub mod layout;
 pub mod limits;
+pub mod record;
 pub mod salvage;
 pub mod settled;
 pub mod snapshot;

@@ -24,6 +24,12 @@ pub const SETTLED_BATCH_BYTES_MAX: usize = 40 << 20;
 pub const SETTLED_FOOTER_BYTES_MAX: usize = 256 << 20;
 /// One index entry of a settled run covers at least this many bytes.
 pub const SETTLED_INDEX_STEP_BYTES: u64 = 64 << 10;
+/// Bytes of one block of a record file.
+pub const RECORD_BLOCK_BYTES_MAX: usize = 4 << 20;
+/// Bytes of the footer of one record file.
+pub const RECORD_FOOTER_BYTES_MAX: usize = 64 << 20;
+/// Bytes of what the writer of a record file puts beside the blocks.
+pub const RECORD_META_BYTES_MAX: usize = 16 << 20;
 
 // A unit of full size fits into a group that just did not refuse it, with header and padding.
 const _: () = assert!(GROUP_BYTES_REFUSE + UNIT_BYTES_MAX + 2 * PAGE_BYTES <= GROUP_BYTES_MAX);

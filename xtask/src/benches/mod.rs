@@ -6,6 +6,7 @@ mod http;
 mod journal;
 mod jq;
 mod memory;
+mod record;
 mod redrive;
 mod routes;
 mod shard;
@@ -20,6 +21,7 @@ pub const ALL: &[Bench] = &[
     amqp::BENCH,
     calls::BENCH,
     jq::BENCH,
+    record::BENCH,
     routes::BENCH,
     redrive::BENCH,
 ];

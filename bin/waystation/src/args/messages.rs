@@ -129,6 +129,22 @@ pub struct Peek {
     pub kind: Option<String>,
 }
 
+/// Tell what became of a message.
+#[derive(Debug, Args)]
+pub struct Trace {
+    /// An id of any kind, or the value of a business key: `order:4711` for that key alone
+    pub id: String,
+    /// Look for it as this only
+    #[arg(long = "as", value_name = "KIND", value_parser = ["message", "correlation", "trace", "call", "business"])]
+    pub role: Option<String>,
+    /// Most messages to tell of
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub count: u64,
+    /// Write a graph instead of a tree: for Graphviz, or for Mermaid
+    #[arg(long, value_name = "FORM", value_parser = ["dot", "mermaid"], conflicts_with = "json")]
+    pub graph: Option<String>,
+}
+
 /// Show how the server is.
 #[derive(Debug, Args)]
 pub struct Status {

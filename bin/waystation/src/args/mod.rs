@@ -118,6 +118,8 @@ pub enum Command {
     Consume(messages::Consume),
     /// Look at messages without taking them
     Peek(messages::Peek),
+    /// Tell what became of a message, and why: where it came from, what it led to, where it is, where it stopped
+    Trace(messages::Trace),
     /// Show how the server is and what it holds
     Status(messages::Status),
     /// Make the server's topology what a file says, after showing the plan

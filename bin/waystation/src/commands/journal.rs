@@ -11,7 +11,7 @@ use waystation_base::{Position, disk::Disk, os::OsDisk};
 use waystation_journal::{
     DataDir, DataDirError, Entry, OpenError,
     inspect::{self, FileReport, JournalReport},
-    salvage, settled, snapshot,
+    record, salvage, settled, snapshot,
 };
 
 use crate::{
@@ -72,21 +72,24 @@ pub fn unreadable(error: &OpenError) -> Failure {
 fn verify(dir: &DataDir, output: Output) -> Result<Exit, Failure> {
     let journal = inspect::verify(&**dir.disk(), &dir.journal()).map_err(|error| unreadable(&error))?;
     let (settled_files, settled_bytes, bad_settled) = verify_settled(dir)?;
+    let (record_files, bad_records) = verify_record(dir)?;
     let bad_snapshots = verify_snapshots(dir)?;
     let mut wrong: Vec<String> = journal.files.iter().flat_map(complaints).collect();
     wrong.extend(bad_settled);
+    wrong.extend(bad_records);
     // A damaged snapshot costs time and nothing else, as long as the journal reaches back to the one before.
     let told = json!({
         "good": wrong.is_empty(),
         "journal": shown(&journal),
         "settled": {"files": settled_files, "bytes": settled_bytes},
+        "record": {"files": record_files},
         "damage": wrong,
         "snapshots_damaged": bad_snapshots,
     });
     output.say(&told, || {
         let files = journal.files.iter().filter(|file| !file.missing).count();
         let mut lines = vec![format!(
-            "journal: {files} files, {} entries, {}; settled: {} files, {}",
+            "journal: {files} files, {} entries, {}; settled: {} files, {}; record: {record_files} files",
             show_count(journal.entries()),
             show_size(journal.files.iter().map(|file| file.bytes).sum()),
             settled_files,
@@ -121,6 +124,16 @@ fn verify_settled(dir: &DataDir) -> Result<(usize, u64, Vec<String>), Failure> {
         }
     }
     Ok((files.len(), bytes, wrong))
+}
+
+fn verify_record(dir: &DataDir) -> Result<(usize, Vec<String>), Failure> {
+    let fail = |error: record::Error| Failure::new(Exit::Failure, error);
+    let store = record::Store::open(dir.disk().clone(), &dir.record()).map_err(fail)?;
+    let files = store.files().map_err(fail)?;
+    let told =
+        |error: record::Error| format!("{error}; what it tells of messages is lost, and no message is");
+    let wrong = files.iter().filter_map(|id| store.verify(*id).err()).map(told).collect();
+    Ok((files.len(), wrong))
 }
 
 fn verify_snapshots(dir: &DataDir) -> Result<Vec<String>, Failure> {

@@ -28,6 +28,7 @@ mod show;
 mod status;
 mod sure;
 mod token;
+mod trace;
 mod webhook;
 
 use clap::CommandFactory;
@@ -66,6 +67,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Publish(args) => client::run(publish::run(client()?, args, output)),
         Command::Consume(args) => client::run(consume::run(client()?, args, output)),
         Command::Peek(args) => client::run(peek::run(client()?, args, output)),
+        Command::Trace(args) => client::run(trace::run(client()?, args, output)),
         Command::Status(args) => client::run(status::run(client()?, args, output)),
         Command::Apply(args) => client::run(apply::run(client()?, args, output)),
         Command::Topology(TopologyCommand::Export { output: file, format }) => {

@@ -16,8 +16,9 @@ use waystation_base::{
 };
 use waystation_calls::Calls;
 use waystation_catalog::Catalog;
-use waystation_host::{Driver, Mode as HostMode, OpenError, Recovery};
+use waystation_host::{Broker, Driver, Mode as HostMode, OpenError, Recovery};
 use waystation_net::{Drain, Listener, Tls, tls};
+use waystation_record::Record;
 use waystation_redrive::Redrives;
 
 use super::{
@@ -76,9 +77,9 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
     let upstreams = deliveries::upstreams(&config, &calls, &clock)?;
     let deliveries = Deliveries::new(&config, &broker, &calls, &clock)?;
     let (pushes, callbacks) = (deliveries.pushes.clone(), deliveries.callbacks.clone());
-    let routes = deliveries::routes(&config, &broker, &clock)?;
-    let (redrives, redriving) = Redrives::new(broker.clone(), clock.clone(), Some(jq()?));
-    let (alerts, telling) = Alerts::new(broker.clone(), clock.clone());
+    let routes = deliveries::routes(&config, &broker.as_part("routes", None), &clock)?;
+    let (redrives, redriving) = Redrives::new(broker.as_part("redrive", None), clock.clone(), Some(jq()?));
+    let (alerts, telling) = Alerts::new(broker.as_part("alerts", None), clock.clone());
     let registry = Arc::new(Registry::default());
     let figures: waystation_http::Figures = {
         let registry = registry.clone();
@@ -97,7 +98,7 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
             limits: config.http.limits(),
             clock: clock.clone(),
             drain: drain.clone(),
-            figures: vec![figures, Arc::new(move || calls.figures())],
+            figures: vec![figures, Arc::new(move || calls.figures()), recorded(&broker)],
             pushes: pushes.clone(),
             callbacks,
             redrives,
@@ -333,8 +334,15 @@ fn host_options(config: &Config, now: Millis) -> waystation_host::Options {
             retention_ms: config.audit.retention_ms,
             retention_bytes: config.audit.retention_bytes,
         }),
+        record: config.record.options(),
         ..waystation_host::Options::new(&config.data.dir)
     }
+}
+
+/// Figures of the record, if there is one.
+fn recorded(broker: &Broker) -> waystation_http::Figures {
+    let record = broker.record().cloned();
+    Arc::new(move || record.as_ref().map(Record::figures).unwrap_or_default())
 }
 
 /// Why the data cannot be had.

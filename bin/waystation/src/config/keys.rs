@@ -44,6 +44,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("tls", "The certificate of the doors; without one they speak plainly. SIGHUP reads it anew."),
     ("auth", "Who may do what. Without tokens only this machine is let in, and may do everything."),
     ("audit", "Records of who changed what: the topic $audit."),
+    ("record", "The record: what became of each message, for `waystation trace` and GET /v1/journeys."),
     ("log", "What is logged, to standard error."),
 ];
 
@@ -208,6 +209,26 @@ pub const KEYS: &[Key] = &[
     ),
     key("audit", "retention_ms", &["Milliseconds for which records of changes are kept."]),
     key("audit", "retention_bytes", &["Bytes of them past which the oldest go."]),
+    key("record", "enabled", &["Whether it is kept."]),
+    key("record", "retention_ms", &["Milliseconds for which it is kept."]),
+    key("record", "retention_bytes", &["Bytes of record files past which the oldest go."]),
+    key(
+        "record",
+        "lag_bytes",
+        &[
+            "Bytes of journal that are kept for the recorder when it is behind; past that the record has a gap, and says so.",
+        ],
+    ),
+    unset(
+        "record",
+        "rules",
+        "[{ address = \"telemetry.#\", sample = 0.01 }, { address = \"orders\", business = { order = { jq = \".order.id\" }, customer = { header = \"customer-id\" } } }]",
+        &[
+            "By address (`*` is one word, `#` any number; the first one that fits holds): which part of the messages is recorded, from",
+            "0 to 1, and business keys by which they are found, from a header or a path in a JSON body. Failures are always recorded,",
+            "unless the part is 0.",
+        ],
+    ),
     key(
         "log",
         "filter",

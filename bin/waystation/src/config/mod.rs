@@ -4,12 +4,14 @@ mod amqp;
 pub mod keys;
 pub mod layers;
 pub mod print;
+mod record;
 mod upstreams;
 mod webhooks;
 
 use std::{net::SocketAddr, path::PathBuf};
 
 pub use amqp::{Amqp, Place};
+pub use record::Record;
 use serde::{Deserialize, Serialize};
 pub use upstreams::Upstreams;
 use waystation_access::TokenEntry;
@@ -30,6 +32,7 @@ pub struct Config {
     pub tls: Tls,
     pub auth: Auth,
     pub audit: Audit,
+    pub record: Record,
     pub log: Log,
 }
 
@@ -262,6 +265,7 @@ impl Config {
         range(["limits", "requests_max"], self.limits.requests_max as u64, 1, 1 << 20)?;
         range(["audit", "retention_ms"], self.audit.retention_ms, 1, 10 * 365 * 24 * 60 * 60 * 1000)?;
         range(["audit", "retention_bytes"], self.audit.retention_bytes, 1 << 10, 1 << 50)?;
+        self.record.check()?;
         self.http.check()?;
         self.webhooks.check()?;
         self.upstreams.check()?;

@@ -26,7 +26,7 @@ impl Shard {
     }
 
     pub(super) fn attach(&mut self, attach: Attach, ctx: &mut Ctx<'_>) -> Result<(), Refusal> {
-        let Attach { consumer, source, credit, pool, hold, priority, exclusive, session } = attach;
+        let Attach { consumer, source, credit, pool, hold, priority, exclusive, session, client } = attach;
         let id = self.source(&source)?;
         if credit > CREDIT_MAX {
             return Err(Refusal::TooLarge { what: "credit", count: credit.into(), limit: CREDIT_MAX.into() });
@@ -45,6 +45,7 @@ impl Shard {
             return Err(Refusal::Limit { what: "consumers of one source", limit: CONSUMERS_MAX as u64 });
         }
         outlet.consumers.add(consumer, credit, hold, priority, exclusive);
+        outlet.consumers.introduce(consumer, client);
         if let Some(pool) = pool.filter(|_| matches!(hold, Hold::Attached | Hold::None)) {
             outlet.consumers.join(consumer, pool, counts);
         }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{HashMap, HashSet};
-use waystation_base::{ConsumerId, Tag};
+use waystation_base::{ClientId, ConsumerId, Tag};
 
 use crate::{PoolId, command::Hold};
 
@@ -23,6 +23,8 @@ pub struct Consumer {
     pub priority: i32,
     /// Nobody else may consume.
     pub exclusive: bool,
+    /// Who it is, for the journal.
+    pub client: ClientId,
     /// A pull that has been given something.
     pub served: bool,
     /// With whom it shares its credit, and whether what it holds is counted there.
@@ -111,6 +113,7 @@ impl Consumers {
             hold,
             priority,
             exclusive,
+            client: ClientId(0),
             served: false,
             pool: None,
             order: self.orders,
@@ -122,6 +125,18 @@ impl Consumers {
         }
         self.all.insert(id, consumer);
         self.offer(id);
+    }
+
+    /// Notes who one is.
+    pub fn introduce(&mut self, id: ConsumerId, client: ClientId) {
+        if let Some(consumer) = self.all.get_mut(&id) {
+            consumer.client = client;
+        }
+    }
+
+    /// Who one is that gets messages or holds some.
+    pub fn client_of(&self, id: ConsumerId) -> Option<ClientId> {
+        self.all.get(&id).or_else(|| self.retired.get(&id)).map(|consumer| consumer.client)
     }
 
     /// Lets one share its credit.

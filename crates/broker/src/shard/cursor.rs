@@ -190,6 +190,11 @@ impl Cursor {
         self.returned.get_mut(&(self.ranks.get(&offset).copied().unwrap_or(0), offset))
     }
 
+    /// A message among those that came back, to be looked at.
+    pub fn returned_of(&self, offset: u64) -> Option<&Returned> {
+        self.returned.get(&(self.rank(offset), offset))
+    }
+
     /// Whether a message is among those that came back.
     pub fn has_returned(&self, offset: u64) -> bool {
         self.returned.contains_key(&(self.ranks.get(&offset).copied().unwrap_or(0), offset))

@@ -378,7 +378,7 @@ impl Outlet {
         let tag = tag(log, meta.offset.0);
         let attempt = Attempt(attempts.0 + 1);
         let picked = self.consumers.get(consumer).expect("picked");
-        let (hold, pool) = (picked.hold, picked.pool());
+        let (hold, pool, client) = (picked.hold, picked.pool(), picked.client);
         let (holder, held_until) = match hold {
             Hold::Attached | Hold::Once | Hold::None => (Some(consumer), Millis::NEVER),
             Hold::Pull { lease_ms, .. } => (None, ctx.now.plus(lease_ms.unwrap_or(self.policy.lease_ms))),
@@ -407,7 +407,7 @@ impl Outlet {
         if hold == Hold::None {
             finished.add(Reason::Accepted, log, meta.offset.0, meta.bytes);
         }
-        let item = Item { log, offset: meta.offset.0, attempt, bytes: meta.bytes, due: Millis(0) };
+        let item = Item { log, offset: meta.offset.0, attempt, bytes: meta.bytes, due: Millis(0), client };
         round.takes.entry(held_until).or_default().push(item);
         round.handed.entry(consumer).or_default().push(Handed { tag, attempt, held_until, meta });
     }

@@ -19,12 +19,20 @@
 //! 15 unbind:  as 14
 //! 16 document: name behind its length | 0, or 1 and what it says
 //! 17 failed:  entity | error class behind its length | error text behind its length | (log | offset)*
+//! 18 moment:  time | client (0: nobody) | step
+//! 19 client:  client | door, address, user and own name, each behind its length
+//! 20 hand:    as 4, with a client behind each message
 //! ```
+//!
+//! 18 and 19 change nothing: they tell when, by whom and in which step the entries behind them in the same group came about. 4 was
+//! written by versions that did not tell to whom messages were handed.
+
+mod context;
 
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 use waystation_base::{
-    Attempt, EntityId, Millis, Name, Offset, Position, name,
+    Attempt, ClientId, EntityId, Millis, Name, Offset, Position, name,
     varint::{self, put, put_prefixed, take, take_bytes, take_prefixed},
 };
 
@@ -35,6 +43,7 @@ use crate::{
     settle::{Leaving, Outcome, SettledRun},
     spec::{Arguments, Spec},
 };
+pub use context::{Client, Moment, Step};
 
 /// The kinds by number.
 pub mod kind {
@@ -72,6 +81,12 @@ pub mod kind {
     pub const DOCUMENT: u8 = 16;
     /// See the module.
     pub const FAILED: u8 = 17;
+    /// See the module.
+    pub const MOMENT: u8 = 18;
+    /// See the module.
+    pub const CLIENT: u8 = 19;
+    /// See the module.
+    pub const HAND: u8 = 20;
 }
 
 /// What a kind is called where people read it; none for one of a later version.
@@ -94,6 +109,9 @@ pub fn kind_name(kind: u8) -> Option<&'static str> {
         kind::UNBIND => "unbind",
         kind::DOCUMENT => "document",
         kind::FAILED => "failed",
+        kind::MOMENT => "moment",
+        kind::CLIENT => "client",
+        kind::HAND => "hand",
         _ => return None,
     })
 }
@@ -143,6 +161,8 @@ pub struct Item {
     pub bytes: u32,
     /// Return: when it is ready again; 0 for now.
     pub due: Millis,
+    /// Take: who got it; 0: nobody who is known.
+    pub client: ClientId,
 }
 
 /// A binding as it is stored.
@@ -170,7 +190,7 @@ pub enum Entry<'a> {
     Delete(EntityId),
     /// 3.
     Publish(Publish<'a>),
-    /// 4.
+    /// 4 and 20.
     Take(EntityId, Millis, Vec<Item>),
     /// 5.
     Done(EntityId, Reason, u64, Vec<(u16, u64, u64)>),
@@ -198,6 +218,10 @@ pub enum Entry<'a> {
     Document(Name, Option<&'a [u8]>),
     /// 17: what the consumer said of an attempt; what becomes of it follows.
     Failed(EntityId, Fault, Vec<(u16, u64)>),
+    /// 18.
+    Moment(Moment),
+    /// 19.
+    Client(Client<'a>),
 }
 
 /// A publish entry.
@@ -252,7 +276,7 @@ impl Entry<'_> {
             Entry::Declare(..) => kind::DECLARE,
             Entry::Delete(..) => kind::DELETE,
             Entry::Publish(..) => kind::PUBLISH,
-            Entry::Take(..) => kind::TAKE,
+            Entry::Take(..) => kind::HAND,
             Entry::Done(..) => kind::DONE,
             Entry::Return(..) => kind::RETURN,
             Entry::Dying(..) => kind::DYING,
@@ -266,6 +290,8 @@ impl Entry<'_> {
             Entry::Unbind(..) => kind::UNBIND,
             Entry::Document(..) => kind::DOCUMENT,
             Entry::Failed(..) => kind::FAILED,
+            Entry::Moment(..) => kind::MOMENT,
+            Entry::Client(..) => kind::CLIENT,
         }
     }
 
@@ -282,7 +308,10 @@ impl Entry<'_> {
             Entry::Take(entity, until, items) => {
                 put(out, entity.0.into());
                 put(out, if *until == Millis::NEVER { 0 } else { until.0 });
-                items.iter().for_each(|item| put_item(out, item));
+                for item in items {
+                    put_item(out, item);
+                    put(out, item.client.0.into());
+                }
             }
             Entry::Done(entity, reason, bytes, stretches) => {
                 put(out, entity.0.into());
@@ -346,6 +375,8 @@ impl Entry<'_> {
                 put_prefixed(out, fault.text.as_deref().unwrap_or_default().as_bytes());
                 put_places(out, places);
             }
+            Entry::Moment(moment) => moment.put(out),
+            Entry::Client(client) => client.put(out),
         }
     }
 }
@@ -424,6 +455,7 @@ fn item(input: &mut &[u8]) -> Result<Item, varint::Error> {
         attempt: Attempt(number(input)?),
         bytes: number(input)?,
         due: Millis(0),
+        client: ClientId(0),
     })
 }
 
@@ -472,10 +504,15 @@ pub fn read(entry_kind: u8, payload: &[u8]) -> Result<Entry<'_>, Error> {
             let batch_at = payload.len() - input.len();
             Entry::Publish(Publish { log, ids, seen, expires, body_bytes, batch_at, batch: input })
         }
-        kind::TAKE => {
+        kind::TAKE | kind::HAND => {
             let (entity, until) = (entity(input)?, take(input)?);
             let until = if until == 0 { Millis::NEVER } else { Millis(until) };
-            Entry::Take(entity, until, all(input, item)?)
+            let items = all(input, |input| {
+                let item = item(input)?;
+                let client = if entry_kind == kind::HAND { number(input)? } else { 0 };
+                Ok::<_, varint::Error>(Item { client: ClientId(client), ..item })
+            })?;
+            Entry::Take(entity, until, items)
         }
         kind::DONE => Entry::Done(
             entity(input)?,
@@ -537,6 +574,8 @@ pub fn read(entry_kind: u8, payload: &[u8]) -> Result<Entry<'_>, Error> {
             let fault = Fault::of(Some(class), Some(error)).unwrap_or_default();
             Entry::Failed(entity, fault, all(input, place)?)
         }
+        kind::MOMENT => Entry::Moment(Moment::take(input)?),
+        kind::CLIENT => Entry::Client(Client::take(input)?),
         other => return Err(Error::Kind(other)),
     })
 }

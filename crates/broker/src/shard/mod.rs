@@ -39,6 +39,7 @@ mod store;
 mod tick;
 mod timers;
 mod vitals;
+mod whereabouts;
 mod withdraw;
 
 use std::{
@@ -55,6 +56,7 @@ pub use graves::Extent;
 pub use plan::FileUse;
 pub use snapshot::Error as SnapshotError;
 pub use vitals::Vital;
+pub use whereabouts::{Entities, Sources, Stand, Whereabout, Whereabouts};
 
 use timers::Timer;
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use smol_str::SmolStr;
-use waystation_base::{Attempt, EntityId, Millis, Name, Offset, Tag, filter::Filter};
+use waystation_base::{Attempt, ClientId, EntityId, Millis, Name, Offset, Tag, filter::Filter};
 
 use super::{
     Ctx, HashMap,
@@ -301,7 +301,14 @@ impl Outlet {
             finished.add(dying.reason, log, offset, flight.bytes);
             return;
         }
-        let item = Item { log, offset, attempt: flight.attempt, bytes: flight.bytes, due: Millis(0) };
+        let item = Item {
+            log,
+            offset,
+            attempt: flight.attempt,
+            bytes: flight.bytes,
+            due: Millis(0),
+            client: ClientId(0),
+        };
         if let Some(fault) = Fault::of(dying.class.as_deref(), None) {
             // A dying entry has room for the text alone.
             Entry::Failed(self.id, fault, vec![(log, offset)]).append(ctx.log);

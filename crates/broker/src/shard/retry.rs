@@ -1,7 +1,7 @@
 //! Messages that come back from whoever held them: to be tried again, now or after a pause, or to be given up.
 
 use smol_str::SmolStr;
-use waystation_base::{Attempt, EntityId, Millis, Tag};
+use waystation_base::{Attempt, ClientId, EntityId, Millis, Tag};
 
 use super::{
     Ctx,
@@ -86,7 +86,7 @@ impl Outlet {
                 Fate::Again(due) => {
                     let counts = u32::from(matches!(why, Why::Released));
                     let attempt = Attempt(flight.attempt.0 - counts);
-                    items.push(Item { log, offset, attempt, bytes: flight.bytes, due });
+                    items.push(Item { log, offset, attempt, bytes: flight.bytes, due, client: ClientId(0) });
                 }
             }
         }

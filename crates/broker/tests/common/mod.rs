@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use waystation_base::{
-    Attempt, ConsumerId, Message, MessageId, Millis, Name, Offset, Position, Tag,
+    Attempt, ClientId, ConsumerId, Message, MessageId, Millis, Name, Offset, Position, Tag,
     batch::{self, Header},
 };
 use waystation_broker::{
@@ -397,6 +397,7 @@ impl World {
             priority: 0,
             exclusive: false,
             session,
+            client: ClientId(0),
         };
         change(&mut attach);
         self.run(Command::Attach(attach)).map(|_| consumer)

@@ -97,6 +97,7 @@ impl Calls {
 
     /// The same under other bounds.
     pub fn with_limits(broker: Broker, clock: Arc<dyn Clock>, limits: Limits) -> (Calls, Engine) {
+        let broker = broker.as_part("calls", None);
         let (asks, inbox) = mpsc::channel(limits.asks_max);
         let (all, operations) = watch::channel(Operations::default());
         let shared = Arc::new(Shared::default());

@@ -11,6 +11,8 @@ mod journal_file_header;
 mod journal_frame;
 mod jq_frame;
 mod name;
+mod record_block;
+mod record_footer;
 mod route;
 mod selector;
 mod settled_batch;
@@ -35,6 +37,8 @@ pub const ALL: &[Target] = &[
     journal_file_header::TARGET,
     journal_frame::TARGET,
     name::TARGET,
+    record_block::TARGET,
+    record_footer::TARGET,
     route::TARGET,
     selector::TARGET,
     settled_batch::TARGET,

@@ -1,6 +1,6 @@
 //! What clients do: random commands, and what they know of what they hold.
 
-use waystation_base::{Attempt, ConsumerId, Message, Millis, Offset, Tag};
+use waystation_base::{Attempt, ClientId, ConsumerId, Message, Millis, Offset, Tag};
 use waystation_broker::{
     Command, Kind, PoolId, SessionId, Source,
     command::{
@@ -151,6 +151,7 @@ impl Clients {
             exclusive: of.is_none() && random.one_in(25),
             source: of.unwrap_or_else(|| source(random)),
             hold,
+            client: ClientId(0),
         }
     }
 

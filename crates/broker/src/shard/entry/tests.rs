@@ -14,12 +14,20 @@ fn check(entry: Entry<'_>) {
 #[test]
 fn each_entry_comes_back() {
     let log = LogId { entity: EntityId(7), log: 300 };
-    let item = |due| Item { log: 3, offset: 1 << 40, attempt: Attempt(2), bytes: 1000, due: Millis(due) };
+    let item = |due| Item {
+        log: 3,
+        offset: 1 << 40,
+        attempt: Attempt(2),
+        bytes: 1000,
+        due: Millis(due),
+        client: ClientId(0),
+    };
     let spec = Spec::Queue(QueueSpec { ttl_ms: Some(5), ..QueueSpec::default() });
     check(Entry::Declare(EntityId(1), Declaration { name: Name::new("a.b").expect("a name"), spec }));
     check(Entry::Delete(EntityId(1)));
     check(Entry::Take(EntityId(1), Millis::NEVER, vec![item(0), item(0)]));
     check(Entry::Take(EntityId(1), Millis(77), vec![]));
+    check(Entry::Take(EntityId(1), Millis(77), vec![Item { client: ClientId(300), ..item(0) }]));
     check(Entry::Done(EntityId(1), Reason::Expired, 12, vec![(1, 2, 3), (4, 5, 6)]));
     check(Entry::Return(EntityId(1), vec![item(0), item(99)]));
     check(Entry::Dying(EntityId(1), Reason::Rejected, Some("bad".into()), item(0)));
@@ -57,11 +65,26 @@ fn each_entry_comes_back() {
     check(Entry::Failed(EntityId(1), fault(Some("busy"), Some("no room")), vec![(1, 2), (3, 4)]));
     check(Entry::Failed(EntityId(1), fault(None, Some("no room")), vec![(1, 2)]));
     check(Entry::Failed(EntityId(1), fault(None, None), vec![]));
+    check(Entry::Moment(Moment { at: Millis(1 << 40), client: ClientId(70_000), step: Step::Timer }));
+    let client = Client { id: ClientId(7), door: "test", address: "[::1]:1", user: "shop", name: "" };
+    check(Entry::Client(client));
+}
+
+#[test]
+fn a_take_of_a_version_that_did_not_tell_to_whom_is_read() {
+    let mut bytes = Vec::new();
+    put(&mut bytes, 1);
+    put(&mut bytes, 77);
+    let item =
+        Item { log: 3, offset: 9, attempt: Attempt(2), bytes: 10, due: Millis(0), client: ClientId(0) };
+    put_item(&mut bytes, &item);
+    let entry = read(kind::TAKE, &bytes).expect("an entry");
+    assert_eq!(entry, Entry::Take(EntityId(1), Millis(77), vec![item]));
 }
 
 proptest! {
     #[test]
-    fn any_bytes_give_an_entry_or_an_error(kind in 0u8..20, bytes: Vec<u8>) {
+    fn any_bytes_give_an_entry_or_an_error(kind in 0u8..24, bytes: Vec<u8>) {
         let _ = read(kind, &bytes);
     }
 }
@@ -69,5 +92,5 @@ proptest! {
 #[test]
 fn every_kind_has_a_name() {
     let named: Vec<u8> = (0..=u8::MAX).filter(|kind| kind_name(*kind).is_some()).collect();
-    assert_eq!(named, (kind::DECLARE..=kind::FAILED).collect::<Vec<_>>());
+    assert_eq!(named, (kind::DECLARE..=kind::HAND).collect::<Vec<_>>());
 }

@@ -81,7 +81,13 @@ impl Connection {
     fn enter(&mut self, vhost: smol_str::SmolStr) {
         let Some(account) = self.account.clone() else { return };
         let who = Some(account.name().to_owned());
-        let origin = Origin { door: "amqp", who, client: Some(self.peer) };
+        let origin = Origin {
+            door: "amqp",
+            who,
+            client: Some(self.peer),
+            name: self.session.connection_name(),
+            inner: false,
+        };
         let context = Arc::new(Context {
             door: self.door.clone(),
             broker: self.door.broker.with_origin(origin),

@@ -276,7 +276,7 @@ async fn commit(
     debug_assert!(publishes.iter().all(|publish| matches!(publish.payload, Payload::One(_))));
     if !publishes.is_empty() || !settlements.is_empty() {
         let published: Vec<Published> =
-            context.door.broker.transact(Transact { publishes, settlements }).await.map_err(told)?;
+            context.broker.transact(Transact { publishes, settlements }).await.map_err(told)?;
         for (part, published) in owners.into_iter().zip(published) {
             taken[part] |= published.unrouted == 0;
         }

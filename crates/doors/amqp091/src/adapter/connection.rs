@@ -319,7 +319,7 @@ impl Connection {
         }
         // Consumers are dropped, and so detached, when this is done and not before: else what was acknowledged last came again.
         // One that is not taken has ended with everything else.
-        if let Ok(closed) = self.door.broker.begin(Command::CloseSession(self.broker_session)).await {
+        if let Ok(closed) = self.broker().begin(Command::CloseSession(self.broker_session)).await {
             let _ = closed.await;
         }
         if self.hangup {
@@ -335,6 +335,11 @@ impl Connection {
             let _ = timeout(GOODBYE, said).await;
             linger(&mut self.stream, self.session.client_leaves()).await;
         }
+    }
+
+    /// The broker, acting on the user's behalf once he is known.
+    pub fn broker(&self) -> &Broker {
+        self.context.as_ref().map_or(&self.door.broker, |context| &context.broker)
     }
 
     /// The counters of a channel.

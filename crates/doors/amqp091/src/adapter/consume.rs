@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use smol_str::{SmolStr, format_smolstr};
-use waystation_base::{ConsumerId, Name, os, value::Value};
+use waystation_base::{ClientId, ConsumerId, Name, os, value::Value};
 use waystation_broker::{
     PoolId, Refusal, SessionId, Source,
     command::{Attach, Hold},
@@ -92,8 +92,9 @@ pub(super) async fn consume(
         priority,
         exclusive: consume.exclusive,
         session: context.session,
+        client: ClientId(0),
     };
-    let consumer = context.door.broker.attach(attach).await.map_err(|refusal| match refusal {
+    let consumer = context.broker.attach(attach).await.map_err(|refusal| match refusal {
         Refusal::Exclusive { .. } => Failure::access(format!("{queue} in exclusive use")),
         other => failure(&other, &context.vhost),
     })?;
@@ -157,7 +158,7 @@ pub(super) async fn get(context: &Context, get: &basic::Get) -> Result<Option<Go
         Found::Nothing => return Err(Failure::not_found(&queue)),
     };
     let source = Source::Queue(name.clone());
-    let broker = &context.door.broker;
+    let broker = &context.broker;
     let delivery =
         broker.get_once(source.clone(), context.session).await.map_err(|refusal| match refusal {
             Refusal::Exclusive { .. } => Failure::access(format!("{queue} in exclusive use")),

@@ -322,7 +322,7 @@ impl Connection {
         let pending = if gathered.is_empty() {
             None
         } else {
-            Some(self.door.broker.begin(Command::PublishEach(gathered)).await)
+            Some(self.broker().begin(Command::PublishEach(gathered)).await)
         };
         self.publishes.sent.push_back(Sent { pending, notes, bytes });
     }

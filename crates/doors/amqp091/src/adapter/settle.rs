@@ -115,7 +115,7 @@ impl Connection {
             Vec::new()
         };
         let all = Transaction { publishes: Vec::new(), settlements: gathered };
-        if let Ok(pending) = self.door.broker.begin(Command::Transact(all)).await {
+        if let Ok(pending) = self.broker().begin(Command::Transact(all)).await {
             self.settles.sent.push_back((pending, again));
         }
     }

@@ -188,7 +188,7 @@ impl Connection {
         self.send_settles().await;
         for command in std::mem::take(&mut self.commands) {
             // Refused only by a server that is going down.
-            let _ = self.door.broker.begin(command).await;
+            let _ = self.broker().begin(command).await;
         }
     }
 

@@ -150,7 +150,8 @@ impl FromRequestParts<Arc<Desk>> for Who {
             return Err(Failure::not_authorised("Not management user"));
         }
         let client = peer.map(|Peer(peer)| peer);
-        let origin = Origin { door: "management", who: caller.name().map(str::to_owned), client };
+        let origin =
+            Origin { door: "management", who: caller.name().map(str::to_owned), client, ..Origin::default() };
         let makes = matches!(parts.method, Method::PUT | Method::POST);
         Ok(Who { caller, broker: desk.broker.with_origin(origin), makes })
     }

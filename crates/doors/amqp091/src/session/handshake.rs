@@ -1,13 +1,16 @@
 //! How does a login read, and what may be agreed on before a virtual host is open (AMQP 0-9-1 §2.2.4)?
 
 use smol_str::SmolStr;
-use waystation_base::value::Value;
+use waystation_base::{text::cut, value::Value};
 
 use super::Failure;
 use crate::{
     directory::Proof,
     wire::{Reader, ReplyCode, Table, limits::FRAME_BYTES_MIN, methods::connection},
 };
+
+/// Bytes of a connection's name that are kept; clients may say as much as fits into a frame.
+const CONNECTION_NAME_BYTES_MAX: usize = 128;
 
 /// What `start-ok` proves, by its mechanism. `certificate` is the name that TLS has checked.
 pub fn peer_proof(start: &connection::StartOk, certificate: Option<&str>) -> Result<Proof, Failure> {
@@ -61,6 +64,12 @@ pub(super) fn refused(mechanism: &SmolStr) -> Failure {
     Failure::access(format!(
         "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
     ))
+}
+
+/// What the client calls its connection, cut to [`CONNECTION_NAME_BYTES_MAX`].
+pub(super) fn connection_name(client_properties: &Table) -> Option<String> {
+    let name = client_properties.get("connection_name")?.as_str()?;
+    Some(cut(name, CONNECTION_NAME_BYTES_MAX).to_owned())
 }
 
 /// Whether the client understands an extension.

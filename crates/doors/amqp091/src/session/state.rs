@@ -102,6 +102,11 @@ impl Session {
         &self.client_properties
     }
 
+    /// What the client calls its connection.
+    pub fn connection_name(&self) -> Option<String> {
+        handshake::connection_name(&self.client_properties)
+    }
+
     /// Whether the client understands an extension.
     pub fn has_capability(&self, name: &str) -> bool {
         handshake::has_capability(&self.client_properties, name)

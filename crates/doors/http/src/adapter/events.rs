@@ -18,7 +18,7 @@ use waystation_broker::{
     Refusal, SessionId, Source,
     command::{Hold, Outcome, Settlement},
 };
-use waystation_host::{Consumer, Delivery, Event};
+use waystation_host::{Broker, Consumer, Delivery, Event};
 
 use super::extract::{Named, Params, at_most};
 use crate::{
@@ -135,11 +135,12 @@ async fn follow(
     caller.require(Permission::Read, source.name())?;
     let window = at_most("window", params.window.unwrap_or(64), 1, WINDOW_MAX)?;
     let permit = door.begin_wait()?;
-    let consumer = door.broker.consume(source.clone(), window, Hold::Attached, SessionId::default()).await?;
+    let broker = caller.broker(&door.broker);
+    let consumer = broker.consume(source.clone(), window, Hold::Attached, SessionId::default()).await?;
     let (feed, response) = Feed::open();
     tokio::spawn(async move {
         let _permit = permit;
-        if let Err(failure) = run(&door, consumer, &source, params.ack, &feed).await {
+        if let Err(failure) = run(&door, &broker, consumer, &source, params.ack, &feed).await {
             feed.fail(failure).await;
         }
     });
@@ -148,13 +149,14 @@ async fn follow(
 
 async fn run(
     door: &Door,
+    broker: &Broker,
     mut consumer: Consumer,
     source: &Source,
     ack: Ack,
     feed: &Feed,
 ) -> Result<(), Failure> {
     let mut beats = heartbeat();
-    let mut accepting = Accepting::new(door, source);
+    let mut accepting = Accepting::new(door, broker, source);
     let mut is_open = feed.begin().await;
     while is_open {
         tokio::select! {
@@ -199,14 +201,16 @@ fn gather(first: Option<Event>, consumer: &mut Consumer) -> Result<Vec<Delivery>
 /// Accepts what was written, beside the writing: many at a time, one request at a time.
 struct Accepting<'a> {
     door: &'a Door,
+    /// Acting on the caller's behalf.
+    broker: &'a Broker,
     source: &'a Source,
     waiting: Vec<Settlement>,
     sent: Option<Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send + 'a>>>,
 }
 
 impl<'a> Accepting<'a> {
-    fn new(door: &'a Door, source: &'a Source) -> Accepting<'a> {
-        Accepting { door, source, waiting: Vec::new(), sent: None }
+    fn new(door: &'a Door, broker: &'a Broker, source: &'a Source) -> Accepting<'a> {
+        Accepting { door, broker, source, waiting: Vec::new(), sent: None }
     }
 
     fn add(&mut self, messages: &[Delivery]) {
@@ -224,7 +228,7 @@ impl<'a> Accepting<'a> {
         }
         let settlements = std::mem::take(&mut self.waiting);
         Counts::add(&self.door.counts.settled, settlements.len() as u64);
-        self.sent = Some(Box::pin(self.door.broker.settle(self.source.clone(), settlements)));
+        self.sent = Some(Box::pin(self.broker.settle(self.source.clone(), settlements)));
     }
 
     /// Waits for the request on its way; for ever, if there is none.

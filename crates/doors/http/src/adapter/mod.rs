@@ -12,6 +12,7 @@ mod events;
 mod extract;
 mod follow;
 mod health;
+mod journeys;
 pub(crate) mod kinds;
 mod metrics;
 mod params;
@@ -62,6 +63,7 @@ use crate::{
         (name = "operations", description = "What can be called, and how workers get at it"),
         (name = "calls", description = "Accepted now, answered later: state, result, cancellation"),
         (name = "dead letters", description = "What failed for good: in groups, looked at, and redriven"),
+        (name = "journeys", description = "What became of messages, and why"),
         (name = "alerts", description = "What is wrong, and from when on that is told"),
         (name = "transactions", description = "Several publishes and settlements as one"),
         (name = "access", description = "Users, permissions, virtual hosts, policies"),
@@ -86,6 +88,7 @@ Waystation: the place where messages between services stop over.
   /v1/calls       calls; /v1/callbacks/dead: outcomes that could not be sent
   /v1/dead-letters what failed for good, in groups
   /v1/redrives    bringing that back to where it failed, or elsewhere
+  /v1/journeys    what became of a message: ?id=…, ?business=order:4711
   /v1/alerts      what is wrong now; /v1/alert-rules: from when on that is told
   /v1/status      the server as it is now
   /metrics        figures for Prometheus
@@ -122,6 +125,7 @@ fn described() -> OpenApiRouter<Arc<Door>> {
         .routes(routes!(events::follow_queue))
         .routes(routes!(events::follow_subscription))
         .routes(routes!(follow::follow_topic))
+        .routes(routes!(journeys::journeys))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(health::status))

@@ -12,6 +12,7 @@ use waystation_broker::{
     command::{Payload, Publish, Target, Transaction},
     effect::Published,
 };
+use waystation_host::Broker;
 
 use super::{
     extract::{self, Named, Params},
@@ -67,6 +68,8 @@ pub(super) struct Address {
     pub partition: Option<u32>,
     /// It is a route, and this the routing key.
     pub key: Option<SmolStr>,
+    /// The broker, acting on the caller's behalf.
+    pub broker: Broker,
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -210,7 +213,7 @@ pub(super) async fn send(
     };
     let publish = Publish { to, partition: address.partition, payload: Payload::Messages(messages) };
     let transaction = Transaction { publishes: vec![publish], settlements: Vec::new() };
-    let published = door.broker.transact(transaction).await.inspect_err(|refusal| {
+    let published = address.broker.transact(transaction).await.inspect_err(|refusal| {
         // It may be something else by now.
         if matches!(refusal, waystation_broker::Refusal::NotFound { .. }) {
             door.kinds.forget(&address.name);
@@ -264,7 +267,7 @@ pub(super) async fn to_queue(
     if params.partition.is_some() {
         return Err(Failure::field("partition", "a queue has none"));
     }
-    let address = Address { name, partition: None, key: None };
+    let address = Address { name, partition: None, key: None, broker: caller.broker(&door.broker) };
     publish(door, caller, Thing::Queue, address, params.atomic, headers, body).await
 }
 
@@ -285,7 +288,8 @@ pub(super) async fn to_topic(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let address = Address { name, partition: params.partition, key: None };
+    let address =
+        Address { name, partition: params.partition, key: None, broker: caller.broker(&door.broker) };
     publish(door, caller, Thing::Topic, address, params.atomic, headers, body).await
 }
 
@@ -306,7 +310,8 @@ pub(super) async fn to_route(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let address = Address { name, partition: None, key: Some(params.key.into()) };
+    let address =
+        Address { name, partition: None, key: Some(params.key.into()), broker: caller.broker(&door.broker) };
     publish(door, caller, Thing::Route, address, params.atomic, headers, body).await
 }
 

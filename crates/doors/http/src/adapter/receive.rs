@@ -62,7 +62,8 @@ async fn take(
     let lease_ms = params.lease_ms.map(|ms| at_most("lease_ms", ms, 1, LEASE_MS_MAX)).transpose()?;
     let _permit = door.begin_wait()?;
     let wait = Duration::from_millis(wait_ms);
-    let taking = door.broker.receive(source, max, wait, lease_ms, door.clock.now());
+    let broker = caller.broker(&door.broker);
+    let taking = broker.receive(source, max, wait, lease_ms, door.clock.now());
     let messages = tokio::select! {
         biased;
         messages = taking => messages?,

@@ -77,7 +77,7 @@ async fn settle(
     let request: SettleRequest = wire::json::parse(&body.bytes)?;
     let settlements = settlements(request.settlements)?;
     let settled = settlements.len() as u64;
-    door.broker.settle(source, settlements).await?;
+    caller.broker(&door.broker).settle(source, settlements).await?;
     Counts::add(&door.counts.settled, settled);
     ok(&Settled { settled })
 }
@@ -97,7 +97,7 @@ async fn extend(
     extract::at_most("held", request.held.len(), 0, SETTLEMENTS_MAX)?;
     let lease_ms = extract::at_most("lease_ms", request.lease_ms, 1, waystation_base::limits::LEASE_MS_MAX)?;
     let held = request.held.iter().map(|held| (held.tag.0, Attempt(held.attempt))).collect();
-    let until = door.broker.extend(source, held, lease_ms).await?;
+    let until = caller.broker(&door.broker).extend(source, held, lease_ms).await?;
     ok(&Extended { lease_until: until.0 })
 }
 

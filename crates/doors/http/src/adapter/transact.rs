@@ -52,7 +52,7 @@ pub(super) async fn transact(
         settled += settle.settlements.len() as u64;
         transaction.settlements.push(settle);
     }
-    let published = door.broker.transact(transaction).await?;
+    let published = caller.broker(&door.broker).transact(transaction).await?;
     Counts::add(&door.counts.published, stored);
     Counts::add(&door.counts.settled, settled);
     ok(&Transacted { published: published.iter().map(publish::accepted).collect(), settled })

@@ -32,7 +32,7 @@ impl Caller {
     /// The broker, acting on the caller's behalf.
     pub fn broker(&self, broker: &Broker) -> Broker {
         let who = self.0.name().map(str::to_owned);
-        broker.with_origin(Origin { door: "http", who, client: self.1 })
+        broker.with_origin(Origin { door: "http", who, client: self.1, ..Origin::default() })
     }
 
     /// Refuses what is not allowed, naming what is missing.

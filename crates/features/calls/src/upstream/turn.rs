@@ -89,6 +89,7 @@ impl Worker {
         outbound: Outbound,
         mut stop: watch::Receiver<Stop>,
     ) {
+        let broker = broker.as_part("upstream", Some(self.url().to_string()));
         let desk = Arc::new(Desk { worker: self, calls, broker, clock, outbound });
         loop {
             match consume(&desk, &mut stop).await {

@@ -359,7 +359,7 @@ impl Pushes {
         };
         let plan = Arc::new(Endpoint::new(&spec, self.0.sender.guard())?);
         let pusher = Pusher {
-            broker: self.0.broker.clone(),
+            broker: self.0.broker.as_part("push", Some(name.to_string())),
             clock: self.0.clock.clone(),
             sender: self.0.sender.clone(),
             plan,

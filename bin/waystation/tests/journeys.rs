@@ -1,0 +1,257 @@
+//! What became of a message, and why: is it told as it was, by the real program, through kills and restarts?
+
+mod common;
+
+use common::{Server, Setup};
+use serde_json::{Value, json};
+
+/// Answers a request of the HTTP interface.
+fn call(server: &Server, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+    waystation_net::tls::install_provider();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let method = method.parse().expect("a method");
+        let mut request = client.request(method, format!("{}{path}", server.url));
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await.expect("an answer");
+        let status = response.status().as_u16();
+        (status, serde_json::from_slice(&response.bytes().await.expect("a body")).unwrap_or_default())
+    })
+}
+
+fn journey(server: &Server, query: &str) -> Value {
+    let (status, journey) = call(server, "GET", &format!("/v1/journeys?{query}"), None);
+    assert_eq!(status, 200, "{journey}");
+    journey
+}
+
+/// Takes one message and settles it.
+fn settle(server: &Server, source: &str, outcome: &Value) {
+    let (_, page) = call(server, "POST", &format!("/v1/{source}/receive?wait_ms=20000"), None);
+    let message = &page["messages"][0];
+    let mut settlement = json!({"tag": message["tag"], "attempt": message["attempt"]});
+    settlement.as_object_mut().expect("an object").extend(outcome.as_object().expect("an outcome").clone());
+    let (status, told) =
+        call(server, "POST", &format!("/v1/{source}/settle"), Some(&json!({"settlements": [settlement]})));
+    assert_eq!(status, 200, "{told}");
+}
+
+/// What happened in a message's nth place.
+fn steps(message: &Value, stay: usize) -> Vec<String> {
+    let copies = message["stays"][stay]["copies"].as_array().expect("copies");
+    let steps = copies.iter().flat_map(|copy| copy["steps"].as_array().expect("steps"));
+    steps.map(|step| step["what"].as_str().expect("a word").to_owned()).collect()
+}
+
+fn texts(values: &Value, member: &str) -> Vec<String> {
+    let all = values.as_array().expect("an array").iter();
+    all.map(|value| value[member].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+/// A message that is published, rejected with a reason, and lies in the dead letters.
+fn bury(server: &Server, id: &str) {
+    server.ok(&format!("publish orders {{}} --id {id} --header correlation-id=c-{id}"));
+    settle(server, "queues/orders", &json!({"outcome": "requeue"}));
+    settle(server, "queues/orders", &json!({"outcome": "reject", "error": "no such customer"}));
+    common::until("it is buried", || server.json("queue show orders.dead")["ready"] != 0);
+}
+
+fn buried() -> (Setup, Server) {
+    let setup = Setup::new();
+    let server = setup.start();
+    server.ok("queue create orders --dead-letter orders.dead");
+    server.ok("queue create orders.dead");
+    bury(&server, "4711");
+    (setup, server)
+}
+
+#[track_caller]
+fn is_told(journey: &Value) {
+    let message = &journey["messages"][0];
+    assert_eq!(message["message_id"], "4711", "{journey:#}");
+    assert_eq!(texts(&message["stays"], "address"), ["orders", "orders.dead"]);
+    assert_eq!(texts(&message["stays"], "how"), ["published", "dead_lettered"]);
+    assert_eq!(steps(message, 0), ["delivered", "returned", "delivered", "rejected", "dead_lettered"]);
+    assert_eq!(message["stays"][0]["by"]["door"], "http");
+    let rejected = &message["stays"][0]["copies"][0]["steps"][3];
+    assert_eq!((&rejected["why"], &rejected["by"]["door"]), (&json!("no such customer"), &json!("http")));
+    let now = &message["stays"][1]["copies"][0]["now"];
+    assert_eq!((&now["state"], &now["ahead"], &now["consumers"]), (&json!("ready"), &json!(0), &json!(0)));
+    let stop = &journey["stops"][0];
+    assert_eq!((&stop["at"], &stop["alarming"]), (&json!("orders.dead"), &json!(true)), "{journey:#}");
+    assert_eq!(journey["record"].get("lacks"), None, "{journey:#}");
+}
+
+#[test]
+fn a_rejected_message_is_found_by_its_ids_with_why_it_stopped() {
+    let (_setup, server) = buried();
+    let journey_by_id = journey(&server, "id=4711");
+    is_told(&journey_by_id);
+    let uuid = journey_by_id["messages"][0]["id"].as_str().expect("an id").to_owned();
+    for query in ["message_id=4711", &format!("id={uuid}"), "correlation_id=c-4711", "id=c-4711"] {
+        is_told(&journey(&server, query));
+    }
+    assert_eq!(journey(&server, "id=4712")["messages"], json!([]));
+    assert_eq!(call(&server, "GET", "/v1/journeys", None).0, 422);
+    let told = server.ok("trace 4711");
+    for part in ["it stopped here", "orders.dead", "no such customer", "nobody consumes", "+", "rejected"] {
+        assert!(told.contains(part), "{part}:\n{told}");
+    }
+    server.cli(&["trace", "4712"]).bad(3, "the record knows nothing of '4712'");
+    let dot = server.ok("trace 4711 --graph dot");
+    assert!(dot.starts_with("digraph") && dot.contains("m0_0 -> m0_1;"), "{dot}");
+    let mermaid = server.ok("trace 4711 --graph mermaid");
+    assert!(mermaid.starts_with("flowchart") && mermaid.contains("m0_0 --> m0_1"), "{mermaid}");
+}
+
+#[test]
+fn facts_are_complete_after_a_kill_and_after_a_good_end() {
+    let (setup, server) = buried();
+    server.kill();
+    let server = setup.start();
+    is_told(&journey(&server, "id=4711"));
+    assert!(server.terminate().0.success());
+    let server = setup.start();
+    is_told(&journey(&server, "id=4711"));
+    settle(&server, "queues/orders.dead", &json!({"outcome": "accept"}));
+    let done = journey(&server, "id=4711");
+    assert_eq!(steps(&done["messages"][0], 1), ["delivered", "acknowledged"]);
+    assert_eq!(done["stops"], json!([]));
+    assert!(server.ok("trace 4711").contains("all of it is done"));
+}
+
+#[test]
+fn what_a_message_led_to_is_told_with_it_from_either_end() {
+    let setup = Setup::new();
+    let server = setup.start();
+    server.ok("queue create orders");
+    server.ok("queue create invoices");
+    server.ok("topic create events");
+    server.ok("subscription create ledger --topic events");
+    server.ok("publish orders {} --id order-1");
+    let root = journey(&server, "id=order-1")["messages"][0]["id"].as_str().expect("an id").to_owned();
+    server.ok(&format!("publish invoices {{}} --id invoice-1 --header ws-cause={root}"));
+    server.ok("publish events {} --id event-1 --header ws-cause=invoice-1");
+    settle(&server, "subscriptions/ledger", &json!({"outcome": "accept"}));
+    for id in ["order-1", "invoice-1", "event-1"] {
+        let journey = journey(&server, &format!("id={id}"));
+        let messages = &journey["messages"];
+        assert_eq!(texts(messages, "message_id"), ["order-1", "invoice-1", "event-1"], "{journey:#}");
+        assert_eq!(messages[1]["parent"], messages[0]["id"]);
+        assert_eq!(messages[2]["parent"], messages[1]["id"]);
+        let copy = &messages[2]["stays"][0]["copies"][0];
+        assert_eq!((&copy["name"], &copy["now"]["state"]), (&json!("ledger"), &json!("acknowledged")));
+        assert_eq!(messages[2]["stays"][0]["kept"], true);
+    }
+}
+
+#[test]
+fn the_place_in_the_queue_is_told_and_who_holds_a_message() {
+    let setup = Setup::new();
+    let server = setup.start();
+    server.ok("queue create q");
+    for n in 0..5 {
+        server.ok(&format!("publish q x --id m-{n}"));
+    }
+    server.ok("publish q x --id later --delay 1h");
+    let now = |id: &str| {
+        journey(&server, &format!("id={id}"))["messages"][0]["stays"][0]["copies"][0]["now"].clone()
+    };
+    assert_eq!((&now("m-4")["state"], &now("m-4")["ahead"]), (&json!("ready"), &json!(4)));
+    assert_eq!(now("later")["state"], "delayed");
+    server.ok("consume q --no-ack -n 2 --lease 1h");
+    let held = now("m-1");
+    assert_eq!(
+        (&held["state"], &held["by"]["door"], &held["attempts"]),
+        (&json!("held"), &json!("http"), &json!(1))
+    );
+    assert!(held["until"].is_u64());
+    assert_eq!(now("m-4")["ahead"], 2);
+    server.ok("queue purge q");
+    assert_eq!(now("m-4")["state"], "purged");
+    server.ok("queue delete q");
+    assert_eq!(now("m-1")["state"], "deleted");
+}
+
+#[test]
+fn business_keys_samples_and_permissions_are_as_configured() {
+    let mut setup = Setup::new();
+    let token = token();
+    let config = setup.file(
+        "waystation.toml",
+        format!(
+            r##"
+            [auth]
+            tokens = [{{ name = "shop", hash = '{}', publish = ["#"], consume = ["open"], configure = [] }}]
+            [record]
+            rules = [
+                {{ address = "quiet", sample = 0 }},
+                {{ address = "#", business = {{ order = {{ jq = ".order.id" }}, customer = {{ header = "x-customer" }} }} }},
+            ]
+            "##,
+            token.1
+        ),
+    );
+    setup.arguments.extend(["--config".into(), config]);
+    let server = setup.start();
+    for queue in ["open", "closed", "quiet"] {
+        server.ok(&format!("queue create {queue}"));
+        let body = json!({"order": {"id": 4711}}).to_string();
+        server.cli(&["publish", queue, &body, "--header", "x-customer=c-9"]).good();
+    }
+    let found = journey(&server, "business=order:4711");
+    assert_eq!(found["messages"].as_array().map(Vec::len), Some(2), "{found:#}");
+    assert_eq!(found["messages"][0]["business"], json!({"order": "4711", "customer": "c-9"}));
+    assert_eq!(journey(&server, "id=c-9")["messages"].as_array().map(Vec::len), Some(2));
+    assert_eq!(journey(&server, "business=customer:4711")["messages"], json!([]));
+    server.ok("trace order:4711");
+    let told = server.cli(&["trace", "4711", "--json", "--token", &token.0]).json();
+    assert_eq!(
+        (told["messages"].as_array().map(Vec::len), &told["hidden"]),
+        (Some(1), &json!(1)),
+        "{told:#}"
+    );
+    assert_eq!(told["messages"][0]["stays"][0]["address"], "open");
+}
+
+/// A token and its hash.
+fn token() -> (String, String) {
+    let made = common::run(&["token", "new", "shop", "--json"]).json();
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    (text(&made["token"]), text(&made["entry"]["hash"]))
+}
+
+#[test]
+fn every_answer_before_a_kill_is_in_the_record_after_it() {
+    const KILLS: usize = 4;
+    const MESSAGES: usize = 60;
+    let setup = Setup::new();
+    let mut server = setup.start();
+    server.ok("queue create q");
+    let mut acknowledged = Vec::new();
+    for round in 0..KILLS {
+        let lines: String =
+            (0..MESSAGES).map(|n| format!("{{\"id\": \"m-{round}-{n}\", \"body\": {n}}}\n")).collect();
+        server.cli_with(&["publish", "q", "--ndjson", "-"], lines.as_bytes()).good();
+        let taken = server.ok(&format!("consume q -n {} --batch 7 --json", MESSAGES / 2));
+        let id =
+            |line: &str| serde_json::from_str::<Value>(line).expect("JSON")["id"].as_str().map(str::to_owned);
+        acknowledged.extend(taken.lines().filter_map(id));
+        server.kill();
+        server = setup.start();
+    }
+    assert_eq!(acknowledged.len(), KILLS * MESSAGES / 2);
+    for (round, n) in (0..KILLS).flat_map(|round| (0..MESSAGES).map(move |n| (round, n))) {
+        let id = format!("m-{round}-{n}");
+        let journey = journey(&server, &format!("message_id={id}"));
+        let messages = journey["messages"].as_array().expect("messages");
+        assert_eq!(messages.len(), 1, "{id}: {journey:#}");
+        let state = &messages[0]["stays"][0]["copies"][0]["now"]["state"];
+        let expected = if acknowledged.contains(&id) { "acknowledged" } else { "ready" };
+        assert_eq!(state, expected, "{id}: {journey:#}");
+        assert_eq!(journey["record"].get("lacks"), None);
+    }
+}

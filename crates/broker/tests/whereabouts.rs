@@ -1,0 +1,103 @@
+//! Where is a message now? Told of each state that it can be in, and of its place in line as it then comes.
+
+mod common;
+
+use common::{World, queue, subscription};
+use waystation_base::{Attempt, ClientId, EntityId, Offset};
+use waystation_broker::{Kind, Stand, command::Outcome, place::LogId, spec::Order};
+
+fn world() -> World {
+    let mut world = World::new();
+    world.queue("q", |spec| spec.dead_letter = Some("dead".into()));
+    world
+}
+
+fn log_of(world: &World, kind: Kind, name: &str, log: u16) -> LogId {
+    let (entities, _) = world.shard.inventory();
+    let found = entities.iter().find(|(_, have, called)| *have == kind && called.as_str() == name);
+    LogId { entity: found.map_or(EntityId(0), |(id, ..)| *id), log }
+}
+
+fn stand(world: &World, log: u16, offset: u64) -> Stand {
+    let place = world.shard.whereabouts(log_of(world, Kind::Queue, "q", log), Offset(offset));
+    place.outlets.into_iter().next().expect("a queue").stand
+}
+
+fn ahead(world: &World, log: u16, offset: u64) -> u64 {
+    match stand(world, log, offset) {
+        Stand::Ready { ahead, .. } => ahead,
+        other => panic!("not ready: {other:?}"),
+    }
+}
+
+#[test]
+fn a_message_is_ready_held_returned_and_done() {
+    let mut world = world();
+    world.publish("q", &["a", "b", "c", "d"]);
+    assert_eq!((ahead(&world, 0, 0), ahead(&world, 0, 3)), (0, 3));
+    assert_eq!(stand(&world, 0, 4), Stand::Done, "it was never there");
+    let consumer = world.attach_with(queue("q"), 2, |attach| attach.client = ClientId(7)).expect("attached");
+    let handed = world.take(consumer);
+    let held = Stand::Held { attempt: Attempt(1), client: Some(ClientId(7)), until: None };
+    assert_eq!(stand(&world, 0, 0), held);
+    assert_eq!(ahead(&world, 0, 3), 1, "c alone goes before");
+    world.accept(queue("q"), &handed[0]);
+    assert_eq!(stand(&world, 0, 0), Stand::Done);
+    let more = world.take(consumer);
+    assert_eq!(ahead(&world, 0, 3), 0);
+    world.settle(queue("q"), &handed[1], Outcome::Requeued { delay_ms: 500 }).expect("settled");
+    let Stand::Delayed { until, attempt } = stand(&world, 0, 1) else { panic!("not delayed") };
+    assert_eq!((until, attempt), (world.now.plus(500), Attempt(1)));
+    world.settle(queue("q"), &more[0], Outcome::Rejected { error: None, class: None }).expect("settled");
+    assert!(matches!(stand(&world, 0, 2), Stand::Dying { .. }), "there are no dead letters to go to");
+    assert!(!world.shard.whereabouts(LogId { entity: EntityId(99), log: 0 }, Offset(0)).exists);
+}
+
+#[test]
+fn the_place_in_line_is_the_order_in_which_messages_come() {
+    let mut world = world();
+    world.queue("p", |spec| spec.max_priority = 9);
+    let priorities = [3, 0, 9, 0, 3];
+    for (n, priority) in priorities.into_iter().enumerate() {
+        world.publish_with("p", &format!("{n}"), |message| message.priority = priority).expect("published");
+    }
+    let place = |log: u16, offset: u64| {
+        let log = log_of(&world, Kind::Queue, "p", log);
+        match world.shard.whereabouts(log, Offset(offset)).outlets.remove(0).stand {
+            Stand::Ready { ahead, .. } => ahead,
+            other => panic!("not ready: {other:?}"),
+        }
+    };
+    let places = [place(3, 0), place(0, 0), place(9, 0), place(0, 1), place(3, 1)];
+    let mut expected = [0; 5];
+    for (at, body) in world.drain("p").iter().enumerate() {
+        expected[body.parse::<usize>().expect("a number")] = at as u64;
+    }
+    assert_eq!(places, expected);
+}
+
+#[test]
+fn one_waits_behind_its_key_and_each_subscription_has_its_own_copy() {
+    let mut world = World::new();
+    world.queue("q", |spec| spec.order = Order::Key);
+    for body in ["a", "b"] {
+        world.publish_with("q", body, |message| message.key = Some("k".into())).expect("published");
+    }
+    let consumer = world.attach(queue("q"), 9);
+    let handed = world.take(consumer);
+    assert_eq!(handed.len(), 1);
+    assert_eq!(stand(&world, 0, 1), Stand::BehindKey { holder: handed[0].tag });
+    world.topic("t", |spec| spec.partitions = 1);
+    world.subscribe("s1", "t", |_| ());
+    world.subscribe("s2", "t", |_| ());
+    world.publish("t", &["x"]);
+    let reader = world.attach(subscription("s1"), 1);
+    let taken = world.take(reader);
+    world.accept(subscription("s1"), &taken[0]);
+    let place = world.shard.whereabouts(log_of(&world, Kind::Topic, "t", 0), Offset(0));
+    let mut stands: Vec<_> = place.outlets.iter().map(|it| (it.name.as_str(), it.stand.clone())).collect();
+    stands.sort_by_key(|(name, _)| *name);
+    let ready = Stand::Ready { ahead: 0, attempt: Attempt(0) };
+    assert_eq!(stands, [("s1", Stand::Done), ("s2", ready)]);
+    assert!(place.kept && place.exists);
+}

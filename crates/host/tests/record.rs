@@ -1,0 +1,149 @@
+//! Does the record tell what became of messages: from files and from memory, after a crash, and does it say what it lacks?
+
+mod common;
+
+use std::{fs, path::Path};
+
+use common::*;
+use waystation_base::MessageId;
+use waystation_broker::entry::Reason;
+use waystation_host::{Broker, Options};
+use waystation_record::{Happening, Options as RecordOptions, Record, What, hash_of_id};
+
+/// Bounds so small that the journal is trimmed soon, and files of the record are written for it.
+fn small(dir: &Path, record: Option<RecordOptions>) -> Options {
+    Options {
+        journal_file_bytes: 256 << 10,
+        hot_bytes: 512 << 10,
+        snapshot_bytes: 256 << 10,
+        cache_bytes: 128 << 10,
+        record,
+        ..Options::new(dir)
+    }
+}
+
+fn recorded(dir: &Path) -> Options {
+    small(dir, Some(RecordOptions::default()))
+}
+
+/// Publishes so many messages of a kilobyte and returns their ids.
+async fn publish_many(broker: &Broker, count: usize) -> Vec<MessageId> {
+    let mut ids = Vec::new();
+    for _ in (0..count).step_by(50) {
+        let messages: Vec<_> = (0..50).map(|_| message("x".repeat(1000))).collect();
+        ids.extend(messages.iter().map(|message| message.id));
+        broker.publish(name("q"), messages).await.expect("published");
+    }
+    ids
+}
+
+/// What happened to a message after it was stored, in words.
+fn told(record: &Record, id: MessageId) -> Vec<&'static str> {
+    assert!(record.catch_up());
+    let found = record.mentions(&[hash_of_id(id)], 9, |published| published.id == id);
+    assert_eq!((found.found.len(), found.more, found.damage.len()), (1, false, 0), "{found:?}");
+    let mention = &found.found[0];
+    assert_eq!(mention.address.as_ref().map(|(_, name)| name.as_str()), Some("q"));
+    let (mut lives, damage) = record.lives(&[(mention.place, mention.at)]);
+    assert_eq!(damage, Vec::<String>::new());
+    let events = lives.remove(&mention.place).expect("asked for");
+    let word = |what: &Happening| match what {
+        Happening::Fact(What::Published(_)) => "published",
+        Happening::Fact(What::Handed { .. }) => "handed",
+        Happening::Fact(What::Returned { .. }) => "returned",
+        Happening::Fact(What::Done { reason: Reason::Accepted, .. }) => "accepted",
+        other => panic!("{other:?}"),
+    };
+    events.iter().map(|event| word(&event.what)).collect()
+}
+
+async fn until_trimmed(broker: &Broker) {
+    until("trimming", || async { broker.overview().await.expect("there").journal_start.0 > 1 << 20 }).await;
+}
+
+fn files(dir: &Path) -> Vec<std::path::PathBuf> {
+    let all = fs::read_dir(dir.join("record")).expect("a folder").flatten();
+    all.map(|entry| entry.path()).collect()
+}
+
+#[tokio::test]
+async fn facts_are_found_in_files_and_in_memory_and_after_crash_and_end() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let running = start(recorded(dir.path()));
+    let broker = running.broker.clone();
+    declare_queue(&broker, "q").await;
+    let ids = publish_many(&broker, 3000).await;
+    let taken = receive(&broker, queue("q"), 100).await;
+    accept(&broker, queue("q"), &taken[..50]).await;
+    until_trimmed(&broker).await;
+    let record = broker.record().expect("there is one").clone();
+    let check = |record: &Record| {
+        assert_eq!(told(record, ids[0]), ["published", "handed", "accepted"]);
+        assert_eq!(told(record, ids[99]), ["published", "handed"]);
+        assert_eq!(told(record, ids[2999]), ["published"]);
+        let status = record.status();
+        assert!(status.gaps.is_empty() && status.damage.is_empty() && status.unreadable == 0, "{status:?}");
+        assert_eq!(status.messages, 3000);
+    };
+    check(&record);
+    assert!(!files(dir.path()).is_empty(), "the journal went, so there is a file");
+    let crashed = tempfile::tempdir().expect("a folder");
+    copy_dir(dir.path(), crashed.path());
+    running.stop().await;
+    for dir in [dir.path(), crashed.path()] {
+        let running = start(recorded(dir));
+        let record = running.broker.record().expect("there is one").clone();
+        check(&record);
+        running.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_the_recorder_did_not_see_is_a_gap_that_is_told() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let running = start(recorded(dir.path()));
+    declare_queue(&running.broker, "q").await;
+    let before = publish_many(&running.broker, 3000).await;
+    until_trimmed(&running.broker).await;
+    running.stop().await;
+    let running = start(small(dir.path(), None));
+    let start_before = running.broker.overview().await.expect("there").journal_end.0;
+    publish_many(&running.broker, 4000).await;
+    until("trimming", || async {
+        running.broker.overview().await.expect("there").journal_start.0 > start_before
+    })
+    .await;
+    running.stop().await;
+    let running = start(recorded(dir.path()));
+    let after = publish_many(&running.broker, 50).await;
+    let record = running.broker.record().expect("there is one").clone();
+    assert_eq!(told(&record, after[0]), ["published"]);
+    assert_eq!(told(&record, before[0]), ["published"]);
+    let gaps = record.status().gaps;
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert!(gaps[0].from < gaps[0].to && gaps[0].after <= gaps[0].before);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_told_and_stops_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let running = start(recorded(dir.path()));
+    declare_queue(&running.broker, "q").await;
+    publish_many(&running.broker, 3000).await;
+    until_trimmed(&running.broker).await;
+    running.stop().await;
+    let path = files(dir.path()).pop().expect("a file");
+    let mut bytes = fs::read(&path).expect("a file");
+    let last = bytes.len() - 60;
+    bytes[last] ^= 1;
+    fs::write(&path, bytes).expect("written");
+    let running = start(recorded(dir.path()));
+    let after = publish_many(&running.broker, 50).await;
+    let record = running.broker.record().expect("there is one").clone();
+    assert_eq!(told(&record, after[0]), ["published"]);
+    let damage = record.status().damage;
+    assert!(damage.len() == 1 && damage[0].contains("is damaged at offset"), "{damage:?}");
+    assert_eq!(receive(&running.broker, queue("q"), 10).await.len(), 10);
+    running.stop().await;
+}

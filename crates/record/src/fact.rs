@@ -1,0 +1,512 @@
+//! What a fact is, and how it is written.
+//!
+//! ```text
+//! kind u8 | time less the base, signed varint | client varint (0: nobody) | subscription varint (0: none) | by kind:
+//!   1 published:  id 16 bytes | bytes varint | step u8 | flags u8 | delay varint if flag 1 | life varint if flag 2 |
+//!                 number of attributes u8 | (attribute u8 | text behind its length)*
+//!   2 handed:     attempt varint | held for varint (0: while attached)
+//!   3 returned:   attempt varint | delay varint (0: ready at once) | step u8
+//!   4 extended:   held for varint
+//!   5 condemned:  reason u8 | attempt varint | error text behind its length
+//!   6 done:       reason u8 | step u8
+//!   7 failed:     error class behind its length | error text behind its length
+//! ```
+//! Clients are numbers in a table of the file or memory that holds the fact.
+
+use smol_str::SmolStr;
+use waystation_base::{
+    Attempt, EntityId, MessageId, Millis, Offset,
+    text::cut,
+    varint::{self, put, put_prefixed, put_signed, take, take_bytes, take_prefixed, take_signed},
+};
+use waystation_broker::{
+    entry::{Reason, Step},
+    place::LogId,
+};
+
+/// Bytes of one attribute that are kept.
+pub const ATTRIBUTE_BYTES_MAX: usize = 256;
+/// Attributes of one message that are kept.
+pub const ATTRIBUTES_MAX: usize = 32;
+/// Bytes of a consumer's error text that are kept.
+pub const ERROR_BYTES_MAX: usize = 1024;
+
+/// One message in one log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// The log.
+    pub log: LogId,
+    /// Its offset.
+    pub offset: Offset,
+}
+
+impl Place {
+    /// Orders by queue or topic, then log, then offset.
+    pub fn key(self) -> u128 {
+        u128::from(self.log.entity.0) << 80 | u128::from(self.log.log) << 64 | u128::from(self.offset.0)
+    }
+
+    /// The place of a key.
+    pub fn of_key(key: u128) -> Place {
+        let log = LogId { entity: EntityId((key >> 80) as u32), log: (key >> 64) as u16 };
+        Place { log, offset: Offset(key as u64) }
+    }
+}
+
+/// What is told of a message beside its id. The numbers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Attribute {
+    /// The sender's own id.
+    MessageId = 1,
+    /// The id of the message or call that it came from.
+    Cause = 2,
+    /// What ties it to others.
+    CorrelationId = 3,
+    /// The W3C trace context.
+    Traceparent = 4,
+    /// The route that it was published to.
+    Route = 5,
+    /// Under which key.
+    RoutingKey = 6,
+    /// Where replies go.
+    ReplyTo = 7,
+    /// What kind of message it is, in the sender's words.
+    Type = 8,
+    /// The route with steps that made it.
+    StepRoute = 9,
+    /// Why it was dead-lettered last.
+    DeathReason = 10,
+    /// Where it was dead-lettered last.
+    DeathSource = 11,
+    /// The redrive that brought it here.
+    Redrive = 12,
+    /// The operation that it calls.
+    Operation = 13,
+    /// Where a callback goes.
+    CallbackUrl = 14,
+    /// A call that it answers.
+    Call = 15,
+    /// A business key: `name=value`.
+    Business = 16,
+}
+
+impl Attribute {
+    const ALL: [Attribute; 16] = {
+        use Attribute::*;
+        [
+            MessageId,
+            Cause,
+            CorrelationId,
+            Traceparent,
+            Route,
+            RoutingKey,
+            ReplyTo,
+            Type,
+            StepRoute,
+            DeathReason,
+            DeathSource,
+            Redrive,
+            Operation,
+            CallbackUrl,
+            Call,
+            Business,
+        ]
+    };
+
+    fn from_stored(number: u8) -> Option<Attribute> {
+        Attribute::ALL.into_iter().find(|attribute| *attribute as u8 == number)
+    }
+}
+
+/// A message was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Waystation's id for it.
+    pub id: MessageId,
+    /// Bytes of its body.
+    pub bytes: u32,
+    /// What made the broker store it.
+    pub step: Step,
+    /// Milliseconds until it may be delivered.
+    pub delay_ms: Option<u64>,
+    /// Milliseconds until it expires.
+    pub life_ms: Option<u64>,
+    /// What else is told.
+    pub attributes: Vec<(Attribute, SmolStr)>,
+}
+
+impl Published {
+    /// The first attribute of a kind.
+    pub fn attribute(&self, kind: Attribute) -> Option<&str> {
+        self.attributes.iter().find(|(have, _)| *have == kind).map(|(_, text)| text.as_str())
+    }
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// It was stored.
+    Published(Published),
+    /// It was handed to a consumer.
+    Handed {
+        /// How often so far.
+        attempt: Attempt,
+        /// Milliseconds of the lease; 0: while the consumer is attached.
+        held_ms: u64,
+    },
+    /// It came back.
+    Returned {
+        /// Attempts that count so far.
+        attempt: Attempt,
+        /// Milliseconds until it is tried again; 0: at once.
+        delay_ms: u64,
+        /// Why: asked for, the lease was over, the consumer was gone, a restart.
+        step: Step,
+    },
+    /// The lease was prolonged.
+    Extended {
+        /// Milliseconds from now.
+        held_ms: u64,
+    },
+    /// It is to go to the dead letters.
+    Condemned {
+        /// Why.
+        reason: Reason,
+        /// How often it had been handed out.
+        attempt: Attempt,
+        /// The consumer's words.
+        error: Option<String>,
+    },
+    /// A consumer said what went wrong; what becomes of the message follows.
+    Failed {
+        /// Which kind of error.
+        class: Option<String>,
+        /// The error.
+        error: Option<String>,
+    },
+    /// It is done here.
+    Done {
+        /// How.
+        reason: Reason,
+        /// In which step.
+        step: Step,
+    },
+}
+
+/// One thing that happened to one message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fact {
+    /// When.
+    pub at: Millis,
+    /// On whose behalf, by its number; 0: nobody's.
+    pub client: u32,
+    /// To which subscription's copy; none: to the message in its queue or topic.
+    pub subscription: Option<EntityId>,
+    /// What.
+    pub what: What,
+}
+
+impl Fact {
+    /// Appends the fact; its time is counted from `base`.
+    pub fn put(&self, out: &mut Vec<u8>, base: Millis) {
+        let mut head = |kind: u8| {
+            out.push(kind);
+            put_signed(out, self.at.0.wrapping_sub(base.0) as i64);
+            put(out, self.client.into());
+            put(out, self.subscription.map_or(0, |id| id.0.into()));
+        };
+        match &self.what {
+            What::Published(published) => {
+                head(1);
+                put_published(out, published);
+            }
+            What::Handed { attempt, held_ms } => {
+                head(2);
+                put(out, attempt.0.into());
+                put(out, *held_ms);
+            }
+            What::Returned { attempt, delay_ms, step } => {
+                head(3);
+                put(out, attempt.0.into());
+                put(out, *delay_ms);
+                out.push(*step as u8);
+            }
+            What::Extended { held_ms } => {
+                head(4);
+                put(out, *held_ms);
+            }
+            What::Condemned { reason, attempt, error } => {
+                head(5);
+                out.push(*reason as u8);
+                put(out, attempt.0.into());
+                let error = cut(error.as_deref().unwrap_or_default(), ERROR_BYTES_MAX);
+                put_prefixed(out, error.as_bytes());
+            }
+            What::Failed { class, error } => {
+                head(7);
+                let class = cut(class.as_deref().unwrap_or_default(), ATTRIBUTE_BYTES_MAX);
+                let error = cut(error.as_deref().unwrap_or_default(), ERROR_BYTES_MAX);
+                [class, error].into_iter().for_each(|text| put_prefixed(out, text.as_bytes()));
+            }
+            What::Done { reason, step } => {
+                head(6);
+                out.extend_from_slice(&[*reason as u8, *step as u8]);
+            }
+        }
+    }
+
+    /// Takes a fact off the front of `input`; nothing if it is none.
+    pub fn take(input: &mut &[u8], base: Millis) -> Option<Fact> {
+        let kind = byte(input)?;
+        let at = Millis(base.0.wrapping_add_signed(take_signed(input).ok()?));
+        let client = number(input)?;
+        let subscription = Some(EntityId(number(input)?)).filter(|id| id.0 != 0);
+        let what = match kind {
+            1 => What::Published(take_published(input)?),
+            2 => What::Handed { attempt: Attempt(number(input)?), held_ms: take(input).ok()? },
+            3 => What::Returned {
+                attempt: Attempt(number(input)?),
+                delay_ms: take(input).ok()?,
+                step: step(input)?,
+            },
+            4 => What::Extended { held_ms: take(input).ok()? },
+            5 => What::Condemned {
+                reason: reason(input)?,
+                attempt: Attempt(number(input)?),
+                error: optional(input)?,
+            },
+            6 => What::Done { reason: reason(input)?, step: step(input)? },
+            7 => What::Failed { class: optional(input)?, error: optional(input)? },
+            _ => return None,
+        };
+        Some(Fact { at, client, subscription, what })
+    }
+}
+
+fn put_published(out: &mut Vec<u8>, published: &Published) {
+    out.extend_from_slice(published.id.as_bytes());
+    put(out, published.bytes.into());
+    out.push(published.step as u8);
+    out.push(u8::from(published.delay_ms.is_some()) | u8::from(published.life_ms.is_some()) << 1);
+    [published.delay_ms, published.life_ms].into_iter().flatten().for_each(|ms| put(out, ms));
+    let attributes = &published.attributes[..published.attributes.len().min(ATTRIBUTES_MAX)];
+    out.push(attributes.len() as u8);
+    for (attribute, text) in attributes {
+        out.push(*attribute as u8);
+        put_prefixed(out, cut(text, ATTRIBUTE_BYTES_MAX).as_bytes());
+    }
+}
+
+fn take_published(input: &mut &[u8]) -> Option<Published> {
+    let id = MessageId::from_bytes(take_bytes(input, 16).ok()?.try_into().ok()?);
+    let bytes = number(input)?;
+    let step = step(input)?;
+    let flags = byte(input)?;
+    let mut ms = |flag| match flags & flag != 0 {
+        true => take(input).ok().map(Some),
+        false => Some(None),
+    };
+    let (delay_ms, life_ms) = (ms(1)?, ms(2)?);
+    let count = byte(input)?;
+    if usize::from(count) > ATTRIBUTES_MAX {
+        return None;
+    }
+    let attribute = |_| Some((Attribute::from_stored(byte(input)?)?, SmolStr::new(text(input)?)));
+    let attributes = (0..count).map(attribute).collect::<Option<_>>()?;
+    Some(Published { id, bytes, step, delay_ms, life_ms, attributes })
+}
+
+fn byte(input: &mut &[u8]) -> Option<u8> {
+    take_bytes(input, 1).ok().map(|bytes| bytes[0])
+}
+
+fn number(input: &mut &[u8]) -> Option<u32> {
+    take(input).ok()?.try_into().ok()
+}
+
+fn step(input: &mut &[u8]) -> Option<Step> {
+    Step::from_stored(byte(input)?)
+}
+
+fn reason(input: &mut &[u8]) -> Option<Reason> {
+    Reason::from_stored(byte(input)?)
+}
+
+fn text<'a>(input: &mut &'a [u8]) -> Option<&'a str> {
+    std::str::from_utf8(take_prefixed(input).ok()?).ok()
+}
+
+/// A text; none if it is empty.
+fn optional(input: &mut &[u8]) -> Option<Option<String>> {
+    Some(Some(text(input)?.to_owned()).filter(|text| !text.is_empty()))
+}
+
+/// Facts of a block, each with its key. The first one's key stands outside.
+///
+/// ```text
+/// (key less the one before varint: 0 for the same, 1 for another log followed by entity, log and offset, else offset less the
+/// one before plus 1 | fact)*
+/// ```
+pub struct Block<'a> {
+    rest: &'a [u8],
+    place: Place,
+    base: Millis,
+    failed: bool,
+}
+
+/// Appends a fact's key, given the one before.
+pub fn put_key(out: &mut Vec<u8>, before: Place, place: Place) {
+    if before.log == place.log && place.offset >= before.offset {
+        let step = place.offset.0 - before.offset.0;
+        return put(out, if step == 0 { 0 } else { step.saturating_add(1) });
+    }
+    put(out, 1);
+    put(out, place.log.entity.0.into());
+    put(out, place.log.log.into());
+    put(out, place.offset.0);
+}
+
+impl<'a> Block<'a> {
+    /// The facts of a block whose first one is at `first`.
+    pub fn new(first: Place, bytes: &'a [u8], base: Millis) -> Block<'a> {
+        Block { rest: bytes, place: first, base, failed: false }
+    }
+
+    fn step(&mut self) -> Option<(Place, Fact)> {
+        let input = &mut self.rest;
+        match take(input).ok()? {
+            0 => {}
+            1 => {
+                let log = LogId { entity: EntityId(number(input)?), log: take(input).ok()?.try_into().ok()? };
+                self.place = Place { log, offset: Offset(take(input).ok()?) };
+            }
+            step => self.place.offset = Offset(self.place.offset.0.checked_add(step - 1)?),
+        }
+        Some((self.place, Fact::take(input, self.base)?))
+    }
+}
+
+impl Iterator for Block<'_> {
+    type Item = Result<(Place, Fact), varint::Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() || self.failed {
+            return None;
+        }
+        let next = self.step();
+        self.failed = next.is_none();
+        Some(next.ok_or(varint::Error::Truncated))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BASE: Millis = Millis(1_700_000_000_000);
+
+    fn place(entity: u32, log: u16, offset: u64) -> Place {
+        Place { log: LogId { entity: EntityId(entity), log }, offset: Offset(offset) }
+    }
+
+    fn facts() -> Vec<Fact> {
+        let published = Published {
+            id: MessageId::new(BASE, 77),
+            bytes: 300,
+            step: Step::Request,
+            delay_ms: Some(5),
+            life_ms: None,
+            attributes: Attribute::ALL.into_iter().map(|it| (it, SmolStr::new(format!("{it:?}")))).collect(),
+        };
+        let whats = vec![
+            What::Published(published),
+            What::Handed { attempt: Attempt(3), held_ms: 30_000 },
+            What::Returned { attempt: Attempt(3), delay_ms: 9, step: Step::Gone },
+            What::Extended { held_ms: 1 },
+            What::Condemned { reason: Reason::Rejected, attempt: Attempt(2), error: Some("bad".into()) },
+            What::Condemned { reason: Reason::Attempts, attempt: Attempt(2), error: None },
+            What::Done { reason: Reason::DeadLettered, step: Step::Dispatch },
+            What::Failed { class: Some("busy".into()), error: None },
+        ];
+        let fact = |(n, what)| Fact {
+            at: Millis(BASE.0 + n as u64 * 7 - 3),
+            client: n as u32,
+            subscription: (n % 2 == 1).then_some(EntityId(9)),
+            what,
+        };
+        whats.into_iter().enumerate().map(fact).collect()
+    }
+
+    #[test]
+    fn facts_of_a_block_come_back() {
+        let places = [
+            place(1, 0, 5),
+            place(1, 0, 5),
+            place(1, 0, 6),
+            place(1, 0, 900),
+            place(1, 2, 1),
+            place(3, 0, 0),
+            place(3, 0, u64::MAX - 1),
+            place(3, 0, u64::MAX - 1),
+        ];
+        let mut bytes = Vec::new();
+        let mut before = places[0];
+        for (place, fact) in places.iter().zip(facts()) {
+            put_key(&mut bytes, before, *place);
+            fact.put(&mut bytes, BASE);
+            before = *place;
+        }
+        let read: Vec<_> = Block::new(places[0], &bytes, BASE).map(|fact| fact.expect("a fact")).collect();
+        assert_eq!(read, places.into_iter().zip(facts()).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn keys_order_as_places_do_and_come_back() {
+        let places = [
+            place(1, 0, 5),
+            place(1, 0, 6),
+            place(1, 1, 0),
+            place(2, 0, 0),
+            place(u32::MAX, u16::MAX, u64::MAX),
+        ];
+        assert!(places.is_sorted_by_key(|place| place.key()));
+        places.into_iter().for_each(|place| assert_eq!(Place::of_key(place.key()), place));
+    }
+
+    #[test]
+    fn long_texts_and_many_attributes_are_cut_at_their_bounds() {
+        let long = "ä".repeat(ATTRIBUTE_BYTES_MAX);
+        let fact = |count: usize| {
+            let attributes = vec![(Attribute::Type, SmolStr::new(&long)); count];
+            let mut published = facts().remove(0);
+            let What::Published(it) = &mut published.what else { panic!("not published") };
+            it.attributes = attributes;
+            let mut bytes = Vec::new();
+            published.put(&mut bytes, BASE);
+            let Some(Fact { what: What::Published(it), .. }) = Fact::take(&mut &bytes[..], BASE) else {
+                panic!("no fact")
+            };
+            it.attributes
+        };
+        assert_eq!(fact(ATTRIBUTES_MAX).len(), ATTRIBUTES_MAX);
+        assert_eq!(fact(ATTRIBUTES_MAX + 1).len(), ATTRIBUTES_MAX);
+        assert_eq!(fact(1)[0].1.len(), ATTRIBUTE_BYTES_MAX);
+        let error = Some("x".repeat(ERROR_BYTES_MAX + 1));
+        let what = What::Condemned { reason: Reason::Rejected, attempt: Attempt(1), error };
+        let mut bytes = Vec::new();
+        Fact { at: BASE, client: 0, subscription: None, what }.put(&mut bytes, BASE);
+        let read = Fact::take(&mut &bytes[..], BASE).expect("a fact");
+        let What::Condemned { error: Some(error), .. } = read.what else { panic!("{read:?}") };
+        assert_eq!(error.len(), ERROR_BYTES_MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_give_facts_or_an_error(bytes: Vec<u8>) {
+            Block::new(place(1, 0, 5), &bytes, BASE).for_each(drop);
+        }
+    }
+}

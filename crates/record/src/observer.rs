@@ -1,0 +1,387 @@
+//! What a journal entry tells of messages: entries in, facts out.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use waystation_base::{ClientId, EntityId, Millis, Name, Offset, batch};
+use waystation_broker::{
+    Kind,
+    entry::{self, Entry, Item, Moment, Reason, Step},
+    place::LogId,
+};
+use waystation_journal::Entry as Written;
+
+use crate::{
+    HashMap,
+    fact::{Fact, Place, What},
+    meta::{Client, Stretch, Sweep},
+    publish::{hashes, published},
+    rates::Rates,
+    recent::Recent,
+    rules::{Rule, Terms},
+};
+
+/// Clients that are known by their numbers at a time; those not heard of longest are forgotten.
+pub(crate) const CLIENTS_MAX: usize = 16_384;
+/// Messages done at once that get a fact each; more are told by one stretch.
+const SINGLE_MAX: u64 = 64;
+
+/// What there is at a position of the journal.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// Queues, topics, subscriptions and routes.
+    pub entities: Vec<(EntityId, Kind, Name)>,
+    /// What subscriptions read: which source is which log.
+    pub sources: Vec<((EntityId, u16), LogId)>,
+}
+
+/// See the module.
+pub(crate) struct Observer {
+    rules: Vec<Rule>,
+    names: HashMap<EntityId, (Kind, Name)>,
+    terms: HashMap<EntityId, Arc<Terms>>,
+    last_terms: Option<(EntityId, Arc<Terms>)>,
+    sources: HashMap<(EntityId, u16), LogId>,
+    clients: HashMap<u32, (Arc<Client>, u64)>,
+    uses: u64,
+    moment: Option<Moment>,
+    /// The latest time that was told.
+    time: Millis,
+    mentioned: Option<EntityId>,
+    rates: Arc<Mutex<Rates>>,
+    /// Entries or messages that could not be read.
+    pub(crate) unreadable: u64,
+}
+
+/// Where an entry's message is, and whose copy of it is meant.
+type Copy = (Place, Option<EntityId>);
+
+impl Observer {
+    pub(crate) fn new(
+        rules: Vec<Rule>,
+        known: Known,
+        clients: Vec<(u32, Client)>,
+        rates: Arc<Mutex<Rates>>,
+    ) -> Observer {
+        let names = known.entities.into_iter().map(|(id, kind, name)| (id, (kind, name)));
+        let clients = clients.into_iter().map(|(number, client)| (number, (Arc::new(client), 0)));
+        Observer {
+            rules,
+            names: names.collect(),
+            terms: HashMap::default(),
+            last_terms: None,
+            sources: known.sources.into_iter().collect(),
+            clients: clients.collect(),
+            uses: 0,
+            moment: None,
+            time: Millis(0),
+            mentioned: None,
+            rates,
+            unreadable: 0,
+        }
+    }
+
+    /// A group begins: what the one before told of time and client does not hold any more.
+    pub(crate) fn begin_group(&mut self) {
+        self.moment = None;
+    }
+
+    /// Facts go to another memory now: names are noted anew.
+    pub(crate) fn begin_memory(&mut self) {
+        self.mentioned = None;
+    }
+
+    /// The latest time that was told.
+    pub(crate) fn time(&self) -> Millis {
+        self.time
+    }
+
+    /// The clients that later entries may name.
+    pub(crate) fn known_clients(&self) -> Vec<(u32, Client)> {
+        let mut all: Vec<_> =
+            self.clients.iter().map(|(number, (client, _))| (*number, Client::clone(client))).collect();
+        all.sort_unstable_by_key(|(number, _)| *number);
+        all
+    }
+
+    /// Takes in one entry.
+    pub(crate) fn observe(&mut self, written: &Written<'_>, recent: &mut Recent) {
+        let Ok(entry) = entry::read(written.kind, written.payload) else {
+            self.unreadable += 1;
+            return;
+        };
+        match entry {
+            Entry::Moment(moment) => {
+                self.moment = Some(moment);
+                self.time = self.time.max(moment.at);
+            }
+            Entry::Client(client) => self.introduce(&client),
+            Entry::Declare(id, declaration) => {
+                self.terms.remove(&id);
+                self.last_terms = None;
+                self.names.insert(id, (declaration.spec.kind(), declaration.name));
+            }
+            Entry::Source(id, number, log, _) => drop(self.sources.insert((id, number), log)),
+            Entry::Publish(publish) => self.publish(&publish, recent),
+            Entry::Take(id, until, items) => self.take(id, until, &items, recent),
+            Entry::Done(id, reason, _, stretches) => self.done(id, reason, &stretches, recent),
+            Entry::Return(id, items) => self.give_back(id, &items, recent),
+            Entry::Dying(id, reason, error, item) => {
+                let what = What::Condemned { reason, attempt: item.attempt, error };
+                self.tell(id, (item.log, item.offset), true, what, recent);
+            }
+            Entry::Failed(id, fault, places) => {
+                let (class, error) =
+                    (fault.class.map(|it| it.to_string()), fault.text.map(|it| it.to_string()));
+                let what = What::Failed { class, error };
+                places.iter().for_each(|at| self.tell(id, *at, true, what.clone(), recent));
+            }
+            Entry::Extend(id, until, held) => {
+                let held_ms = until.since(self.now());
+                held.iter().for_each(|at| self.tell(id, *at, false, What::Extended { held_ms }, recent));
+            }
+            Entry::Seek(id, number, offset) => {
+                let first = self.sources.get(&(id, number)).copied();
+                if let (Some(log), Some(last)) = (first, offset.0.checked_sub(1)) {
+                    self.sweep(log.entity, Some(log.log), (0, last), Some(id), Sweep::Moved, recent);
+                }
+            }
+            Entry::Trim(log, base) => {
+                if let Some(last) = base.0.checked_sub(1) {
+                    self.sweep(log.entity, Some(log.log), (0, last), None, Sweep::Retention, recent);
+                }
+            }
+            Entry::Delete(id) => self.delete(id, recent),
+            Entry::Settled(_)
+            | Entry::Count(..)
+            | Entry::Bind(_)
+            | Entry::Unbind(_)
+            | Entry::Document(..) => {}
+        }
+    }
+
+    fn rates(&self) -> MutexGuard<'_, Rates> {
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Millis {
+        self.moment.map_or(self.time, |moment| moment.at)
+    }
+
+    fn step(&self) -> Step {
+        self.moment.map_or(Step::Request, |moment| moment.step)
+    }
+
+    fn introduce(&mut self, client: &entry::Client<'_>) {
+        self.uses += 1;
+        let told = Client {
+            door: client.door.to_owned(),
+            address: client.address.to_owned(),
+            user: client.user.to_owned(),
+            name: client.name.to_owned(),
+        };
+        self.clients.insert(client.id.0, (Arc::new(told), self.uses));
+        if self.clients.len() > CLIENTS_MAX {
+            let mut uses: Vec<u64> = self.clients.values().map(|(_, used)| *used).collect();
+            let middle = uses.len() / 2;
+            let (_, median, _) = uses.select_nth_unstable(middle);
+            let median = *median;
+            self.clients.retain(|_, (_, used)| *used >= median);
+        }
+    }
+
+    /// The number in `recent` of a client.
+    fn client(&mut self, id: ClientId, recent: &mut Recent) -> u32 {
+        if id.0 == 0 {
+            return 0;
+        }
+        self.uses += 1;
+        let uses = self.uses;
+        let known = self.clients.get_mut(&id.0).map(|(client, used)| {
+            *used = uses;
+            client.clone()
+        });
+        known.map_or(0, |client| recent.client(&client))
+    }
+
+    fn acting(&mut self, recent: &mut Recent) -> u32 {
+        let id = self.moment.map_or(ClientId(0), |moment| moment.client);
+        self.client(id, recent)
+    }
+
+    /// Notes what something is called.
+    fn mention(&mut self, id: EntityId, recent: &mut Recent) {
+        if self.mentioned == Some(id) {
+            return;
+        }
+        self.mentioned = Some(id);
+        if let Some((kind, name)) = self.names.get(&id) {
+            recent.names.entry(id).or_insert_with(|| (*kind, name.clone()));
+        }
+    }
+
+    fn terms(&mut self, address: EntityId) -> Arc<Terms> {
+        if let Some((_, terms)) = self.last_terms.as_ref().filter(|(id, _)| *id == address) {
+            return terms.clone();
+        }
+        let named = self.names.get(&address);
+        let rules = &self.rules;
+        let terms = self.terms.entry(address).or_insert_with(|| {
+            let is_topic = named.is_some_and(|(kind, _)| *kind == Kind::Topic);
+            Arc::new(Terms::of(rules, named.map(|(_, name)| name), is_topic))
+        });
+        let terms = terms.clone();
+        self.last_terms = Some((address, terms.clone()));
+        terms
+    }
+
+    /// Where a queue's or subscription's message is.
+    fn copy_of(&self, outlet: EntityId, (log, offset): (u16, u64)) -> Copy {
+        let own = LogId { entity: outlet, log };
+        let is_subscription = self.names.get(&outlet).is_some_and(|(kind, _)| *kind == Kind::Subscription);
+        let (log, subscription) = match self.sources.get(&(outlet, log)) {
+            Some(source) => (*source, Some(outlet)),
+            None => (own, is_subscription.then_some(outlet)),
+        };
+        (Place { log, offset: Offset(offset) }, subscription)
+    }
+
+    /// Adds a fact about a queue's or subscription's message. A failure is told of messages too that the sample leaves out.
+    fn tell(&mut self, outlet: EntityId, at: (u16, u64), fails: bool, what: What, recent: &mut Recent) {
+        let client = self.acting(recent);
+        self.tell_of(outlet, at, fails, client, what, recent);
+    }
+
+    fn tell_of(
+        &mut self,
+        outlet: EntityId,
+        at: (u16, u64),
+        fails: bool,
+        client: u32,
+        what: What,
+        recent: &mut Recent,
+    ) {
+        let (place, subscription) = self.copy_of(outlet, at);
+        let terms = self.terms(place.log.entity);
+        if terms.is_off() || !(fails || terms.takes(place)) {
+            return;
+        }
+        self.mention(place.log.entity, recent);
+        if let Some(subscription) = subscription {
+            self.mention(subscription, recent);
+        }
+        recent.push(place, &Fact { at: self.now(), client, subscription, what });
+    }
+
+    fn publish(&mut self, publish: &entry::Publish<'_>, recent: &mut Recent) {
+        let terms = self.terms(publish.log.entity);
+        if terms.is_off() {
+            return;
+        }
+        let Ok(records) = batch::records(publish.batch) else {
+            self.unreadable += 1;
+            return;
+        };
+        if self.moment.is_none() {
+            // An entry of a version that did not tell the time.
+            self.time = batch::Header::read(publish.batch).map_or(self.time, |header| header.max_timestamp);
+        }
+        let (at, step, client) = (self.now(), self.step(), self.acting(recent));
+        self.mention(publish.log.entity, recent);
+        for record in records {
+            let place = record.as_ref().ok().map(|record| Place { log: publish.log, offset: record.offset });
+            if place.is_some_and(|place| !terms.takes(place)) {
+                continue;
+            }
+            let told = record.and_then(|record| published(&record, &terms, at, step));
+            let (Ok(published), Some(place)) = (told, place) else {
+                self.unreadable += 1;
+                continue;
+            };
+            let fact = Fact { at, client, subscription: None, what: What::Published(published) };
+            recent.push(place, &fact);
+            if let What::Published(published) = &fact.what {
+                recent.find_last_by(hashes(published));
+            }
+        }
+    }
+
+    fn take(&mut self, id: EntityId, until: Millis, items: &[Item], recent: &mut Recent) {
+        let held_ms = if until == Millis::NEVER { 0 } else { until.since(self.now()).max(1) };
+        for item in items {
+            let client = self.client(item.client, recent);
+            let what = What::Handed { attempt: item.attempt, held_ms };
+            self.tell_of(id, (item.log, item.offset), false, client, what, recent);
+        }
+        let first = items.iter().filter(|item| item.attempt.0 == 1).count();
+        self.rates().add(id, self.now(), first as u64);
+    }
+
+    fn done(&mut self, id: EntityId, reason: Reason, stretches: &[(u16, u64, u64)], recent: &mut Recent) {
+        use Reason::*;
+        let fails = matches!(reason, Rejected | Expired | Attempts | Age | Overflow | DeadLettered);
+        let step = self.step();
+        for &(log, start, count) in stretches {
+            if count <= SINGLE_MAX {
+                for offset in start..start.saturating_add(count) {
+                    self.tell(id, (log, offset), fails, What::Done { reason, step }, recent);
+                }
+            } else {
+                let (place, subscription) = self.copy_of(id, (log, start));
+                let span = (start, start.saturating_add(count - 1));
+                let LogId { entity, log } = place.log;
+                self.sweep(entity, Some(log), span, subscription, Sweep::Done(reason as u8), recent);
+            }
+        }
+    }
+
+    fn give_back(&mut self, id: EntityId, items: &[Item], recent: &mut Recent) {
+        let (now, step) = (self.now(), self.step());
+        for item in items {
+            let delay_ms = if item.due == Millis(0) { 0 } else { item.due.since(now).max(1) };
+            let what = What::Returned { attempt: item.attempt, delay_ms, step };
+            self.tell(id, (item.log, item.offset), false, what, recent);
+        }
+    }
+
+    fn delete(&mut self, id: EntityId, recent: &mut Recent) {
+        match self.names.get(&id).map(|(kind, _)| *kind) {
+            Some(Kind::Subscription) => {
+                let sources = self.sources.iter().filter(|((subscription, _), _)| *subscription == id);
+                let logs: Vec<LogId> = sources.map(|(_, log)| *log).collect();
+                for log in logs {
+                    self.sweep(log.entity, Some(log.log), (0, u64::MAX), Some(id), Sweep::Deleted, recent);
+                }
+            }
+            Some(Kind::Queue | Kind::Topic) => {
+                self.sweep(id, None, (0, u64::MAX), None, Sweep::Deleted, recent)
+            }
+            Some(Kind::Route) | None => {}
+        }
+        self.names.remove(&id);
+        self.terms.remove(&id);
+        self.last_terms = None;
+        self.rates().remove(id);
+        self.sources.retain(|(subscription, _), _| *subscription != id);
+    }
+
+    fn sweep(
+        &mut self,
+        entity: EntityId,
+        log: Option<u16>,
+        (first, last): (u64, u64),
+        subscription: Option<EntityId>,
+        sweep: Sweep,
+        recent: &mut Recent,
+    ) {
+        if self.terms(entity).is_off() {
+            return;
+        }
+        let client = self.acting(recent);
+        self.mention(entity, recent);
+        if let Some(subscription) = subscription {
+            self.mention(subscription, recent);
+        }
+        let (first, last) = (Offset(first), Offset(last));
+        recent.sweep(Stretch { entity, log, first, last, subscription, at: self.now(), client, sweep });
+    }
+}

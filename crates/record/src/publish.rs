@@ -1,0 +1,229 @@
+//! What is kept of a message that was stored, and what it can be found by.
+
+use serde_json::Value as Json;
+use smol_str::SmolStr;
+use waystation_base::{
+    MessageId, Millis, Value,
+    batch::{Error, Record},
+    message::header,
+    text::cut,
+};
+use waystation_broker::entry::Step;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::{
+    fact::{ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX, Attribute, Published},
+    rules::{KeyFrom, Terms},
+};
+
+/// Bytes of a body past which no business key is looked for in it.
+pub(crate) const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// The business key that a message's own key is.
+const KEY: &str = "key";
+
+/// What something is found by: ids of sixteen bytes by these, however they are written, anything else by its text.
+pub fn hash_of(text: &str) -> u64 {
+    match uuid::Uuid::try_parse(text) {
+        Ok(id) => xxh3_64(id.as_bytes()),
+        Err(_) => xxh3_64(cut(text, ATTRIBUTE_BYTES_MAX).as_bytes()),
+    }
+}
+
+/// The same of a message's own id.
+pub fn hash_of_id(id: MessageId) -> u64 {
+    xxh3_64(id.as_bytes())
+}
+
+/// The trace id of a W3C trace context (Trace Context §3.2.2): the second of its parts.
+pub(crate) fn trace_of(traceparent: &str) -> Option<&str> {
+    let trace = traceparent.split('-').nth(1)?;
+    (trace.len() == 32 && trace.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(trace)
+}
+
+fn attribute(name: &[u8]) -> Option<Attribute> {
+    const NAMES: [(&str, Attribute); 15] = [
+        (header::MESSAGE_ID, Attribute::MessageId),
+        (header::CAUSE, Attribute::Cause),
+        (header::CORRELATION_ID, Attribute::CorrelationId),
+        (header::TRACEPARENT, Attribute::Traceparent),
+        (header::ROUTE, Attribute::Route),
+        (header::ROUTING_KEY, Attribute::RoutingKey),
+        (header::REPLY_TO, Attribute::ReplyTo),
+        (header::TYPE, Attribute::Type),
+        ("ws-route", Attribute::StepRoute),
+        (header::DEATH_REASON, Attribute::DeathReason),
+        (header::DEATH_SOURCE, Attribute::DeathSource),
+        ("ws-redrive", Attribute::Redrive),
+        ("call-operation", Attribute::Operation),
+        ("callback-url", Attribute::CallbackUrl),
+        ("call-id", Attribute::Call),
+    ];
+    NAMES.iter().find(|(known, _)| known.as_bytes() == name).map(|(_, attribute)| *attribute)
+}
+
+/// A header's value as text; lists, maps and bytes have none.
+fn text(value: &[u8], tag: Option<u8>) -> Option<SmolStr> {
+    let Some(tag) = tag else { return std::str::from_utf8(value).ok().map(plain) };
+    match Value::from_plain(tag, value).ok()? {
+        Value::String(text) => Some(plain(&text)),
+        Value::RawText(bytes) => std::str::from_utf8(&bytes).ok().map(plain),
+        Value::Bool(truth) => Some(SmolStr::new(truth.to_string())),
+        other => other.as_i64().map(|number| SmolStr::new(number.to_string())),
+    }
+}
+
+fn plain(text: &str) -> SmolStr {
+    SmolStr::new(cut(text, ATTRIBUTE_BYTES_MAX))
+}
+
+fn business(name: &str, value: &str) -> (Attribute, SmolStr) {
+    (Attribute::Business, plain(&format!("{name}={value}")))
+}
+
+/// What is kept of a record that was stored at a time.
+pub(crate) fn published(
+    record: &Record<'_>,
+    terms: &Terms,
+    at: Millis,
+    step: Step,
+) -> Result<Published, Error> {
+    let mut attributes: Vec<(Attribute, SmolStr)> = Vec::new();
+    let system = record.visit_headers(|name, value, tag| {
+        if attributes.len() == ATTRIBUTES_MAX {
+            return;
+        }
+        if let Some(kind) = attribute(name) {
+            attributes.extend(text(value, tag).filter(|text| !text.is_empty()).map(|text| (kind, text)));
+        } else if let Some(key) = name.strip_prefix(header::BUSINESS_PREFIX.as_bytes()) {
+            let named = std::str::from_utf8(key).ok().zip(text(value, tag));
+            attributes.extend(named.map(|(key, value)| business(key, &value)));
+        }
+        for (key, from) in &terms.business {
+            if let KeyFrom::Header(header) = from
+                && header.as_bytes() == name
+            {
+                attributes.extend(text(value, tag).map(|value| business(key, &value)));
+            }
+        }
+    })?;
+    // What orders and partitions go by is mostly what a message is about.
+    let key = record.key.and_then(|key| std::str::from_utf8(key).ok()).filter(|key| !key.is_empty());
+    attributes.extend(key.map(|key| business(KEY, key)));
+    add_of_body(record, terms, &mut attributes);
+    attributes.truncate(ATTRIBUTES_MAX);
+    Ok(Published {
+        id: system.id,
+        bytes: record.body_bytes() as u32,
+        step,
+        delay_ms: system.deliver_at.map(|due| due.since(at)).filter(|ms| *ms > 0),
+        life_ms: system.expires_at.map(|end| end.since(at)),
+        attributes,
+    })
+}
+
+fn add_of_body(record: &Record<'_>, terms: &Terms, attributes: &mut Vec<(Attribute, SmolStr)>) {
+    let mut paths = terms.business.iter().filter_map(|(name, from)| match from {
+        KeyFrom::Jq(path) => Some((name, path)),
+        KeyFrom::Header(_) => None,
+    });
+    let Some(first) = paths.next() else { return };
+    let body = record.value.filter(|body| body.len() <= BODY_BYTES_MAX);
+    let Some(json) = body.and_then(|body| serde_json::from_slice::<Json>(body).ok()) else { return };
+    let found = std::iter::once(first).chain(paths);
+    attributes.extend(found.filter_map(|(name, path)| Some(business(name, &path.value(&json)?))));
+}
+
+/// What a message can be found by; some of it may be there twice.
+pub(crate) fn hashes(published: &Published) -> impl Iterator<Item = u64> {
+    let of = |(kind, text): &(Attribute, SmolStr)| match kind {
+        Attribute::MessageId | Attribute::Cause | Attribute::CorrelationId | Attribute::Call => {
+            Some(hash_of(text))
+        }
+        Attribute::Traceparent => trace_of(text).map(hash_of),
+        Attribute::Business => text.split_once('=').map(|(_, value)| hash_of(value)),
+        _ => None,
+    };
+    let own = hash_of_id(published.id);
+    let others = published.attributes.iter().filter_map(of).filter(move |hash| *hash != own);
+    std::iter::once(own).chain(others)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use waystation_base::{
+        Headers, Message, Offset,
+        batch::{Encoder, Scratch},
+    };
+
+    use super::*;
+    use crate::rules::Rule;
+
+    fn of(message: &Message, rule: &str) -> Published {
+        let (mut out, mut scratch) = (Vec::new(), Scratch::default());
+        let mut encoder = Encoder::new(&mut out, &mut scratch, Offset(5), Millis(1000));
+        let at = encoder.push(Offset(5), message);
+        encoder.finish();
+        let rules: Vec<Rule> = serde_json::from_str(rule).expect("rules");
+        let name = waystation_base::Name::new("orders").expect("a name");
+        let terms = Terms::of(&rules, Some(&name), false);
+        published(&Record::read(&out, at).expect("a record"), &terms, Millis(1000), Step::Request)
+            .expect("read")
+    }
+
+    #[test]
+    fn ids_texts_and_business_keys_are_kept_and_found() {
+        let id = MessageId::new(Millis(5), 9);
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let headers = vec![
+            ("content-type".into(), "application/json".into()),
+            ("message-id".into(), "m-1".into()),
+            ("ws-cause".into(), id.to_string().as_str().into()),
+            ("traceparent".into(), format!("00-{trace}-00f067aa0ba902b7-01").as_str().into()),
+            ("ws-business-shop".into(), Value::I64(7)),
+            ("x-order".into(), "A-1".into()),
+        ];
+        let message = Message {
+            id,
+            headers: Headers(headers),
+            body: Bytes::from_static(br#"{"customer": {"id": 4711}}"#),
+            deliver_at: Some(Millis(1500)),
+            key: Some(Bytes::from_static(b"k-1")),
+            expires_at: Some(Millis(3000)),
+            ..Message::default()
+        };
+        let rule = r#"[{"address": "orders", "business": {"order": {"header": "x-order"}, "customer": {"jq": ".customer.id"}}}]"#;
+        let published = of(&message, rule);
+        assert_eq!((published.id, published.bytes), (id, 26));
+        assert_eq!((published.delay_ms, published.life_ms), (Some(500), Some(2000)));
+        assert_eq!(published.attribute(Attribute::MessageId), Some("m-1"));
+        let business: Vec<&str> = published
+            .attributes
+            .iter()
+            .filter(|(kind, _)| *kind == Attribute::Business)
+            .map(|(_, text)| text.as_str())
+            .collect();
+        assert_eq!(business, ["shop=7", "order=A-1", "key=k-1", "customer=4711"]);
+        let found: Vec<u64> = hashes(&published).collect();
+        for text in
+            ["m-1", trace, "7", "A-1", "k-1", "4711", &id.to_string(), &id.to_string().replace('-', "")]
+        {
+            assert!(found.contains(&hash_of(text)), "{text}");
+        }
+        assert!(!found.contains(&hash_of("application/json")));
+        assert_eq!(found.len(), 7, "the cause is the id itself");
+    }
+
+    #[test]
+    fn a_body_is_read_only_for_a_key_and_within_its_bound() {
+        let rule = r#"[{"address": "orders", "business": {"n": {"jq": ".n"}}}]"#;
+        let body = |bytes: usize| Bytes::from(format!("{{\"n\":1{}}}", " ".repeat(bytes - 7)));
+        let of_body = |bytes| of(&Message { body: body(bytes), ..Message::default() }, rule).attributes.len();
+        assert_eq!((of_body(BODY_BYTES_MAX), of_body(BODY_BYTES_MAX + 1)), (1, 0));
+        assert_eq!(
+            of(&Message { body: Bytes::from_static(b"no json"), ..Message::default() }, rule).attributes,
+            []
+        );
+    }
+}

@@ -1,0 +1,250 @@
+//! Facts that are not in a file yet: in the order in which they came, sorted only when they are written or asked for.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use waystation_base::{EntityId, Millis, Name, Offset, Position};
+use waystation_broker::{Kind, place::LogId};
+
+use crate::{
+    HashMap,
+    fact::{Fact, Place},
+    meta::{Client, Extent, Gap, Meta, Stretch, VERSION},
+};
+
+/// Facts past which they are written to a file.
+pub(crate) const FACTS_MAX: usize = 1 << 19;
+/// Bytes of facts past which they are written to a file.
+pub(crate) const ARENA_BYTES_MAX: usize = 8 << 20;
+/// Stretches past which they are written to a file.
+const STRETCHES_MAX: usize = 1 << 14;
+/// Clients past which facts are written to a file.
+const CLIENTS_MAX: usize = 1 << 14;
+
+/// Where a fact is.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    offset: u64,
+    /// The number of its log here.
+    log: u32,
+    /// Where in the arena it begins.
+    at: u32,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Recent {
+    base: Millis,
+    arena: Vec<u8>,
+    slots: Vec<Slot>,
+    logs: Vec<LogId>,
+    numbers: HashMap<LogId, u32>,
+    last_log: Option<(LogId, u32)>,
+    /// What publishes can be found by, with the slot.
+    hashes: Vec<(u64, u32)>,
+    clients: Vec<Arc<Client>>,
+    client_numbers: HashMap<Arc<Client>, u32>,
+    pub(crate) names: BTreeMap<EntityId, (Kind, Name)>,
+    pub(crate) stretches: Vec<Stretch>,
+    pub(crate) gaps: Vec<Gap>,
+    pub(crate) from: Position,
+    pub(crate) to: Position,
+    first: Millis,
+    last: Millis,
+    messages: u64,
+}
+
+impl Recent {
+    /// Nothing yet, from a position on.
+    pub(crate) fn begin(from: Position) -> Recent {
+        Recent { from, to: from, ..Recent::default() }
+    }
+
+    /// Whether it is time for a file of its own.
+    pub(crate) fn is_full(&self) -> bool {
+        self.slots.len() >= FACTS_MAX
+            || self.arena.len() >= ARENA_BYTES_MAX
+            || self.stretches.len() >= STRETCHES_MAX
+            || self.clients.len() >= CLIENTS_MAX
+    }
+
+    pub(crate) fn facts(&self) -> u64 {
+        self.slots.len() as u64
+    }
+
+    pub(crate) fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    /// The times of the first and the last fact.
+    pub(crate) fn times(&self) -> Option<(Millis, Millis)> {
+        (self.last > Millis(0)).then_some((self.first, self.last))
+    }
+
+    /// The number of a client here.
+    pub(crate) fn client(&mut self, client: &Arc<Client>) -> u32 {
+        if let Some(number) = self.client_numbers.get(client) {
+            return *number;
+        }
+        self.clients.push(client.clone());
+        let number = self.clients.len() as u32;
+        self.client_numbers.insert(client.clone(), number);
+        number
+    }
+
+    fn note_time(&mut self, at: Millis) {
+        if self.last == Millis(0) {
+            (self.base, self.first) = (at, at);
+        }
+        self.first = self.first.min(at);
+        self.last = self.last.max(at);
+    }
+
+    fn log_number(&mut self, log: LogId) -> u32 {
+        if let Some((_, number)) = self.last_log.filter(|(last, _)| *last == log) {
+            return number;
+        }
+        let next = self.logs.len() as u32;
+        let number = *self.numbers.entry(log).or_insert(next);
+        if number == next {
+            self.logs.push(log);
+        }
+        self.last_log = Some((log, number));
+        number
+    }
+
+    /// Adds a fact.
+    pub(crate) fn push(&mut self, place: Place, fact: &Fact) {
+        self.note_time(fact.at);
+        let (log, at) = (self.log_number(place.log), self.arena.len() as u32);
+        fact.put(&mut self.arena, self.base);
+        self.slots.push(Slot { offset: place.offset.0, log, at });
+    }
+
+    /// What the fact that was added last can be found by; it is a publish.
+    pub(crate) fn find_last_by(&mut self, hashes: impl Iterator<Item = u64>) {
+        self.messages += 1;
+        let slot = self.slots.len() as u32 - 1;
+        self.hashes.extend(hashes.map(|hash| (hash, slot)));
+    }
+
+    /// Adds a stretch.
+    pub(crate) fn sweep(&mut self, stretch: Stretch) {
+        self.note_time(stretch.at);
+        self.stretches.push(stretch);
+    }
+
+    fn place(&self, slot: &Slot) -> Place {
+        Place { log: self.logs[slot.log as usize], offset: Offset(slot.offset) }
+    }
+
+    fn fact(&self, slot: &Slot) -> Option<Fact> {
+        Fact::take(&mut &self.arena[slot.at as usize..], self.base)
+    }
+
+    /// The client of a number.
+    pub(crate) fn client_of(&self, number: u32) -> Option<&Arc<Client>> {
+        self.clients.get((number as usize).checked_sub(1)?)
+    }
+
+    /// Publishes with one of these hashes, which are sorted: at most `max`, the newest first. One of them may come more than once.
+    pub(crate) fn find(&self, wanted: &[u64], max: usize) -> Vec<(Place, Fact)> {
+        let is_wanted = |hash: &u64| match wanted {
+            [one] => hash == one,
+            several => several.binary_search(hash).is_ok(),
+        };
+        let found = self.hashes.iter().rev().filter(|(hash, _)| is_wanted(hash)).take(max);
+        let slots = found.map(|(_, slot)| &self.slots[*slot as usize]);
+        slots.filter_map(|slot| Some((self.place(slot), self.fact(slot)?))).collect()
+    }
+
+    /// All facts about messages, in the order in which they came.
+    pub(crate) fn life(&self, places: &[Place], mut tell: impl FnMut(Place, Fact)) {
+        let wanted: std::collections::HashSet<(u32, u64)> = places
+            .iter()
+            .filter_map(|place| Some((*self.numbers.get(&place.log)?, place.offset.0)))
+            .collect();
+        if wanted.is_empty() {
+            return;
+        }
+        for slot in self.slots.iter().filter(|slot| wanted.contains(&(slot.log, slot.offset))) {
+            if let Some(fact) = self.fact(slot) {
+                tell(self.place(slot), fact);
+            }
+        }
+    }
+
+    /// The facts by place and, for one place, in the order in which they came: as bytes, with what they can be found by.
+    pub(crate) fn sorted(&self) -> Sorted<'_> {
+        let mut order: Vec<u32> = (0..self.logs.len() as u32).collect();
+        order.sort_unstable_by_key(|number| self.logs[*number as usize]);
+        let mut ranks = vec![0u32; order.len()];
+        order.iter().enumerate().for_each(|(rank, number)| ranks[*number as usize] = rank as u32);
+        let mut slots: Vec<u32> = (0..self.slots.len() as u32).collect();
+        slots.sort_unstable_by_key(|index| {
+            let slot = &self.slots[*index as usize];
+            (ranks[slot.log as usize], slot.offset, slot.at)
+        });
+        Sorted { recent: self, slots }
+    }
+
+    /// What stands beside the facts in a file.
+    pub(crate) fn meta(&self, known: Vec<(u32, Client)>) -> Meta {
+        let mut extents: BTreeMap<LogId, (u64, u64)> = BTreeMap::new();
+        let mut of_log: Vec<Option<(u64, u64)>> = vec![None; self.logs.len()];
+        for slot in &self.slots {
+            let extent = of_log[slot.log as usize].get_or_insert((slot.offset, slot.offset));
+            *extent = (extent.0.min(slot.offset), extent.1.max(slot.offset));
+        }
+        for (log, extent) in self.logs.iter().zip(of_log) {
+            extent.and_then(|extent| extents.insert(*log, extent));
+        }
+        let extent = |(log, (first, last)): (LogId, (u64, u64))| Extent::of(log, Offset(first), Offset(last));
+        let name = |(id, (kind, name)): (&EntityId, &(Kind, Name))| (*id, *kind, name.clone());
+        Meta {
+            version: VERSION,
+            base: self.base,
+            from: self.from,
+            to: self.to,
+            first: self.first,
+            last: self.last,
+            facts: self.facts(),
+            messages: self.messages,
+            extents: extents.into_iter().map(extent).collect(),
+            names: self.names.iter().map(name).collect(),
+            clients: self.clients.iter().map(|client| Client::clone(client)).collect(),
+            stretches: self.stretches.clone(),
+            gaps: self.gaps.clone(),
+            known,
+        }
+    }
+}
+
+/// See [`Recent::sorted`].
+pub(crate) struct Sorted<'a> {
+    recent: &'a Recent,
+    slots: Vec<u32>,
+}
+
+impl Sorted<'_> {
+    /// Gives each fact with its place and its slot.
+    pub(crate) fn each<E>(&self, mut tell: impl FnMut(Place, &[u8], u32) -> Result<(), E>) -> Result<(), E> {
+        let recent = self.recent;
+        for index in &self.slots {
+            let slot = &recent.slots[*index as usize];
+            let end =
+                recent.slots.get(*index as usize + 1).map_or(recent.arena.len(), |next| next.at as usize);
+            tell(recent.place(slot), &recent.arena[slot.at as usize..end], *index)?;
+        }
+        Ok(())
+    }
+
+    /// Hashes with the slots that they lead to.
+    pub(crate) fn hashes(&self) -> &[(u64, u32)] {
+        &self.recent.hashes
+    }
+
+    /// How many slots there are.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+}
