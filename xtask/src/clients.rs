@@ -48,8 +48,8 @@ impl Clients {
         })?;
         let node_modules = node_modules(&folder.join("node"), &scratch.join("amqp-node"), log)
             .map_err(|said| format!("needs amqplib from npm: is there a network for npm?\n{said}"))?;
-        let lapin =
-            lapin(root, &folder, log).map_err(|said| format!("the lapin client does not build\n{said}"))?;
+        let lapin = built(root, &folder.join("lapin"), "waystation-conformance-lapin", log)
+            .map_err(|said| format!("the lapin client does not build\n{said}"))?;
         Ok(Clients { folder, python, node_modules, lapin })
     }
 
@@ -99,11 +99,11 @@ pub fn node_modules(from: &Path, to: &Path, log: &Path) -> Result<PathBuf, Strin
     Ok(modules)
 }
 
-/// Builds the lapin scenarios, a workspace of their own, beside everything else that is built.
-fn lapin(root: &Path, folder: &Path, log: &Path) -> Result<PathBuf, String> {
+/// Builds a program that is a workspace of its own, beside everything else that is built; gives where it is.
+pub fn built(root: &Path, folder: &Path, name: &str, log: &Path) -> Result<PathBuf, String> {
     let mut build = tool::cargo(root);
-    build.args(["build", "--quiet", "--locked", "--manifest-path"]).arg(folder.join("lapin/Cargo.toml"));
+    build.args(["build", "--quiet", "--locked", "--manifest-path"]).arg(folder.join("Cargo.toml"));
     let target = tool::target_dir(root);
     python::succeed(build.arg("--target-dir").arg(&target), log)?;
-    Ok(target.join("debug/waystation-conformance-lapin"))
+    Ok(target.join("debug").join(name))
 }

@@ -22,6 +22,7 @@ mod record;
 mod recorder;
 mod rules;
 mod shelf;
+mod tap;
 
 pub use fact::{
     ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX, Attribute, Block, ERROR_BYTES_MAX, Fact, Place, Published, What,
@@ -35,6 +36,7 @@ pub use path::Path;
 pub use record::{Damage, Event, Happening, Mention, Mentions, Record, Status, hash_of, hash_of_id};
 pub use recorder::Recorder;
 pub use rules::{BUSINESS_KEYS_MAX, KeyFrom, RULES_MAX, Rule};
+pub use tap::{Tap, Told};
 
 /// A map whose order does not matter.
 pub(crate) type HashMap<K, V> = hashbrown::HashMap<K, V, foldhash::fast::RandomState>;

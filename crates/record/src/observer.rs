@@ -18,6 +18,7 @@ use crate::{
     rates::Rates,
     recent::Recent,
     rules::{Rule, Terms},
+    tap::{Tap, Told},
 };
 
 /// Clients that are known by their numbers at a time; those not heard of longest are forgotten.
@@ -48,6 +49,7 @@ pub(crate) struct Observer {
     time: Millis,
     mentioned: Option<EntityId>,
     rates: Arc<Mutex<Rates>>,
+    pub(crate) tap: Option<Box<dyn Tap>>,
     /// Entries or messages that could not be read.
     pub(crate) unreadable: u64,
 }
@@ -76,6 +78,7 @@ impl Observer {
             time: Millis(0),
             mentioned: None,
             rates,
+            tap: None,
             unreadable: 0,
         }
     }
@@ -269,7 +272,18 @@ impl Observer {
         if let Some(subscription) = subscription {
             self.mention(subscription, recent);
         }
-        recent.push(place, &Fact { at: self.now(), client, subscription, what });
+        let fact = Fact { at: self.now(), client, subscription, what };
+        recent.push(place, &fact);
+        self.tap(place, &fact, recent);
+    }
+
+    /// Tells whoever listens.
+    fn tap(&mut self, place: Place, fact: &Fact, recent: &Recent) {
+        let Some(tap) = &mut self.tap else { return };
+        let named = |id: EntityId| self.names.get(&id).map(|(_, name)| name);
+        let (address, subscription) = (named(place.log.entity), fact.subscription.and_then(named));
+        let client = recent.client_of(fact.client).map(|client| &**client);
+        tap.tell(&Told { place, address, subscription, client, fact });
     }
 
     fn publish(&mut self, publish: &entry::Publish<'_>, recent: &mut Recent) {
@@ -299,6 +313,7 @@ impl Observer {
             };
             let fact = Fact { at, client, subscription: None, what: What::Published(published) };
             recent.push(place, &fact);
+            self.tap(place, &fact, recent);
             if let What::Published(published) = &fact.what {
                 recent.find_last_by(hashes(published));
             }
@@ -330,7 +345,27 @@ impl Observer {
                 let span = (start, start.saturating_add(count - 1));
                 let LogId { entity, log } = place.log;
                 self.sweep(entity, Some(log), span, subscription, Sweep::Done(reason as u8), recent);
+                self.tap_done(place, count, subscription, reason, recent);
             }
+        }
+    }
+
+    /// Whoever listens hears of each message, where the record has one stretch.
+    fn tap_done(
+        &mut self,
+        first: Place,
+        count: u64,
+        subscription: Option<EntityId>,
+        reason: Reason,
+        recent: &mut Recent,
+    ) {
+        if self.tap.is_none() {
+            return;
+        }
+        let (client, step) = (self.acting(recent), self.step());
+        let fact = Fact { at: self.now(), client, subscription, what: What::Done { reason, step } };
+        for offset in first.offset.0..first.offset.0.saturating_add(count) {
+            self.tap(Place { offset: Offset(offset), ..first }, &fact, recent);
         }
     }
 

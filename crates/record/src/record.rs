@@ -17,6 +17,7 @@ use crate::{
     rates::Rates,
     recent::Recent,
     shelf::{OpenError, Opened, Shelf, Summary},
+    tap::Tap,
 };
 
 /// How long a question waits for the recorder to be up to date.
@@ -42,11 +43,13 @@ pub(crate) struct Inner {
     pub(crate) shelf: Shelf,
     state: RwLock<State>,
     pub(crate) rates: Arc<Mutex<Rates>>,
+    /// Who is to hear of facts from now on, until the recorder has taken him in.
+    pub(crate) tap: Mutex<Option<Box<dyn Tap>>>,
 }
 
 impl Inner {
     pub(crate) fn new(feed: Arc<Feed>, shelf: Shelf, state: State) -> Inner {
-        Inner { feed, shelf, state: RwLock::new(state), rates: Arc::default() }
+        Inner { feed, shelf, state: RwLock::new(state), rates: Arc::default(), tap: Mutex::default() }
     }
 
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, State> {
@@ -163,6 +166,11 @@ impl Life {
 }
 
 impl Record {
+    /// Lets `tap` hear of facts from now on, in the place of one before.
+    pub fn follow(&self, tap: Box<dyn Tap>) {
+        *self.0.tap.lock().unwrap_or_else(PoisonError::into_inner) = Some(tap);
+    }
+
     /// Waits until everything that is durable now is known, for a while at most; says whether it is.
     pub fn catch_up(&self) -> bool {
         self.0.feed.catch_up(PATIENCE)

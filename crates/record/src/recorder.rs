@@ -1,6 +1,10 @@
 //! The thread that follows the journal: groups in, facts in memory, and files when there are enough.
 
-use std::{ops::ControlFlow, sync::Arc, thread::JoinHandle};
+use std::{
+    ops::ControlFlow,
+    sync::{Arc, PoisonError},
+    thread::JoinHandle,
+};
 
 use bytes::Bytes;
 use waystation_base::{Millis, Position};
@@ -154,6 +158,10 @@ impl Worker {
 
     /// Takes in what has gathered, or a piece of the journal; says whether it came further.
     fn take_groups(&mut self) -> bool {
+        let tap = self.inner.tap.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if tap.is_some() {
+            self.observer.tap = tap;
+        }
         let before = self.position;
         for (start, bytes) in self.feed.take() {
             while self.position < start {

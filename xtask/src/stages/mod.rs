@@ -8,8 +8,10 @@ mod flights;
 mod format;
 mod gridlock;
 mod lint;
+mod orders;
 mod programs;
 mod scenarios;
+mod telemetry;
 mod webhooks;
 
 use std::{cell::OnceCell, fs, path::Path, path::PathBuf};
@@ -35,6 +37,8 @@ pub const ALL: &[Stage] = &[
     webhooks::STAGE,
     calls::STAGE,
     gridlock::STAGE,
+    orders::STAGE,
+    telemetry::STAGE,
 ];
 
 /// One line of the test run.

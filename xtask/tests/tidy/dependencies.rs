@@ -47,6 +47,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "waystation-redrive",
         &["waystation-base", "waystation-broker", "waystation-content", "waystation-host", "waystation-jq"],
     ),
+    (
+        "waystation-otlp",
+        &["waystation-base", "waystation-broker", "waystation-outbound", "waystation-record"],
+    ),
     ("waystation-alerts", &["waystation-base", "waystation-broker", "waystation-host"]),
     ("waystation-access", &["waystation-base", "waystation-broker", "waystation-host", "waystation-net"]),
     ("waystation-catalog", &["waystation-base", "waystation-broker", "waystation-host", "waystation-access"]),
@@ -100,6 +104,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "waystation-http",
             "waystation-amqp091",
             "waystation-jq",
+            "waystation-otlp",
             "waystation-outbound",
             "waystation-redrive",
             "waystation-routes",

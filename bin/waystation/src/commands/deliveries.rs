@@ -7,6 +7,7 @@ use waystation_calls::{Calls, Upstreams};
 use waystation_host::Broker;
 use waystation_jq::{Command, Limits, Pool};
 use waystation_net::Drain;
+use waystation_otlp::{Counts, Exporter};
 use waystation_outbound::exchange::Client;
 use waystation_routes::{Routes, Tools, limits};
 use waystation_webhooks::{
@@ -43,6 +44,25 @@ pub fn routes(config: &Config, broker: &Broker, clock: &Arc<dyn Clock>) -> Resul
     };
     let tools = Tools::new(Pool::new(command, most), clock.clone()).with_services(client(config)?);
     Ok(Routes::new(broker.clone(), tools))
+}
+
+/// What sends spans of what the record tells, if that is configured; with its figures.
+pub fn spans(
+    config: &Config,
+    broker: &Broker,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<(Exporter, Arc<Counts>)>, Failure> {
+    let Some(options) = config.otlp.options() else { return Ok(None) };
+    let wrong = |error: &dyn fmt::Display| Failure::usage(format!("otlp: {error}"));
+    let Some(record) = broker.record() else {
+        return Err(wrong(&"spans are made from the record, and record.enabled is false"));
+    };
+    let authorities = config.otlp.ca.as_ref().map(fs::read).transpose().map_err(|error| wrong(&error))?;
+    let client = Client::new(config.otlp.guard(), authorities.as_deref()).map_err(|error| wrong(&error))?;
+    let made = Exporter::new(options, client, clock.clone()).map_err(|error| wrong(&error))?;
+    let (tracer, exporter, counts) = made;
+    record.follow(Box::new(tracer));
+    Ok(Some((exporter, counts)))
 }
 
 /// Ready to deliver; nothing is delivered yet.

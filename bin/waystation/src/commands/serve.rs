@@ -80,6 +80,7 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
     let routes = deliveries::routes(&config, &broker.as_part("routes", None), &clock)?;
     let (redrives, redriving) = Redrives::new(broker.as_part("redrive", None), clock.clone(), Some(jq()?));
     let (alerts, telling) = Alerts::new(broker.as_part("alerts", None), clock.clone());
+    let (spans, traced) = deliveries::spans(&config, &broker, &clock)?.unzip();
     let registry = Arc::new(Registry::default());
     let figures: waystation_http::Figures = {
         let registry = registry.clone();
@@ -98,7 +99,12 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
             limits: config.http.limits(),
             clock: clock.clone(),
             drain: drain.clone(),
-            figures: vec![figures, Arc::new(move || calls.figures()), recorded(&broker)],
+            figures: vec![
+                figures,
+                Arc::new(move || calls.figures()),
+                recorded(&broker),
+                Arc::new(move || traced.as_ref().map(|counts| counts.figures()).unwrap_or_default()),
+            ],
             pushes: pushes.clone(),
             callbacks,
             redrives,
@@ -143,11 +149,17 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
                 tracing::error!(%error, "calls are not served");
             }
         });
+        let (last, lasted) = oneshot::channel::<()>();
+        let spans = spans.map(|exporter| tokio::spawn(exporter.run(async { drop(lasted.await) })));
         let served =
             tokio::try_join!(http, amqp, delivering, upstreams, redriving, routing, telling).map(|_| ());
         // Nobody asks any more; what is under way is seen to its end.
         drop(end);
         engine.await.map_err(crashed)?;
+        drop(last);
+        if let Some(spans) = spans {
+            spans.await.map_err(crashed)?;
+        }
         served
     };
     let reloader = Reloader { args_config: args.config.clone(), access, tls };

@@ -41,6 +41,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
         "upstreams",
         "Where the upstreams of operations may be. This machine, its networks and metadata services are out of reach unless allowed.",
     ),
+    ("otlp", "OpenTelemetry: spans of what becomes of messages, sent to a collector by OTLP over HTTP."),
     ("tls", "The certificate of the doors; without one they speak plainly. SIGHUP reads it anew."),
     ("auth", "Who may do what. Without tokens only this machine is let in, and may do everything."),
     ("audit", "Records of who changed what: the topic $audit."),
@@ -181,6 +182,27 @@ pub const KEYS: &[Key] = &[
         "ca",
         "\"/etc/waystation/upstreams.pem\"",
         &["PEM file with authorities of upstreams' certificates, besides the system's."],
+    ),
+    unset(
+        "otlp",
+        "endpoint",
+        "\"http://127.0.0.1:4318\"",
+        &["The collector, without the path of the signal; where it is not set nothing is sent."],
+    ),
+    key(
+        "otlp",
+        "headers",
+        &[
+            "What each request carries, such as \"authorization=Bearer …\". In the environment parted by commas.",
+        ],
+    ),
+    key("otlp", "service_name", &["What this server is called in traces."]),
+    key("otlp", "timeout_ms", &["Milliseconds for one request to the collector."]),
+    unset(
+        "otlp",
+        "ca",
+        "\"/etc/waystation/collector.pem\"",
+        &["PEM file with authorities of the collector's certificate, besides the system's."],
     ),
     unset(
         "tls",

@@ -3,6 +3,7 @@
 mod amqp;
 pub mod keys;
 pub mod layers;
+mod otlp;
 pub mod print;
 mod record;
 mod upstreams;
@@ -11,6 +12,7 @@ mod webhooks;
 use std::{net::SocketAddr, path::PathBuf};
 
 pub use amqp::{Amqp, Place};
+pub use otlp::Otlp;
 pub use record::Record;
 use serde::{Deserialize, Serialize};
 pub use upstreams::Upstreams;
@@ -29,6 +31,7 @@ pub struct Config {
     pub amqp: Amqp,
     pub webhooks: Webhooks,
     pub upstreams: Upstreams,
+    pub otlp: Otlp,
     pub tls: Tls,
     pub auth: Auth,
     pub audit: Audit,
@@ -269,6 +272,7 @@ impl Config {
         self.http.check()?;
         self.webhooks.check()?;
         self.upstreams.check()?;
+        self.otlp.check()?;
         self.amqp.check(self.tls.certificate.is_some())?;
         if self.data.dir.as_os_str().is_empty() {
             return problem(["data", "dir"], "must name a folder".into());
