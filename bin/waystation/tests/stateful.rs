@@ -64,6 +64,42 @@ fn aggregator_by_a_count_found_in_the_message_through_a_kill() {
 }
 
 #[test]
+fn each_aggregate_is_made_once_through_many_kills() {
+    const GROUPS: u64 = 200;
+    let setup = setup();
+    let mut server = with(
+        &setup,
+        r#"
+        [queues]
+        parts = {}
+        wholes = {}
+        [routes.join]
+        from = { queue = "parts" }
+        steps = [{ aggregate = { key = ".group", size = 3, body = "{group: .[0].group, parts: map(.part) | sort}" } }, { to = "wholes" }]
+        "#,
+    );
+    // Each round brings a part of every group; the server dies while it works on it.
+    for part in 0..3 {
+        let round: Vec<_> = (0..GROUPS).map(|group| json!({"group": group, "part": part})).collect();
+        publish(&server, "parts", &bodies(&round));
+        for _ in 0..3 {
+            server.kill();
+            server = setup.start();
+        }
+    }
+    wait_for(&server, "wholes", GROUPS as usize);
+    let mut wholes = found(&server, "wholes");
+    wholes.sort_by_key(|it| it["group"].as_u64());
+    let expected: Vec<_> = (0..GROUPS).map(|group| json!({"group": group, "parts": [0, 1, 2]})).collect();
+    assert_eq!(wholes, expected);
+    // The queue holds nothing but the marks that the groups were complete.
+    let left = lying(&server, "$routes.join.aggregate");
+    assert_eq!(left.len(), GROUPS as usize);
+    assert!(left.iter().all(|it| it["headers"]["ws-hold-role"] == "marker"));
+    assert!(found(&server, "join.dead").is_empty() && found(&server, "parts").is_empty());
+}
+
+#[test]
 fn aggregator_by_size_and_by_condition() {
     let setup = setup();
     let server = with(
@@ -329,6 +365,34 @@ fn content_enricher_tries_again_what_fails_for_now_and_reaches_nothing_inside() 
     let error = lying(&server, "enrich.dead")[0]["headers"]["ws-death-error"].clone();
     assert!(error.as_str().is_some_and(|it| it.contains("upstreams")), "{error}");
     assert_eq!(service.asked().len(), 3);
+}
+
+#[test]
+fn an_answer_of_a_service_is_bounded() {
+    let service = Service::new(|asked: &Asked| {
+        let bytes: usize = asked.line.rsplit('/').next().and_then(|it| it.parse().ok()).unwrap_or_default();
+        Do::Answer(200, "content-type: text/plain\r\n", "x".repeat(bytes))
+    });
+    let mut setup = setup();
+    setup.arguments.extend(["--upstream-allow", "127.0.0.1"].map(str::to_owned));
+    let topology = r#"
+        [queues]
+        asks = {}
+        full = {}
+        [routes.enrich]
+        from = { queue = "asks" }
+        steps = [
+          { enrich = { url = '"URL/\(.)"', merge = "$response.body | length" } },
+          { to = "full" },
+        ]
+        "#;
+    let server = with(&setup, &topology.replace("URL", &service.url()));
+    publish(&server, "asks", &bodies(&[json!(1 << 20), json!((1 << 20) + 1)]));
+    wait_for(&server, "full", 1);
+    wait_for(&server, "enrich.dead", 1);
+    assert_eq!(found(&server, "full"), [json!(1 << 20)]);
+    let dead = lying(&server, "enrich.dead");
+    assert_eq!(dead[0]["headers"]["ws-death-error"], "the answer has more than 1048576 bytes");
 }
 
 #[test]

@@ -8,6 +8,7 @@ import pika_exchanges  # noqa: F401
 import pika_hosts  # noqa: F401
 import pika_management  # noqa: F401
 import pika_order  # noqa: F401
+import pika_patterns  # noqa: F401
 import pika_prefetch  # noqa: F401
 import pika_queues  # noqa: F401
 import pika_routes  # noqa: F401

@@ -7,9 +7,9 @@ use std::{
 };
 
 use serde_json::Value as Json;
-use waystation_base::{Name, Offset, Tag};
+use waystation_base::{Message, Name, Offset, Tag};
 use waystation_broker::Refusal;
-use waystation_host::{Broker, Browse, Delivery, Target};
+use waystation_host::{Broker, Browse, Target};
 
 use crate::{
     Fault, FaultKind, Tools,
@@ -28,6 +28,8 @@ pub struct Tables(Arc<Mutex<HashMap<Name, Arc<tokio::sync::Mutex<Table>>>>>);
 struct Table {
     entries: HashMap<String, Arc<[String]>>,
     next: Vec<Offset>,
+    /// It had too many entries, and holds none.
+    is_past: bool,
 }
 
 impl Tables {
@@ -51,14 +53,23 @@ impl Tables {
             let reason = format!("the table {topic} cannot be read: {refusal}");
             Fault::new(FaultKind::Passing, reason)
         })?;
-        if table.entries.len() > TABLE_ENTRIES_MAX {
-            return Err(Fault::limit(format!("the table {topic} has more than {TABLE_ENTRIES_MAX} entries")));
-        }
-        Ok(table.entries.get(key).cloned())
+        table.find(topic, key)
     }
 }
 
 impl Table {
+    fn find(&self, topic: &Name, key: &str) -> Result<Option<Arc<[String]>>, Fault> {
+        match self.is_past {
+            false => Ok(self.entries.get(key).cloned()),
+            true => {
+                let reason = format!(
+                    "the table {topic} had more than {TABLE_ENTRIES_MAX} entries; it is read again when the server starts"
+                );
+                Err(Fault::limit(reason))
+            }
+        }
+    }
+
     async fn catch_up(&mut self, broker: &Broker, topic: &Name) -> Result<(), Refusal> {
         let info = broker.topic(topic.clone()).await?;
         // A topic that was made anew begins again.
@@ -98,13 +109,12 @@ impl Table {
             // What lay between was compacted away.
             (None, _) => end,
         };
-        page.messages.iter().for_each(|delivery| self.take(delivery));
+        page.messages.iter().for_each(|delivery| self.take(&delivery.message));
         Ok(())
     }
 
     /// An entry that cannot be read is as if it were not there: nobody waits here whom one could tell. What it would replace goes.
-    fn take(&mut self, delivery: &Delivery) {
-        let message = &delivery.message;
+    fn take(&mut self, message: &Message) {
         let Some(key) = message.key.as_deref().and_then(|key| std::str::from_utf8(key).ok()) else { return };
         let addresses: Vec<String> = match serde_json::from_slice(&message.body) {
             Ok(Json::String(one)) => vec![one],
@@ -112,8 +122,60 @@ impl Table {
             _ => Vec::new(),
         };
         match addresses.is_empty() {
-            true => self.entries.remove(key),
-            false => self.entries.insert(key.to_owned(), addresses.into()),
-        };
+            true => drop(self.entries.remove(key)),
+            false => drop(self.entries.insert(key.to_owned(), addresses.into())),
+        }
+        if self.entries.len() > TABLE_ENTRIES_MAX {
+            self.is_past = true;
+            self.entries = HashMap::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use waystation_base::{MessageId, Millis};
+
+    use super::*;
+
+    fn topic() -> Name {
+        Name::new("table").expect("a name")
+    }
+
+    fn entry(key: &str, body: &'static str) -> Message {
+        let message = Message::new(MessageId::default(), Millis(0), Bytes::from(body));
+        Message { key: Some(Bytes::copy_from_slice(key.as_bytes())), ..message }
+    }
+
+    #[test]
+    fn the_latest_entry_of_a_key_counts_and_one_that_says_nothing_takes_it_away() {
+        let mut table = Table::default();
+        let found = |table: &Table| table.find(&topic(), "k").expect("few").map(|it| it.to_vec());
+        for (body, expected) in [
+            (r#""a""#, Some(vec!["a"])),
+            (r#"["b","c"]"#, Some(vec!["b", "c"])),
+            ("[]", None),
+            (r#""d""#, Some(vec!["d"])),
+            ("", None),
+            (r#""e""#, Some(vec!["e"])),
+            ("{", None),
+        ] {
+            table.take(&entry("k", body));
+            assert_eq!(
+                found(&table),
+                expected.map(|all| all.into_iter().map(str::to_owned).collect()),
+                "{body}"
+            );
+        }
+    }
+
+    #[test]
+    fn entries_are_bounded_at_table_entries_max() {
+        let mut table = Table::default();
+        (0..TABLE_ENTRIES_MAX).for_each(|number| table.take(&entry(&number.to_string(), r#""a""#)));
+        assert!(table.find(&topic(), "0").is_ok_and(|found| found.is_some()));
+        table.take(&entry("one more", r#""a""#));
+        assert!(table.find(&topic(), "0").is_err());
     }
 }

@@ -13,6 +13,8 @@ fn seeds() -> Vec<Vec<u8>> {
         r#"{"from":{"queue":"in"},"steps":[{"filter":".a","else":"x"},{"to":["out",{"route":"r","key":"k"}]}],"order":"key"}"#,
         r#"{"kind":"steps","from":{"pattern":"a.#","start":{"offset":7}},"steps":[{"choose":[{"when":{"any":[{"selector":"a = 1"},{"not":{"address":"b"}}]},"steps":[{"tap":"t"}]}],"otherwise":{"steps":[]}},{"split":".[]"},{"to":[]}],"limits":{"hops":3}}"#,
         r#"{"from":{"subscription":"s"},"steps":[{"validate":{"filter":{"exact":{"type":"t"}}}},{"transform":{"body":"{a}","headers":"{b: 1}","content_type":"text/csv"}},{"recipients":".to","allowed":["t.*"]}],"retry":{"attempts_max":2},"record":false}"#,
+        r#"{"from":{"queue":"q"},"steps":[{"aggregate":{"key":".k","size":3,"count":".n","when":".last","timeout_ms":5,"late":"drop","body":"."}},{"resequence":{"number":".n","late":"own"}},{"claim":{"store":"t","keep":"{a}"}},{"redeem":"t"},{"to":"out"}]}"#,
+        r#"{"from":{"topic":"t"},"steps":[{"gather":{"to":["a","b"],"replies":"r","size":1}},{"enrich":{"url":".u","merge":".","accept":[404],"cache":{"ttl_ms":9}}},{"table":{"topic":"t","key":".k","allowed":["x.*"]},"else":"rest"}]}"#,
     ];
     texts.iter().map(|text| text.as_bytes().to_vec()).collect()
 }

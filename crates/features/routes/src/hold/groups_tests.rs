@@ -120,6 +120,15 @@ fn what_is_held_is_bounded_at_held_max_by_completing_the_oldest_group() {
     assert_eq!(acts(&mut markers, 0), ["forget 2"]);
 }
 
+#[test]
+fn a_group_is_completed_as_it_is_when_there_is_no_room_for_its_bytes() {
+    let mut groups = Groups::new(rules());
+    groups.put(member("a", 0), 1);
+    groups.put(member("b", 1), 2);
+    groups.relieve();
+    assert_eq!(acts(&mut groups, 1), ["a full [1]"]);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Put(u8),

@@ -86,6 +86,15 @@ fn what_is_held_is_bounded_at_held_max_by_giving_up_what_is_waited_for() {
     assert_eq!(acts(&mut sequences), ["a [9] next 10 missed 8"]);
 }
 
+#[test]
+fn what_is_waited_for_is_given_up_when_there_is_no_room_for_bytes() {
+    let mut sequences = Sequences::new(rules());
+    sequences.put(item("a", 3, 0), 3);
+    sequences.put(item("b", 2, 1), 12);
+    sequences.relieve(Millis(1));
+    assert_eq!(acts(&mut sequences), ["a [3] next 4 missed 2"]);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Put(u8, u64),
