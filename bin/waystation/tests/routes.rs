@@ -201,6 +201,42 @@ fn cycles_are_found_at_declaration_and_hops_end_those_that_messages_make() {
 }
 
 #[test]
+fn a_subscription_is_shared_with_others_and_keys_keep_their_order() {
+    let setup = setup();
+    let server = with(
+        &setup,
+        r#"
+        [topics.orders]
+        partitions = 3
+        [subscriptions.work]
+        topic = "orders"
+        start = "earliest"
+        [queues]
+        odd = {}
+        even = {}
+        [routes.r]
+        from = { subscription = "work" }
+        order = "key"
+        steps = [{ choose = [{ when = ".n % 2 == 0", to = "even" }], otherwise = "odd" }]
+        "#,
+    );
+    let message = |n: u64| json!({"body": {"n": n}, "key": format!("k{}", n % 7)});
+    publish(&server, "orders", &(0..700).map(message).collect::<Vec<_>>());
+    taken(&server, "r", 700);
+    assert_eq!(server.json("subscription show work")["lag"], 0);
+    for (queue, parity) in [("even", 0), ("odd", 1)] {
+        let all = lying(&server, queue);
+        assert_eq!(all.len(), 350);
+        for key in (0..7).map(|key| json!(format!("k{key}"))) {
+            let numbers = all.iter().filter(|it| it["key"] == key).map(|it| it["body"]["n"].as_u64());
+            let numbers: Vec<u64> = numbers.map(|n| n.expect("a number")).collect();
+            assert!(numbers.is_sorted() && numbers.iter().all(|n| n % 2 == parity), "{key}: {numbers:?}");
+        }
+    }
+    server.cli(&["publish", "r", "x", "--as", "route"]).bad(3, "it takes messages from 'work'");
+}
+
+#[test]
 fn a_trial_shows_result_and_reason_and_has_no_effect() {
     let setup = setup();
     let server = with(

@@ -10,6 +10,9 @@ pub(crate) const CLUSTER_ID: &str = "ws-amqp-cluster-id";
 pub(crate) const TIMESTAMP: &str = "ws-amqp-timestamp";
 /// In front of a name that would be taken for one of ours.
 pub(crate) const ESCAPED: &str = "ws-amqp-header-";
+/// What a dead letter tells beside `x-death`: the error, and of a route with steps which one and at which step. Senders cannot set
+/// them.
+const TOLD: [&str; 3] = [header::DEATH_ERROR, "ws-death-route", "ws-death-step"];
 /// The property `user-id`.
 pub(crate) const USER_ID: &str = "user-id";
 /// The property `app-id`.
@@ -91,7 +94,7 @@ fn own_role(name: &str) -> Role<'_> {
         header::DEATH_FIRST_ROUTE => Role::FirstExchange,
         // Set by Waystation alone, and for consumers to see.
         header::REDRIVE | header::REDRIVE_COUNT => Role::Entry(name),
-        _ if is_shown(name) => Role::Entry(name),
+        _ if is_shown(name) || TOLD.contains(&name) => Role::Entry(name),
         _ => name.strip_prefix(ESCAPED).map_or(Role::Hidden, Role::Entry),
     }
 }

@@ -459,7 +459,7 @@ mod tests {
     #[test]
     fn a_table_is_written_family_by_family() {
         let mut text = Text::default();
-        let values = (0..TOPICS.columns.len() as u64 + 12).collect();
+        let values = (0..(TOPICS.columns.len() + COUNTERS.len()) as u64).collect();
         let row = Row { values, waits: None };
         text.table(&TOPICS, &[("a.b".into(), row.clone()), (OTHER.into(), row)]);
         let lines: Vec<_> = text.0.lines().collect();
@@ -471,7 +471,7 @@ mod tests {
                 "waystation_topic_partitions{topic=\"_other\"} 0"
             ]
         );
-        assert_eq!(*lines.last().expect("lines"), "waystation_topic_retired_total{topic=\"_other\"} 15");
+        assert_eq!(*lines.last().expect("lines"), "waystation_topic_retired_total{topic=\"_other\"} 16");
     }
 
     fn waiting() -> Text {
@@ -479,8 +479,10 @@ mod tests {
         let mut waits = Waits { sum_ms: 1_250, ..Waits::default() };
         (waits.buckets[0], waits.buckets[7], waits.buckets[13]) = (3, 1, 1);
         let example = Exemplar { trace_id: "4bf9".into(), wait_ms: 700, at: Millis(1_500) };
-        let row =
-            Row { values: vec![7; SUBSCRIPTIONS.columns.len() + 12], waits: Some((waits, Some(example))) };
+        let row = Row {
+            values: vec![7; SUBSCRIPTIONS.columns.len() + COUNTERS.len()],
+            waits: Some((waits, Some(example))),
+        };
         text.table(&SUBSCRIPTIONS, &[("s".into(), row)]);
         text
     }

@@ -22,7 +22,7 @@ use crate::{
     api::{Accepted, Place, Problem, media},
     auth::{Caller, Permission},
     door::{Counts, Door},
-    failure::Failure,
+    failure::{Failure, Kind},
     incoming,
     limits::TRANSACTION_BYTES_MAX,
     wire::{
@@ -310,6 +310,13 @@ pub(super) async fn to_route(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
+    if let Ok(spec) = door.routes.spec(&name).await {
+        caller.require(Permission::Write, &name)?;
+        let from = spec.from.taken(&name)?;
+        let detail =
+            format!("route '{name}' has steps: it takes messages from '{}', publish there", from.read());
+        return Err(Failure::new(Kind::NotFound, detail));
+    }
     let address =
         Address { name, partition: None, key: Some(params.key.into()), broker: caller.broker(&door.broker) };
     publish(door, caller, Thing::Route, address, params.atomic, headers, body).await
