@@ -112,7 +112,7 @@ fn a_full_target_holds_its_own_messages_back_and_no_others() {
         [routes.r]
         from = { queue = "in" }
         steps = [{ recipients = ".to", allowed = ["wide", "narrow", "gone"] }]
-        retry = { attempts_max = 10000, first_ms = 20, most_ms = 20 }
+        retry = { backoff = "constant", first_ms = 20 }
         [queues.strict]
         [routes.s]
         from = { queue = "strict" }

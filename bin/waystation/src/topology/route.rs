@@ -3,10 +3,10 @@
 
 use serde::Deserialize;
 use waystation_admin::bindings::{Binding, Route};
-use waystation_broker::spec::{Arguments, RouteKind, RouteSpec};
+use waystation_broker::spec::{Arguments, RetryPolicy, RouteKind, RouteSpec};
 use waystation_routes::{
     RouteSteps,
-    spec::{From, KIND, Limits, Order, Retry, Step},
+    spec::{From, KIND, Limits, Order, Step},
 };
 
 use super::declaration::Wrong;
@@ -27,7 +27,7 @@ pub struct Fields {
     steps: Option<Vec<Step>>,
     order: Option<Order>,
     dead_letter: Option<String>,
-    retry: Option<Retry>,
+    retry: Option<RetryPolicy>,
     limits: Option<Limits>,
     cycle: Option<bool>,
     record: Option<bool>,

@@ -28,8 +28,6 @@ pub const OUTPUT_BYTES_MAX: usize = 24 << 20;
 pub const OUTPUTS_MAX: u32 = 10_000;
 /// Routes that a message may pass one after the other, if that is allowed.
 pub const HOPS_MAX: u32 = 1_000;
-/// Attempts that may be asked for.
-pub const ATTEMPTS_MAX: u32 = 10_000;
 /// Messages of its source that a route works on at a time.
 pub const WINDOW_MESSAGES_MAX: u32 = 512;
 /// Bytes of them, past which it takes no more.

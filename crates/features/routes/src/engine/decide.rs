@@ -2,16 +2,18 @@
 
 use waystation_base::Class;
 use waystation_base::{Message, Millis, Value, message::header, os};
-use waystation_broker::Refusal;
+use waystation_broker::{
+    Refusal,
+    spec::retry::{self, Failed, RetryPolicy},
+};
 use waystation_host::Delivery;
-use waystation_outbound::backoff::pause_ms;
 
 use super::Done;
 use crate::{
     FaultKind,
     limits::ERROR_BYTES_MAX,
     names::{DEATH_REASON, header as own},
-    spec::Retry,
+    trial::stored_at,
 };
 
 /// What becomes of a message.
@@ -59,32 +61,53 @@ pub(crate) fn meaning(refusal: &Refusal) -> Meaning {
     }
 }
 
+/// What the retry policy calls the failures that it is asked about.
+mod class {
+    pub const FULL: &str = "full";
+    pub const NOT_FOUND: &str = "not_found";
+    pub const REFUSED: &str = "refused";
+    pub const WORKER: &str = "worker";
+}
+
 /// Decides by the evaluation.
-pub(super) fn decide(done: &Done, retry: &Retry) -> Verdict {
+pub(super) fn decide(done: &Done, retry: &RetryPolicy, now: Millis) -> Verdict {
     match &done.evaluation.fault {
         None => Verdict::Send,
         Some((step, fault)) if fault.kind == FaultKind::Passing => {
-            again_or_bury(done, retry, step, fault.reason.clone())
+            again_or_bury(done, retry, now, (class::WORKER, step, fault.reason.clone()))
         }
         Some((step, fault)) => Verdict::Bury { step: step.to_string(), error: fault.reason.clone() },
     }
 }
 
 /// Decides when the outputs were refused.
-pub(super) fn decide_refused(done: &Done, retry: &Retry, refusal: &Refusal) -> Verdict {
+pub(super) fn decide_refused(done: &Done, retry: &RetryPolicy, now: Millis, refusal: &Refusal) -> Verdict {
+    let class = match refusal {
+        Refusal::Full { .. } => class::FULL,
+        Refusal::NotFound { .. } => class::NOT_FOUND,
+        _ => class::REFUSED,
+    };
     match meaning(refusal) {
         Meaning::Never => Verdict::Bury { step: "to".to_owned(), error: refusal.to_string() },
-        _ => again_or_bury(done, retry, "to", refusal.to_string()),
+        _ => again_or_bury(done, retry, now, (class, "to", refusal.to_string())),
     }
 }
 
-fn again_or_bury(done: &Done, retry: &Retry, step: &str, error: String) -> Verdict {
-    let attempt = done.delivery.attempt.0;
-    if attempt >= retry.attempts_max {
-        return Verdict::Bury { step: step.to_owned(), error: format!("{error} ({attempt} attempts)") };
-    }
+fn again_or_bury(
+    done: &Done,
+    retry: &RetryPolicy,
+    now: Millis,
+    (class, step, error): (&str, &str, String),
+) -> Verdict {
+    let (attempt, message) = (done.delivery.attempt.0, &done.delivery.message);
+    let age_ms = now.since(stored_at(message.id.as_bytes()));
     let chance = os::random().unwrap_or_default() as u64;
-    Verdict::Again { delay_ms: pause_ms(retry.first_ms, retry.most_ms, attempt, chance), error }
+    match retry.judge(&Failed { attempt, age_ms, class: Some(class), delay_ms: None, chance }) {
+        retry::Verdict::Again { pause_ms } => Verdict::Again { delay_ms: pause_ms, error },
+        retry::Verdict::GivenUp(_) => {
+            Verdict::Bury { step: step.to_owned(), error: format!("{error} ({attempt} attempts)") }
+        }
+    }
 }
 
 /// A dead letter: the message unchanged, with headers that say what happened.

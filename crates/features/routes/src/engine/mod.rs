@@ -10,7 +10,7 @@ use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{sync::watch, time};
 use waystation_base::Name;
-use waystation_broker::{Source, command::Hold};
+use waystation_broker::{Source, command::Hold, spec::RetryPolicy};
 use waystation_host::{Broker, Consumer, Delivery, Event};
 
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     limits::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, WINDOW_BYTES_MAX, WINDOW_MESSAGES_MAX},
     live::Live,
     run::{self, Evaluation},
-    spec::{Order, Retry},
+    spec::Order,
 };
 pub(crate) use decide::{Meaning, letter_of, meaning};
 use sequence::Sequence;
@@ -38,7 +38,7 @@ pub(crate) struct Worker {
     pub source: Source,
     pub dead_letter: Name,
     pub order: Order,
-    pub retry: Retry,
+    pub retry: RetryPolicy,
     pub record: bool,
     pub live: Arc<Live>,
 }

@@ -7,6 +7,7 @@ use waystation_base::{Clock, Message, Name, os};
 use waystation_broker::{
     Refusal, Source,
     command::{Outcome, Payload, Publish, Settle, Settlement, Target, Transaction},
+    spec::RetryPolicy,
 };
 use waystation_host::Broker;
 
@@ -19,7 +20,7 @@ use crate::{
     live::{Fate, Live},
     record::{self, Ending, Record, Sent},
     run::Output,
-    spec::{Destination, Retry},
+    spec::Destination,
 };
 
 /// What settling needs.
@@ -29,7 +30,7 @@ pub(super) struct Settler {
     route: Name,
     source: Source,
     dead_letter: Name,
-    retry: Retry,
+    retry: RetryPolicy,
     record: bool,
     live: Arc<Live>,
 }
@@ -61,7 +62,8 @@ impl Settler {
 
     /// Settles a batch, or says why nothing can be stored.
     pub async fn settle(&self, batch: Vec<Done>) -> Result<(), String> {
-        let verdicts: Vec<Verdict> = batch.iter().map(|done| decide(done, &self.retry)).collect();
+        let verdicts: Vec<Verdict> =
+            batch.iter().map(|done| decide(done, &self.retry, self.clock.now())).collect();
         match self.commit(&batch, &verdicts).await {
             Ok(()) => return Ok(()),
             Err(refusal) if meaning(&refusal) == Meaning::Everything => return Err(refusal.to_string()),
@@ -82,7 +84,7 @@ impl Settler {
             verdict = match (meaning(&refusal), &verdict) {
                 (Meaning::Everything, _) => return Err(refusal.to_string()),
                 (Meaning::Lost, _) => return Ok(()),
-                (_, Verdict::Send) => decide_refused(done, &self.retry, &refusal),
+                (_, Verdict::Send) => decide_refused(done, &self.retry, self.clock.now(), &refusal),
                 (_, Verdict::Bury { error, .. }) => {
                     tracing::warn!(route = %self.route, dead_letter = %self.dead_letter, %refusal, "a failed message cannot be dead-lettered now; it is tried again");
                     Verdict::Again { delay_ms: self.retry.most_ms, error: format!("{error}; {refusal}") }

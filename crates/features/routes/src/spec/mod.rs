@@ -10,7 +10,7 @@ mod target;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use waystation_base::Name;
-use waystation_outbound::backoff::PAUSE_MS_MAX;
+use waystation_broker::spec::RetryPolicy;
 
 pub use condition::Condition;
 pub use sends::{Needs, Sends};
@@ -21,7 +21,7 @@ pub use target::{Destination, Target, Targets};
 
 use crate::{
     Invalid,
-    limits::{ATTEMPTS_MAX, HOPS_MAX, OUTPUT_BYTES_MAX, OUTPUTS_MAX, SPEC_BYTES_MAX, TIME_MS_MAX},
+    limits::{HOPS_MAX, OUTPUT_BYTES_MAX, OUTPUTS_MAX, SPEC_BYTES_MAX, TIME_MS_MAX},
 };
 
 /// The word by which a route is told to be of this kind.
@@ -49,25 +49,6 @@ pub enum Order {
     Key,
     /// What is done first leaves first.
     None,
-}
-
-/// How a message is tried again whose outputs cannot be stored now, because a queue is full or is not there.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
-#[schema(as = RouteRetry)]
-pub struct Retry {
-    /// Attempts after which it becomes a dead letter.
-    pub attempts_max: u32,
-    /// Milliseconds until the second attempt; each further pause is twice as long, less up to half by chance.
-    pub first_ms: u64,
-    /// Milliseconds that no pause passes.
-    pub most_ms: u64,
-}
-
-impl Default for Retry {
-    fn default() -> Retry {
-        Retry { attempts_max: 16, first_ms: 100, most_ms: 60_000 }
-    }
 }
 
 /// How far a message may go in one route.
@@ -108,9 +89,9 @@ pub struct RouteSteps {
     /// The queue or topic for messages that fail; none: the queue `NAME.dead`, which is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letter: Option<String>,
-    /// How a message is tried again whose outputs cannot be stored now.
-    #[serde(default)]
-    pub retry: Retry,
+    /// How a message is tried again whose outputs cannot be stored now; not said: 16 attempts, from 100 ms doubled up to a minute.
+    #[serde(default = "retry")]
+    pub retry: RetryPolicy,
     /// How far a message may go.
     #[serde(default)]
     pub limits: Limits,
@@ -120,6 +101,11 @@ pub struct RouteSteps {
     /// Keep a record of what each message met, by which `route explain` tells of it.
     #[serde(default = "yes")]
     pub record: bool,
+}
+
+/// How it is tried again unless that is said.
+fn retry() -> RetryPolicy {
+    RetryPolicy { first_ms: 100, most_ms: 60_000, attempts_max: Some(16), ..RetryPolicy::default() }
 }
 
 fn yes() -> bool {
@@ -146,7 +132,7 @@ impl RouteSteps {
             steps: Vec::new(),
             order: Order::default(),
             dead_letter: None,
-            retry: Retry::default(),
+            retry: retry(),
             limits: Limits::default(),
             cycle: false,
             record: true,
@@ -173,8 +159,7 @@ impl RouteSteps {
                 "cannot be the source itself: failing messages would go round",
             ));
         }
-        check_range("retry.attempts_max", self.retry.attempts_max.into(), 1, ATTEMPTS_MAX.into())?;
-        check_range("retry.first_ms", self.retry.first_ms, 1, PAUSE_MS_MAX)?;
+        self.retry.check().map_err(|error| invalid(error.field, error.reason))?;
         check_range("retry.most_ms", self.retry.most_ms, self.retry.first_ms, PAUSE_MS_MAX)?;
         check_range("limits.time_ms", self.limits.time_ms, 1, TIME_MS_MAX)?;
         check_range("limits.output_bytes", self.limits.output_bytes as u64, 1, OUTPUT_BYTES_MAX as u64)?;
