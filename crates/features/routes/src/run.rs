@@ -33,7 +33,7 @@ impl Evaluation {
 /// How much the steps say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Say {
-    /// Why, too.
+    /// What each step did, and why.
     pub why: bool,
     /// Of cases that cannot hold, too.
     pub every: bool,
@@ -43,7 +43,7 @@ impl Say {
     /// All of it.
     pub const ALL: Say = Say { why: true, every: true };
 
-    /// What was done, and if wanted why.
+    /// What was done and why, or nothing.
     pub fn why(why: bool) -> Say {
         Say { why, every: false }
     }
@@ -164,8 +164,11 @@ impl Run<'_> {
         self.level == Say::ALL
     }
 
-    /// A step says what it found or did.
+    /// A step says what it found or did, if somebody wants to know.
     pub fn say(&mut self, at: &Arc<str>, verdict: Verdict, detail: Option<String>) {
+        if !self.level.why {
+            return;
+        }
         self.trail.push(Said { step: at.clone(), verdict, part: self.part.clone(), detail });
     }
 
@@ -210,7 +213,8 @@ impl Run<'_> {
         let names = || to.iter().map(Destination::to_string).collect::<Vec<_>>().join(", ");
         match to {
             [] => self.say(at, Verdict::Ended, None),
-            _ => self.say(at, Verdict::Sent, Some(names())),
+            _ if self.level.why => self.say(at, Verdict::Sent, Some(names())),
+            _ => {}
         }
         Ok(())
     }

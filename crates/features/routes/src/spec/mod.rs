@@ -160,7 +160,6 @@ impl RouteSteps {
             ));
         }
         self.retry.check().map_err(|error| invalid(error.field, error.reason))?;
-        check_range("retry.most_ms", self.retry.most_ms, self.retry.first_ms, PAUSE_MS_MAX)?;
         check_range("limits.time_ms", self.limits.time_ms, 1, TIME_MS_MAX)?;
         check_range("limits.output_bytes", self.limits.output_bytes as u64, 1, OUTPUT_BYTES_MAX as u64)?;
         check_range("limits.outputs", self.limits.outputs.into(), 1, OUTPUTS_MAX.into())?;
