@@ -1,6 +1,7 @@
 //! What a queue, topic, subscription or route is declared to be. These are the words of the topology file and of the HTTP API.
 
 mod laid;
+pub mod quality;
 pub mod retry;
 mod route;
 
@@ -13,6 +14,7 @@ use waystation_base::{
 };
 
 pub use laid::BEFORE;
+pub use quality::{Fair, MessageRate};
 pub use retry::RetryPolicy;
 pub use route::{Arguments, RouteKind, RouteSpec, check_arguments};
 
@@ -89,6 +91,12 @@ pub struct QueueSpec {
     pub max_attempts: Option<u32>,
     /// When a message that failed is tried again, and when that is given up; none: at once.
     pub retry: Option<Box<RetryPolicy>>,
+    /// How fast messages are handed out; none: as fast as they are taken.
+    pub rate: Option<MessageRate>,
+    /// Messages that consumers may hold together; none: no limit.
+    pub concurrency: Option<u32>,
+    /// To whom handing out is fair; none: first in, first out.
+    pub fair: Option<Fair>,
     /// Milliseconds for which a pulled message belongs to its consumer, unless the pull names its own.
     pub lease_ms: u64,
     /// The order of delivery.
@@ -124,6 +132,9 @@ impl Default for QueueSpec {
             dead_letter_key: None,
             max_attempts: None,
             retry: None,
+            rate: None,
+            concurrency: None,
+            fair: None,
             lease_ms: 30_000,
             order: Order::default(),
             deduplication_ms: None,
@@ -234,6 +245,12 @@ pub struct SubscriptionSpec {
     /// When a message that failed is tried again, and when that is given up; none: at once.
     #[serde(default)]
     pub retry: Option<Box<RetryPolicy>>,
+    /// How fast messages are handed out; none: as fast as they are taken.
+    #[serde(default)]
+    pub rate: Option<MessageRate>,
+    /// Messages that consumers may hold together; none: no limit.
+    #[serde(default)]
+    pub concurrency: Option<u32>,
 }
 
 fn lease_default() -> u64 {
@@ -254,6 +271,8 @@ impl SubscriptionSpec {
             dead_letter: None,
             max_attempts: None,
             retry: None,
+            rate: None,
+            concurrency: None,
         }
     }
 }
@@ -313,6 +332,9 @@ impl QueueSpec {
         check_range("ttl_ms", self.ttl_ms, 0, DELAY_MS_MAX)?;
         check_range("max_attempts", self.max_attempts.map(u64::from), 1, u32::MAX.into())?;
         self.retry.as_ref().map_or(Ok(()), |retry| retry.check())?;
+        self.rate.as_ref().map_or(Ok(()), MessageRate::check)?;
+        quality::check_concurrency("concurrency", self.concurrency)?;
+        self.fair.as_ref().map_or(Ok(()), Fair::check)?;
         check_range("lease_ms", Some(self.lease_ms), 1, LEASE_MS_MAX)?;
         check_range("deduplication_ms", self.deduplication_ms, 1, DELAY_MS_MAX)?;
         check_range("idle_expiry_ms", self.idle_expiry_ms, 1, DELAY_MS_MAX)?;
@@ -371,6 +393,8 @@ impl SubscriptionSpec {
         check_range("lease_ms", Some(self.lease_ms), 1, LEASE_MS_MAX)?;
         check_range("max_attempts", self.max_attempts.map(u64::from), 1, u32::MAX.into())?;
         self.retry.as_ref().map_or(Ok(()), |retry| retry.check())?;
+        self.rate.as_ref().map_or(Ok(()), MessageRate::check)?;
+        quality::check_concurrency("concurrency", self.concurrency)?;
         check_address("dead_letter", self.dead_letter.as_deref())?;
         self.filter
             .as_ref()

@@ -75,6 +75,25 @@ impl Waits {
     }
 }
 
+/// What keeps messages that stand ready from being handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum HeldBack {
+    /// Nobody consumes.
+    NoConsumer,
+    /// Every consumer holds as many as he may, or has paused.
+    Credit,
+    /// The rate is used up for now.
+    Rate,
+    /// As many messages as may be are held already.
+    Concurrency,
+    /// The rate of a tenant is used up for now.
+    TenantRate,
+    /// A tenant has as many messages held as may be.
+    TenantConcurrency,
+}
+
 /// A queue as it is now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -97,6 +116,9 @@ pub struct QueueInfo {
     pub bytes: u64,
     /// Attached consumers and waiting pulls.
     pub consumers: u64,
+    /// Why messages that stand ready are not handed out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_back: Vec<HeldBack>,
     /// When the oldest message that waits or is held was published; none if there is none.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<u64>))]
     pub oldest: Option<Millis>,
@@ -208,6 +230,9 @@ pub struct SubscriptionInfo {
     pub delayed: u64,
     /// Attached consumers and waiting pulls.
     pub consumers: u64,
+    /// Why messages that it has not acknowledged are not handed out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_back: Vec<HeldBack>,
     /// What became of messages so far.
     pub counters: Counters,
 }

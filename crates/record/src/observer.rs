@@ -158,6 +158,7 @@ impl Observer {
             | Entry::Count(..)
             | Entry::Bind(_)
             | Entry::Unbind(_)
+            | Entry::Tenant(..)
             | Entry::Document(..) => {}
         }
     }

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use waystation_base::filter::Filter;
 
-use super::retry::retry;
+use super::{quality, retry::retry};
 use crate::units;
 
 /// A value, or `none` for the absence of one.
@@ -82,6 +82,15 @@ pub struct QueueFields {
     /// said stays as it is
     #[arg(long, value_name = "POLICY|none", value_parser = setting(retry))]
     pub retry: Option<Setting<Value>>,
+    /// How fast messages are handed out, like 100/s or 100/s,burst=200
+    #[arg(long, value_name = "RATE|none", value_parser = setting(quality::rate))]
+    pub rate: Option<Setting<Value>>,
+    /// Messages that consumers may hold together
+    #[arg(long, value_name = "N|none", value_parser = setting(number::<u32>))]
+    pub concurrency: Option<Setting<u32>>,
+    /// Equal shares for the tenants that a header names, like tenant or tenant,concurrency=5,rate=10/s
+    #[arg(long, value_name = "HEADER|none", value_parser = setting(quality::fair))]
+    pub fair: Option<Setting<Value>>,
     /// For how long a message belongs to the consumer that pulled it
     #[arg(long, value_name = "DURATION", value_parser = units::duration_ms)]
     pub lease: Option<u64>,
@@ -127,6 +136,9 @@ impl QueueFields {
         put(&mut fields, "dead_letter_key", &self.dead_letter_key);
         put(&mut fields, "max_attempts", &self.max_attempts);
         put(&mut fields, "retry", &self.retry);
+        put(&mut fields, "rate", &self.rate);
+        put(&mut fields, "concurrency", &self.concurrency);
+        put(&mut fields, "fair", &self.fair);
         put_plain(&mut fields, "max_priority", &self.max_priority);
         put_plain(&mut fields, "durable", &self.durable);
         put_plain(&mut fields, "arguments", &self.arguments);
@@ -208,6 +220,12 @@ pub struct SubscriptionFields {
     /// said stays as it is
     #[arg(long, value_name = "POLICY|none", value_parser = setting(retry))]
     pub retry: Option<Setting<Value>>,
+    /// How fast messages are handed out, like 100/s or 100/s,burst=200
+    #[arg(long, value_name = "RATE|none", value_parser = setting(quality::rate))]
+    pub rate: Option<Setting<Value>>,
+    /// Messages that consumers may hold together
+    #[arg(long, value_name = "N|none", value_parser = setting(number::<u32>))]
+    pub concurrency: Option<Setting<u32>>,
 }
 
 impl SubscriptionFields {
@@ -222,6 +240,8 @@ impl SubscriptionFields {
         put(&mut fields, "dead_letter", &self.dead_letter);
         put(&mut fields, "max_attempts", &self.max_attempts);
         put(&mut fields, "retry", &self.retry);
+        put(&mut fields, "rate", &self.rate);
+        put(&mut fields, "concurrency", &self.concurrency);
         fields
     }
 }
@@ -405,7 +425,7 @@ mod tests {
         let all = "queue create q --max-messages 5 --max-bytes 1MiB --overflow drop_head --ttl 1h --dead-letter dead \
             --max-attempts none --lease 5s --order key --deduplication 1d --single-active-consumer --auto-delete=false \
             --exclusive=false --idle-expiry 7d --dead-letter-route dlx --dead-letter-key late --max-priority 9 --durable=false \
-            --retry linear,first=5s,invalid.give_up --arguments {\"a\":1}";
+            --retry linear,first=5s,invalid.give_up --rate 100/s,burst=9 --concurrency 5 --fair tenant,concurrency=2 --arguments {\"a\":1}";
         let Command::Queue(QueueCommand::Create { fields, .. }) = parse(all) else { panic!("a queue") };
         let fields = fields.fields();
         let spec: QueueSpec = serde_json::from_value(Value::Object(fields.clone())).expect("a declaration");
@@ -427,7 +447,7 @@ mod tests {
     #[test]
     fn every_field_of_a_subscription_has_an_option() {
         let all = "subscription create s --topic t --start time:2026-01-31 --mode ordered --filter {\"exact\":{\"a\":\"b\"}} \
-            --temporary --idle-expiry 1d --lease 1m --dead-letter none --max-attempts 3 --retry none";
+            --temporary --idle-expiry 1d --lease 1m --dead-letter none --max-attempts 3 --retry none --rate 10/m --concurrency none";
         let Command::Subscription(SubscriptionCommand::Create { topic, start, fields, .. }) = parse(all)
         else {
             panic!("a subscription")

@@ -6,6 +6,7 @@ pub mod calls;
 pub mod entities;
 pub mod messages;
 pub mod pushes;
+pub mod quality;
 pub mod redrive;
 pub mod retry;
 pub mod routes;

@@ -71,8 +71,8 @@ pub struct UpstreamFields {
 /// A rate as people write it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateText {
-    requests: u32,
-    per_ms: u64,
+    pub requests: u32,
+    pub per_ms: u64,
 }
 
 impl FromStr for RateText {

@@ -176,6 +176,7 @@ mod tests {
             delayed: 0,
             bytes: 2048,
             consumers: 1,
+            held_back: Vec::new(),
             oldest: Some(Millis(0)),
             counters: Counters { published: 7, ..Counters::default() },
             owner: None,

@@ -233,7 +233,7 @@ pub fn priority(log: u16) -> u8 {
 
 /// Whether a queue's log is one of delayed messages.
 pub fn is_delayed(log: u16) -> bool {
-    log >= DELAYED_LOGS
+    log & DELAYED_LOGS != 0
 }
 
 /// The tag of an offset in a log.

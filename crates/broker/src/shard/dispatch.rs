@@ -15,6 +15,7 @@ use super::{
     keys::Key,
     log::Log,
     outlet::{Finished, Logs, Outlet, Popped},
+    tenants::slot,
     timers::Timer,
 };
 use crate::{
@@ -38,7 +39,7 @@ pub(super) const LOOK_MS_MAX: u64 = 1_000;
 
 /// What is next in line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pick {
+pub(super) enum Pick {
     /// This message: of those that came back, or else the window's first. `rank` orders it among others of its priority.
     Next { log: u16, returned: Option<u64>, rank: u64 },
     /// It must be loaded first; that is under way.
@@ -68,6 +69,12 @@ impl Outlet {
         if self.policy.by_key && self.cursors.values().any(|cursor| !cursor.finding.is_empty()) {
             // A message that came back must be known by its key before any other one of that key goes.
             return;
+        }
+        if self.limits.is_some() {
+            self.begin_limits(ctx.now);
+        }
+        if self.is_fair {
+            self.begin_turns();
         }
         ctx.gone.extend(self.consumers.take_emptied());
         ctx.pools.give_back(self.consumers.take_freed());
@@ -106,7 +113,7 @@ impl Outlet {
 
     /// Which message goes to whom now.
     fn next_pair(&mut self, logs: &dyn Logs, ctx: &mut Ctx<'_>) -> Option<(u16, Option<u64>, ConsumerId)> {
-        if !self.consumers.any_available() {
+        if !self.consumers.any_available() || !self.is_open(ctx) {
             return None;
         }
         if self.kind == Kind::Subscription {
@@ -125,8 +132,11 @@ impl Outlet {
 
     /// Strict priority: the first message of the highest lane that has any.
     fn pick_lane(&mut self, logs: &dyn Logs, ctx: &mut Ctx<'_>) -> Pick {
+        if self.is_fair {
+            return self.pick_in_turn(logs, ctx);
+        }
         for lane in self.lanes() {
-            let pick = self.pick_of_lane(lane, logs, ctx);
+            let pick = self.pick_of_logs(lane.into(), logs, ctx);
             if pick != Pick::Empty {
                 return pick;
             }
@@ -143,9 +153,10 @@ impl Outlet {
     }
 
     /// Of one priority: what was published plainly and what became due, by time.
-    fn pick_of_lane(&mut self, lane: u8, logs: &dyn Logs, ctx: &mut Ctx<'_>) -> Pick {
-        let plain = self.look(lane.into(), logs, ctx);
-        match (plain, self.look(u16::from(lane) + DELAYED_LOGS, logs, ctx)) {
+    pub(super) fn pick_of_logs(&mut self, plain: u16, logs: &dyn Logs, ctx: &mut Ctx<'_>) -> Pick {
+        let delayed = plain + DELAYED_LOGS;
+        let plain = self.look(plain, logs, ctx);
+        match (plain, self.look(delayed, logs, ctx)) {
             (plain, Pick::Empty) => plain,
             (Pick::Empty, delayed) => delayed,
             (Pick::Wait, _) | (_, Pick::Wait) => Pick::Wait,
@@ -315,7 +326,12 @@ impl Outlet {
                 bytes = bytes.saturating_sub(size.into());
                 continue;
             };
-            match self.pick_of_lane(*lane, logs, ctx) {
+            let pick = if self.is_fair {
+                self.pick_to_drop(*lane, logs, ctx)
+            } else {
+                self.pick_of_logs(u16::from(*lane), logs, ctx)
+            };
+            match pick {
                 Pick::Empty => {
                     lanes.pop();
                 }
@@ -379,6 +395,10 @@ impl Outlet {
         let attempt = Attempt(attempts.0 + 1);
         let picked = self.consumers.get(consumer).expect("picked");
         let (hold, pool, client) = (picked.hold, picked.pool(), picked.client);
+        self.note_limits(if self.is_fair { slot(log) } else { 0 }, hold != Hold::None, ctx.now);
+        if self.is_fair {
+            self.turn_on(log);
+        }
         let (holder, held_until) = match hold {
             Hold::Attached | Hold::Once | Hold::None => (Some(consumer), Millis::NEVER),
             Hold::Pull { lease_ms, .. } => (None, ctx.now.plus(lease_ms.unwrap_or(self.policy.lease_ms))),

@@ -143,7 +143,8 @@ impl Shard {
         });
         let joins = places.iter().all(|place| match place {
             Address::Queue(id) => {
-                limitless || places.len() == 1 && self.queues[id].spec.deduplication_ms.is_none()
+                let spec = &self.queues[id].spec;
+                limitless || places.len() == 1 && spec.deduplication_ms.is_none() && spec.fair.is_none()
             }
             Address::Topic(id) => self.topics[id].logs.len() == 1,
         });

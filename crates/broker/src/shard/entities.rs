@@ -10,8 +10,10 @@ use super::{
     cursor::DELAYED_LOGS,
     dispatch::Length,
     lanes::Lanes,
+    limits::Rules,
     log::Log,
     outlet::{DeadLetters, Logs, Outlet, Policy},
+    tenants::Tenants,
 };
 use crate::{
     Kind, SessionId,
@@ -56,6 +58,8 @@ pub struct Queue {
     pub(super) recent: Recent,
     /// Whom it belongs to, if it is exclusive.
     pub(super) owner: Option<SessionId>,
+    /// Tenants that have lanes of their own.
+    pub(super) tenants: Tenants,
 }
 
 /// Message ids seen of late.
@@ -107,7 +111,9 @@ impl Logs for QueueLogs<'_> {
 impl Queue {
     /// An empty queue.
     pub fn new(id: EntityId, name: Name, spec: QueueSpec) -> Queue {
-        let outlet = Outlet::new(id, Kind::Queue, name, queue_policy(&spec));
+        let mut outlet = Outlet::new(id, Kind::Queue, name, queue_policy(&spec));
+        outlet.change_limits(queue_rules(&spec));
+        outlet.is_fair = spec.fair.is_some();
         Queue {
             plain: is_plain(&spec),
             max_priority: spec.max_priority,
@@ -116,6 +122,7 @@ impl Queue {
             logs: Lanes::default(),
             recent: Recent::default(),
             owner: None,
+            tenants: Tenants::default(),
         }
     }
 
@@ -124,6 +131,8 @@ impl Queue {
         let policy = queue_policy(&spec);
         self.outlet.order_by_key(policy.by_key);
         self.outlet.policy = policy;
+        self.outlet.change_limits(queue_rules(&spec));
+        self.outlet.is_fair |= spec.fair.is_some();
         self.plain = is_plain(&spec);
         self.max_priority = spec.max_priority;
         self.spec = spec;
@@ -187,6 +196,7 @@ impl Queue {
         if self.logs.get(number).is_none() {
             self.logs.insert(number, Log::default());
             self.outlet.cursors.entry(number).or_default();
+            self.outlet.is_fair |= super::tenants::slot(number) > 0;
         }
         self.logs.get_mut(number).expect("just made")
     }
@@ -194,7 +204,15 @@ impl Queue {
 
 fn is_plain(spec: &QueueSpec) -> bool {
     let limits = [spec.max_messages, spec.max_bytes, spec.ttl_ms, spec.deduplication_ms];
-    limits.iter().all(Option::is_none)
+    limits.iter().all(Option::is_none) && spec.fair.is_none()
+}
+
+fn queue_rules(spec: &QueueSpec) -> Rules {
+    Rules { rate: spec.rate.clone(), concurrency: spec.concurrency, fair: spec.fair.clone().map(Arc::new) }
+}
+
+fn subscription_rules(spec: &SubscriptionSpec) -> Rules {
+    Rules { rate: spec.rate.clone(), concurrency: spec.concurrency, fair: None }
 }
 
 fn queue_policy(spec: &QueueSpec) -> Policy {
@@ -303,13 +321,15 @@ impl Logs for SourceLogs<'_> {
 impl Subscription {
     /// A subscription that reads nothing yet.
     pub fn new(id: EntityId, name: Name, spec: SubscriptionSpec) -> Subscription {
-        let outlet = Outlet::new(id, Kind::Subscription, name, subscription_policy(&spec));
+        let mut outlet = Outlet::new(id, Kind::Subscription, name, subscription_policy(&spec));
+        outlet.change_limits(subscription_rules(&spec));
         Subscription { spec, outlet, sources: Vec::new() }
     }
 
     /// Changes its declaration.
     pub fn change(&mut self, spec: SubscriptionSpec) {
         self.outlet.policy = subscription_policy(&spec);
+        self.outlet.change_limits(subscription_rules(&spec));
         self.spec = spec;
     }
 

@@ -22,17 +22,21 @@
 //! 18 moment:  time | client (0: nobody) | step
 //! 19 client:  client | door, address, user and own name, each behind its length
 //! 20 hand:    as 4, with a client behind each message
+//! 21 tenant: queue | slot | tenant's name
 //! ```
 //!
 //! 18 and 19 change nothing: they tell when, by whom and in which step the entries behind them in the same group came about. 4 was
 //! written by versions that did not tell to whom messages were handed.
 
+mod bound;
 mod context;
 
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 use waystation_base::{
-    Attempt, ClientId, EntityId, Millis, Name, Offset, Position, name,
+    Attempt, ClientId, EntityId, Millis, Name, Offset, Position,
+    limits::TENANTS_MAX,
+    name,
     varint::{self, put, put_prefixed, take, take_bytes, take_prefixed},
 };
 
@@ -41,8 +45,9 @@ use crate::{
     Append,
     place::LogId,
     settle::{Leaving, Outcome, SettledRun},
-    spec::{Arguments, Spec},
+    spec::Spec,
 };
+pub use bound::{Bound, put_bound, take_bound};
 pub use context::{Client, Moment, Step};
 
 /// The kinds by number.
@@ -87,6 +92,8 @@ pub mod kind {
     pub const CLIENT: u8 = 19;
     /// See the module.
     pub const HAND: u8 = 20;
+    /// See the module.
+    pub const TENANT: u8 = 21;
 }
 
 /// What a kind is called where people read it; none for one of a later version.
@@ -112,6 +119,7 @@ pub fn kind_name(kind: u8) -> Option<&'static str> {
         kind::MOMENT => "moment",
         kind::CLIENT => "client",
         kind::HAND => "hand",
+        kind::TENANT => "tenant",
         _ => return None,
     })
 }
@@ -165,19 +173,6 @@ pub struct Item {
     pub client: ClientId,
 }
 
-/// A binding as it is stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bound {
-    /// The route that hands on.
-    pub route: EntityId,
-    /// The queue, topic or route that it hands on to.
-    pub to: EntityId,
-    /// Under which key.
-    pub key: SmolStr,
-    /// With which arguments.
-    pub arguments: Arguments,
-}
-
 /// Bytes that the count of body bytes takes at the end of a publish entry's head.
 pub const BODY_BYTES: usize = 4;
 
@@ -222,6 +217,8 @@ pub enum Entry<'a> {
     Moment(Moment),
     /// 19.
     Client(Client<'a>),
+    /// 21: the tenant whose messages lie in a slot's logs from now on.
+    Tenant(EntityId, u8, SmolStr),
 }
 
 /// A publish entry.
@@ -292,6 +289,7 @@ impl Entry<'_> {
             Entry::Failed(..) => kind::FAILED,
             Entry::Moment(..) => kind::MOMENT,
             Entry::Client(..) => kind::CLIENT,
+            Entry::Tenant(..) => kind::TENANT,
         }
     }
 
@@ -369,6 +367,11 @@ impl Entry<'_> {
                 out.push(body.is_some().into());
                 out.extend_from_slice(body.unwrap_or_default());
             }
+            Entry::Tenant(entity, slot, name) => {
+                put(out, entity.0.into());
+                put(out, (*slot).into());
+                out.extend_from_slice(name.as_bytes());
+            }
             Entry::Failed(entity, fault, places) => {
                 put(out, entity.0.into());
                 put_prefixed(out, fault.class.as_deref().unwrap_or_default().as_bytes());
@@ -386,25 +389,6 @@ fn put_places(out: &mut Vec<u8>, places: &[(u16, u64)]) {
         put(out, (*log).into());
         put(out, *offset);
     }
-}
-
-/// Appends a binding, to the end of the payload.
-pub fn put_bound(out: &mut Vec<u8>, bound: &Bound) {
-    put(out, bound.route.0.into());
-    put(out, bound.to.0.into());
-    put_prefixed(out, bound.key.as_bytes());
-    if !bound.arguments.is_empty() {
-        serde_json::to_writer(out, &bound.arguments).expect("arguments have a JSON form");
-    }
-}
-
-/// Takes a binding that reaches to the end of `input`.
-pub fn take_bound(input: &mut &[u8]) -> Result<Bound, Error> {
-    let (route, to) = (entity(input)?, entity(input)?);
-    let key = text(take_prefixed(input)?)?;
-    let json = std::mem::take(input);
-    let arguments = if json.is_empty() { Arguments::new() } else { serde_json::from_slice(json)? };
-    Ok(Bound { route, to, key: key.into(), arguments })
 }
 
 fn text(bytes: &[u8]) -> Result<&str, Error> {
@@ -457,6 +441,10 @@ fn item(input: &mut &[u8]) -> Result<Item, varint::Error> {
         due: Millis(0),
         client: ClientId(0),
     })
+}
+
+fn slot(input: &mut &[u8]) -> Result<u8, Error> {
+    number(input).ok().filter(|slot| usize::from(*slot) <= TENANTS_MAX).ok_or(Error::Unknown("slot"))
 }
 
 fn place(input: &mut &[u8]) -> Result<(u16, u64), varint::Error> {
@@ -567,6 +555,10 @@ pub fn read(entry_kind: u8, payload: &[u8]) -> Result<Entry<'_>, Error> {
                 _ => Some(*input),
             };
             Entry::Document(name, body)
+        }
+        kind::TENANT => {
+            let (entity, slot) = (entity(input)?, slot(input)?);
+            Entry::Tenant(entity, slot, text(std::mem::take(input))?.into())
         }
         kind::FAILED => {
             let entity = entity(input)?;

@@ -18,11 +18,13 @@ impl Shard {
             queue.logs.iter().filter(|(number, _)| !is_delayed(*number)).filter_map(|(number, log)| {
                 log.timestamp(queue.outlet.cursors.get(&number).map_or(log.base, |cursor| cursor.done.head()))
             });
+        let ready = queue.alive().saturating_sub(in_flight + delayed);
         Some(QueueInfo {
             name: name.clone(),
             spec: queue.spec.clone(),
             effective: None,
-            ready: queue.alive().saturating_sub(in_flight + delayed),
+            ready,
+            held_back: queue.outlet.held_back(ready),
             in_flight,
             delayed,
             bytes: queue.outlet.bytes,
@@ -80,11 +82,13 @@ impl Shard {
                 end_offset: log.next,
             });
         }
+        let lag = outlet.alive(&logs).saturating_sub(in_flight + delayed);
         Some(SubscriptionInfo {
             name: name.clone(),
             spec: subscription.spec.clone(),
             sources,
-            lag: outlet.alive(&logs).saturating_sub(in_flight + delayed),
+            lag,
+            held_back: outlet.held_back(lag),
             lag_ms: oldest.map_or(0, |oldest| now.since(oldest)),
             in_flight,
             delayed,

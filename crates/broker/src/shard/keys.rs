@@ -92,6 +92,7 @@ impl Outlet {
                 let cursor = self.cursors.entry(next.log.log).or_default();
                 let returned = Returned { attempt, bytes: next.bytes, meta: Some(next) };
                 cursor.give_back(0, next.offset.0, returned);
+                self.stir(next.log.log);
             }
         }
     }

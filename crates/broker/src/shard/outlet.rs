@@ -12,7 +12,9 @@ use super::{
     entry::{Entry, Item},
     faults::{Fault, Faults},
     keys::Key,
+    limits::Limits,
     log::Log,
+    tenants::Turn,
 };
 use crate::{
     Effect, Kind,
@@ -111,6 +113,12 @@ pub struct Outlet {
     pub armed: Millis,
     /// What consumers said of messages that failed.
     pub faults: Faults,
+    /// What keeps messages back though somebody would take them.
+    pub limits: Option<Box<Limits>>,
+    /// Tenants have lanes of their own.
+    pub is_fair: bool,
+    /// Whose turn it is among them, by priority.
+    pub turns: BTreeMap<u8, Turn>,
     /// Its name.
     pub name: Name,
     /// The rules.
@@ -174,6 +182,9 @@ impl Outlet {
             consumers: Consumers::default(),
             delayed: BTreeMap::new(),
             armed: Millis::NEVER,
+            limits: None,
+            is_fair: false,
+            turns: BTreeMap::new(),
             faults: Faults::default(),
             keys: HashMap::default(),
             parked: 0,

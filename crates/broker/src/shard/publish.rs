@@ -224,11 +224,12 @@ impl Shard {
     /// Takes out the places that do not take what goes there.
     fn sift_refused(&self, routed: &mut Routed, now: Millis) -> Option<Refused> {
         let mut refused: Option<Refused> = None;
+        // What one part brings to a queue takes the room of the next.
+        let mut planned = Planned::new();
         for part in &mut routed.parts {
             let mut places: SmallVec<[Address; 8]> = SmallVec::from_slice(part.towards.all());
             places.retain(|address| {
-                let Err(refusal) =
-                    self.check_place(*address, part, routed.partition, &mut Planned::new(), now)
+                let Err(refusal) = self.check_place(*address, part, routed.partition, &mut planned, now)
                 else {
                     return true;
                 };

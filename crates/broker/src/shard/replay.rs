@@ -88,6 +88,11 @@ impl Shard {
             }
             Entry::Bind(bound) => self.apply_bind(bound),
             Entry::Unbind(bound) => self.apply_unbind(&bound),
+            Entry::Tenant(id, slot, name) => {
+                if let Some(queue) = self.queues.get_mut(&id) {
+                    queue.tenants.apply(slot, name);
+                }
+            }
             Entry::Failed(id, fault, places) => {
                 self.replay_outlet(id, |outlet| outlet.apply_fault(&fault, &places));
             }

@@ -2,9 +2,10 @@
 //! left out: the journal itself says so ([`Shard::reindex`]). So a snapshot grows with what is under way, not with what waits.
 //!
 //! ```text
-//! version u8 = 4 | entity counter | journal settled to | topics | queues | subscriptions | routes | bindings | documents |
+//! version u8 = 5 | entity counter | journal settled to | topics | queues | subscriptions | routes | bindings | documents |
 //!               queues with anything withdrawn: id, messages; each behind its count; numbers are varints;
-//!               version 1 ends with the subscriptions, version 2 with the documents; 3 has no error classes and no faults
+//!               version 1 ends with the subscriptions, version 2 with the documents; 3 has no error classes and no faults, 4 no tenants;
+//!               queues with tenants: id, count of (slot | name behind its length)
 //! topic:        id | declaration | counters | partitions: base, next, runs
 //! queue:        id | declaration | outlet | logs: number, base, next, runs | recent ids: until, 16 bytes
 //! subscription: id | declaration | outlet | sources: 0, or 1 + topic + partition
@@ -18,6 +19,7 @@
 use bytes::Bytes;
 use waystation_base::{
     Attempt, EntityId, Millis, Position, Tag,
+    limits::TENANTS_MAX,
     varint::{self, put, put_prefixed, take, take_bytes, take_prefixed},
 };
 
@@ -35,7 +37,9 @@ use crate::{
     view::Counters,
 };
 
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
+/// The version before tenants had lanes of their own.
+const VERSION_WITHOUT_TENANTS: u8 = 4;
 /// The version before failed messages had an error with a class.
 const VERSION_WITHOUT_FAULTS: u8 = 3;
 /// The version before messages could be withdrawn.
@@ -99,6 +103,7 @@ impl Shard {
             put(&mut out, id.0.into());
             put(&mut out, count);
         }
+        put_tenants(&mut out, self);
         out
     }
 
@@ -127,6 +132,9 @@ impl Shard {
         if version > VERSION_WITHOUT_WITHDRAWN {
             take_withdrawn(input, &mut shard)?;
         }
+        if version > VERSION_WITHOUT_TENANTS {
+            take_tenants(input, &mut shard)?;
+        }
         Ok(shard)
     }
 }
@@ -152,6 +160,36 @@ fn take_withdrawn(input: &mut &[u8], shard: &mut Shard) -> Result<(), Error> {
         let id = EntityId(number(input)?);
         let queue = shard.queues.get_mut(&id).ok_or(Error::Unknown("queue"))?;
         queue.outlet.counters.withdrawn = take(input)?;
+    }
+    Ok(())
+}
+
+/// The tenants of each queue that has any.
+fn put_tenants(out: &mut Vec<u8>, shard: &Shard) {
+    let mut queues: Vec<_> =
+        shard.queues.iter().filter(|(_, queue)| queue.tenants.iter().len() > 0).collect();
+    queues.sort_unstable_by_key(|(id, _)| **id);
+    put(out, queues.len() as u64);
+    for (id, queue) in queues {
+        put(out, id.0.into());
+        put(out, queue.tenants.iter().len() as u64);
+        for (slot, name) in queue.tenants.iter() {
+            put(out, slot.into());
+            put_text(out, Some(name));
+        }
+    }
+}
+
+fn take_tenants(input: &mut &[u8], shard: &mut Shard) -> Result<(), Error> {
+    for _ in 0..count(input)? {
+        let id = EntityId(number(input)?);
+        let queue = shard.queues.get_mut(&id).ok_or(Error::Unknown("queue"))?;
+        for _ in 0..count(input)? {
+            let slot: u8 = number(input)?;
+            let name = take_text(input)?.filter(|_| usize::from(slot) <= TENANTS_MAX);
+            queue.tenants.apply(slot, name.ok_or(Error::Unknown("tenant"))?.into());
+        }
+        queue.outlet.is_fair = true;
     }
     Ok(())
 }

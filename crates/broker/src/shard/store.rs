@@ -1,5 +1,7 @@
 //! Storing messages that were checked: as one entry for each log, in queues and in topics' partitions.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use smallvec::smallvec;
 use waystation_base::{
@@ -15,7 +17,7 @@ use waystation_base::{
 
 use super::{
     Address, Ctx, HashMap, Queue, Shard, Subscription, Topic,
-    cursor::{DELAYED_LOGS, tag},
+    cursor::{is_delayed, tag},
     entry::{BODY_BYTES, Entry, kind, put_publish_head},
     log::Hot,
     outlet::Waiting,
@@ -71,7 +73,7 @@ impl Shard {
         match address {
             Address::Queue(id) => {
                 let queue = queues.get_mut(&id).expect("checked");
-                let log = queue.log_of(&messages[0], ctx.now);
+                let log = queue.log_for(&messages[0], &mut 0, ctx);
                 let first = queue.put(log, &[], messages, encoding, ctx);
                 if queue.wants_look() {
                     ctx.dirty.push((Kind::Queue, id));
@@ -97,6 +99,10 @@ impl Shard {
             Entry::Count(id, published.duplicates).append(ctx.log);
         }
         queue.stamp_expiry(&mut messages, ctx.now);
+        if queue.spec.fair.is_some() {
+            queue.put_by_tenant(messages, &ids, &mut published, encoding, ctx);
+            return published;
+        }
         let now = ctx.now;
         if messages.len() > 1 {
             messages.sort_by_key(|message| queue.log_of(message, now));
@@ -268,6 +274,30 @@ impl Queue {
         Offset(first)
     }
 
+    /// Writes messages of each tenant, priority and delay as a batch of their own.
+    fn put_by_tenant(
+        &mut self,
+        messages: Vec<Message>,
+        ids: &[u128],
+        published: &mut Published,
+        encoding: &mut Encoding,
+        ctx: &mut Ctx<'_>,
+    ) {
+        let mut taken = 0;
+        let mut by_log: BTreeMap<u16, Vec<Message>> = BTreeMap::new();
+        for message in messages {
+            by_log.entry(self.log_for(&message, &mut taken, ctx)).or_default().push(message);
+        }
+        let mut ids = Some(ids);
+        for (log, same) in by_log {
+            let first = self.put(log, ids.take().unwrap_or_default(), &same, encoding, ctx);
+            published.stretches.push((log, first, same.len() as u32));
+        }
+        if self.wants_look() {
+            ctx.dirty.push((Kind::Queue, self.outlet.id));
+        }
+    }
+
     /// Lets messages expire when the queue says so, unless they do sooner.
     pub(super) fn stamp_expiry(&self, messages: &mut [Message], now: Millis) {
         if self.plain {
@@ -323,7 +353,7 @@ impl Queue {
         self.outlet.expiring |= messages.iter().any(|message| message.expires_at.is_some());
         let log_id = LogId { entity, log };
         let metas = metas(log_id, first, stored, messages, places);
-        if log >= DELAYED_LOGS {
+        if is_delayed(log) {
             for (meta, message) in metas.zip(messages) {
                 let due = message.deliver_at.unwrap_or_default();
                 let waiting = Waiting { attempt: Attempt(0), bytes: meta.bytes };

@@ -12,7 +12,7 @@ use waystation_broker::{
 };
 
 use super::{
-    Book, Cause, Consumer, Item, Ledger, Outlet, State, Written,
+    Book, Cause, Consumer, Item, Ledger, Outlet, Rules, State, Written,
     ledger::{DELAYED_LOGS, tag},
 };
 
@@ -58,6 +58,9 @@ impl Ledger {
             self.check_takes(id, &of_entity, now);
             entries.iter().filter(|one| takes(one)).for_each(|one| self.apply(one));
             self.hand_out(id, effects);
+            if !of_entity.is_empty() {
+                self.check_concurrency(id, &of_entity, effects);
+            }
             taken.extend(of_entity.into_iter().map(|(tag, taken)| ((id, tag), taken)));
             for one in entries.iter().filter(|one| accepted(one)) {
                 self.enter(one, Cause::Flush, book);
@@ -65,6 +68,35 @@ impl Ledger {
         }
         self.check_deliveries(effects, taken);
         self.close(effects);
+    }
+
+    /// No more messages are under way than may be, of all tenants and of each.
+    fn check_concurrency(&self, id: EntityId, taken: &BTreeMap<Tag, Taken>, effects: &[Effect]) {
+        let outlet = &self.outlets[&id];
+        // What is accepted as it goes out is not under way.
+        let passing = |tag: Tag| {
+            effects.iter().any(|effect| match effect {
+                Effect::Deliver { consumer, messages } => {
+                    let who = self.consumers.get(consumer).filter(|who| who.entity == id);
+                    who.is_some_and(|who| who.hold == Hold::None) && messages.iter().any(|one| one.tag == tag)
+                }
+                _ => false,
+            })
+        };
+        let held = outlet.items.iter().filter(|(tag, item)| item.is_held() && !passing(**tag));
+        let held: Vec<Tag> = held.map(|(tag, _)| *tag).collect();
+        let (all, fair) = match &outlet.rules {
+            Rules::Queue(spec) => (spec.concurrency, spec.fair.as_ref()),
+            Rules::Subscription(spec) => (spec.concurrency, None),
+        };
+        let within = |most: Option<u32>, count: usize| most.is_none_or(|most| count <= most as usize);
+        assert!(within(all, held.len()), "'{}' has {held:?} under way", outlet.name);
+        let of = |tag: &Tag| tag.log() / (2 * DELAYED_LOGS);
+        for tenant in taken.keys().map(of).collect::<BTreeSet<_>>() {
+            let own = held.iter().filter(|tag| of(tag) == tenant).count();
+            let most = fair.and_then(|fair| fair.concurrency);
+            assert!(within(most, own), "tenant {tenant} of '{}': {held:?}", outlet.name);
+        }
     }
 
     /// Messages that are asked for in order to be dead-lettered.
@@ -121,6 +153,9 @@ impl Ledger {
     fn check_order(&self, outlet: &Outlet, taken: &BTreeMap<Tag, Taken>, now: Millis) {
         let priority = |tag: Tag| tag.log() % DELAYED_LOGS;
         let lowest = taken.keys().map(|tag| priority(*tag)).min();
+        // A tenant whose limit is reached lets others go first, whatever their priority.
+        let has_limits = outlet.queue().and_then(|spec| spec.fair.as_ref());
+        let has_limits = has_limits.is_some_and(|fair| fair.rate.is_some() || fair.concurrency.is_some());
         let by_log = |log: u16| taken.keys().filter(move |tag| tag.log() == log);
         for (tag, item) in &outlet.items {
             if taken.contains_key(tag) || (outlet.by_key() && is_blocked(outlet, taken, *tag, item)) {
@@ -138,7 +173,8 @@ impl Ledger {
             if !item.is_available(now) {
                 continue;
             }
-            if outlet.queue().is_some() && lowest.is_some_and(|lowest| priority(*tag) > lowest) {
+            if outlet.queue().is_some() && !has_limits && lowest.is_some_and(|lowest| priority(*tag) > lowest)
+            {
                 panic!(
                     "{taken:?} of '{}' at {now} overtake {tag:?} of higher priority: {item:?}",
                     outlet.name
@@ -147,7 +183,7 @@ impl Ledger {
             if item.ranked
                 || outlet.reordered
                 || outlet.by_key()
-                || tag.log() >= DELAYED_LOGS && outlet.queue().is_some()
+                || tag.log() & DELAYED_LOGS != 0 && outlet.queue().is_some()
             {
                 continue;
             }
@@ -342,7 +378,7 @@ fn check_keys(outlet: &Outlet, taken: &BTreeMap<Tag, Taken>, now: Millis) {
             let place = format!("'{}': {tag:?} and {other:?} have the same key at {now}: {o:?}", outlet.name);
             assert!(!taken.contains_key(other), "both are handed out: {place}");
             assert!(!o.is_held() && o.state != State::Dying, "one is held: {place}");
-            let earlier = other.log() == tag.log() && other < tag && other.log() < DELAYED_LOGS;
+            let earlier = other.log() == tag.log() && other < tag && other.log() & DELAYED_LOGS == 0;
             // One that was on its way to the dead letters waits again after a restart; who was given the key meanwhile keeps it.
             let overtaken = o.ranked && !o.touched && outlet.items[tag].touched;
             let over = o.condemned || o.stored.expired(now) || overtaken;

@@ -43,6 +43,10 @@ impl Ledger {
             Entry::Dying(id, reason, error, line) => {
                 self.justify_dying(*id, *reason, error.as_deref(), line, cause, now);
             }
+            Entry::Tenant(id, slot, name) => {
+                let fair = self.outlets[id].queue().is_some_and(|spec| spec.fair.is_some());
+                assert!(fair && *slot > 0, "{name} gets slot {slot}");
+            }
             Entry::Failed(id, fault, places) => self.justify_failed(*id, fault, places, cause),
             Entry::Delete(id) => self.justify_delete(*id, cause),
             Entry::Trim(log, base) => self.justify_trim(*log, base.0, cause, now),

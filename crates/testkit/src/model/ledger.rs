@@ -69,7 +69,7 @@ impl Ledger {
                 self.read_from(id, number, offset.0);
             }
             Entry::Trim(log, base) => self.trim(log, base.0),
-            Entry::Settled(_) => {}
+            Entry::Settled(_) | Entry::Tenant(..) => {}
             Entry::Bind(bound) => self.bind(bound),
             Entry::Unbind(bound) => self.unbind(&bound),
             Entry::Failed(id, fault, places) => {
@@ -174,7 +174,7 @@ impl Ledger {
                     outlet.recent.insert(id.to_owned(), now.plus(window));
                 }
                 let state = match stored.message.deliver_at {
-                    Some(at) if log >= DELAYED_LOGS => State::Waiting(at),
+                    Some(at) if log & DELAYED_LOGS != 0 => State::Waiting(at),
                     _ => State::Ready,
                 };
                 outlet.items.insert(tag(log, offset), Item::new(Arc::new(stored), state));
@@ -298,7 +298,7 @@ impl Ledger {
     }
 }
 
-/// Numbers of logs from here on hold delayed messages.
+/// Logs whose number has this bit hold delayed messages.
 pub const DELAYED_LOGS: u16 = 256;
 
 /// The tag of an offset in a log.

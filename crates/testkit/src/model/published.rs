@@ -87,7 +87,8 @@ impl Ledger {
         };
         let next = logs.iter_mut().find(|(id, stored)| {
             id.entity == place
-                && log.is_none_or(|log| id.log == log)
+                // A queue's tenants have the same lanes over again.
+                && log.is_none_or(|log| id.log == log || spec.is_some() && id.log % (2 * DELAYED_LOGS) == log)
                 && stored.front().is_some_and(|first| Some(first.number) == number)
         });
         let known = recent.entry(place).or_insert_with(|| {

@@ -12,8 +12,8 @@ use waystation_base::{
 use waystation_broker::{
     command::{Bind, Destination, Target},
     spec::{
-        Arguments, Mode, Order, Overflow, QueueSpec, RetryPolicy, RouteKind, RouteSpec, Spec, Start,
-        SubscriptionSpec, TopicSpec,
+        Arguments, Fair, MessageRate, Mode, Order, Overflow, QueueSpec, RetryPolicy, RouteKind, RouteSpec,
+        Spec, Start, SubscriptionSpec, TopicSpec,
         retry::{Backoff, CONSUMER_LOST, ClassPolicy, LEASE_ENDED},
     },
 };
@@ -69,6 +69,9 @@ pub fn queue(random: &mut Random) -> QueueSpec {
         durable: !random.one_in(12),
         max_attempts: random.maybe(30, |random| random.range(1, 4) as u32),
         retry: random.maybe(50, retry),
+        rate: random.maybe(12, rate),
+        concurrency: random.maybe(15, |random| random.range(1, 8) as u32),
+        fair: random.maybe(30, fair),
         lease_ms: random.range(10, 2000),
         order: if random.percent(30) { Order::Key } else { Order::Fifo },
         deduplication_ms: random.maybe(25, |random| random.range(10, 3000)),
@@ -94,6 +97,22 @@ pub fn queue(random: &mut Random) -> QueueSpec {
         };
     }
     spec
+}
+
+fn rate(random: &mut Random) -> MessageRate {
+    MessageRate {
+        messages: random.range(1, 40) as u32,
+        per_ms: random.range(1, 400),
+        burst: random.maybe(50, |random| random.range(1, 10) as u32),
+    }
+}
+
+fn fair(random: &mut Random) -> Fair {
+    Fair {
+        header: one(random, &["type", MESSAGE_ID]).to_owned(),
+        concurrency: random.maybe(25, |random| random.range(1, 4) as u32),
+        rate: random.maybe(15, rate),
+    }
 }
 
 /// A random retry policy.
@@ -193,6 +212,8 @@ pub fn subscription(random: &mut Random, now: Millis) -> SubscriptionSpec {
         dead_letter: dead_letter(random),
         max_attempts: random.maybe(30, |random| random.range(1, 4) as u32),
         retry: random.maybe(50, retry),
+        rate: random.maybe(12, rate),
+        concurrency: random.maybe(15, |random| random.range(1, 8) as u32),
         ..SubscriptionSpec::new(topic)
     }
 }

@@ -343,7 +343,12 @@ fn tick_alone(shard: &mut Shard, now: Millis) {
 /// filter passes over is found again by reading.
 fn assert_same(one: &Shard, other: &Shard, ledger: &Ledger, now: Millis) {
     for outlet in ledger.outlets.values() {
-        let (one, other) = (one.queue(&outlet.name), other.queue(&outlet.name));
+        // What keeps messages back is not journalled: it is met in handing out.
+        let of = |shard: &Shard| {
+            let info = shard.queue(&outlet.name)?;
+            Some(waystation_broker::view::QueueInfo { held_back: Vec::new(), ..info })
+        };
+        let (one, other) = (of(one), of(other));
         assert_eq!(one, other, "'{}' from the snapshot and from the first entry", outlet.name);
     }
     for id in ledger.subscriptions.values() {
@@ -353,6 +358,7 @@ fn assert_same(one: &Shard, other: &Shard, ledger: &Ledger, now: Millis) {
             let mut info = shard.subscription(name, now).expect("a subscription");
             (info.lag, info.lag_ms, info.counters.filtered) = (0, 0, 0);
             info.counters.retired = 0;
+            info.held_back.clear();
             // What compaction took away is found out when it is read.
             info.delayed = if loose { 0 } else { info.delayed };
             info.sources.iter_mut().for_each(|source| source.position = 0);

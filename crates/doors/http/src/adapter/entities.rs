@@ -242,12 +242,23 @@ pub(super) async fn put_whole<E: Entity>(
     declare::<E>(door, caller, name, spec, params.change).await
 }
 
+/// Members that are changed as a whole: what is left of the old one would say something else.
+const WHOLE: [&str; 2] = ["filter", "arguments"];
+
 /// Merges members into a declaration (RFC 7396).
 pub(super) fn merge(spec: &mut serde_json::Value, changes: serde_json::Map<String, serde_json::Value>) {
+    use serde_json::Value;
     let Some(members) = spec.as_object_mut() else { return };
     for (member, value) in changes {
         match value {
-            serde_json::Value::Null => drop(members.remove(&member)),
+            Value::Null => drop(members.remove(&member)),
+            Value::Object(inner) if !WHOLE.contains(&member.as_str()) => {
+                let place = members.entry(member).or_insert(Value::Null);
+                if !place.is_object() {
+                    *place = Value::Object(serde_json::Map::new());
+                }
+                merge(place, inner);
+            }
             value => drop(members.insert(member, value)),
         }
     }
