@@ -138,7 +138,7 @@ fn a_change_of_one_part_leaves_the_others_and_none_takes_it_away() {
     assert_eq!(retry["attempts_max"], 5);
     assert_eq!(retry["classes"], json!({"busy": {"first_ms": 2_000}, "invalid": {"give_up": true}}));
     let wrong = server.cli(&["queue", "change", "jobs", "--retry", "first=2h"]);
-    wrong.bad_said(4, "retry.first_ms");
+    wrong.bad(4, "retry.first_ms");
     server.ok("queue change jobs --retry none");
     assert_eq!(spec("retry"), Value::Null);
 }
