@@ -44,6 +44,27 @@ def a_broken_connection_gives_back_what_it_held_and_keeps_what_was_confirmed(ser
 
 
 @scenario
+def a_message_that_is_held_when_connections_break_reaches_its_delivery_limit(server):
+    queue, dead = fresh("poison"), fresh("dead")
+    with through_proxy(server) as proxy, channel_of(server, confirm=True) as witness:
+        witness.queue_declare(dead, durable=True)
+        witness.queue_declare(queue, durable=True, arguments={
+            "x-queue-type": "quorum", "x-delivery-limit": 2,
+            "x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead})
+        put(witness, queue, "poison", delivery_mode=2)
+        for attempt in range(3):
+            connection = pika.BlockingConnection(parameters(server, port=proxy.port))
+            consumer = Consumer(connection.channel(), queue)
+            consumer.wait(1)
+            equal(consumer.got[0][0].redelivered, attempt > 0)
+            proxy.cut()
+        _, properties, body = take(witness, dead, 10.0)
+        equal((body, properties.headers["x-death"][0]["reason"]), (b"poison", "delivery_limit"))
+        witness.queue_delete(queue)
+        witness.queue_delete(dead)
+
+
+@scenario
 def exclusive_queues_go_when_their_connection_breaks(server):
     name = fresh("exclusive")
     with through_proxy(server) as proxy, connected(server) as witness:
