@@ -19,6 +19,7 @@ pub struct RequestId(pub u64);
 
 /// A change to the shard's state, or a step on the way to one.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "declarations are rare, and none is kept in this form")]
 pub enum Command {
     /// Makes a queue, topic or subscription, or checks that it is there as described.
     Declare(Declare),

@@ -178,6 +178,7 @@ pub const BODY_BYTES: usize = 4;
 
 /// An entry taken apart.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "declarations are rare, and none is kept in this form")]
 pub enum Entry<'a> {
     /// 1.
     Declare(EntityId, Declaration),
