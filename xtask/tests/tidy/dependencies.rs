@@ -122,6 +122,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "waystation-fuzz",
         &[
             "waystation-base",
+            "waystation-redrive",
             "waystation-journal",
             "waystation-broker",
             "waystation-record",

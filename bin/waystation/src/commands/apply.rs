@@ -9,6 +9,7 @@ use std::{
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 use waystation_admin::{Action, Step, document::Format, plan::Difference};
+use waystation_alerts::{AlertSpec, Rule};
 use waystation_base::Name;
 use waystation_broker::{Kind, spec::Spec};
 use waystation_calls::Operation;
@@ -94,7 +95,7 @@ async fn put(
 }
 
 fn path(target: &Target) -> String {
-    segments(&["v1", target.kind.table(), target.name.as_str()])
+    segments(&["v1", target.kind.path(), target.name.as_str()])
 }
 
 async fn carry_out(client: &Client, wanted: &File, plan: &Plan, output: Output) -> Result<usize, Failure> {
@@ -230,6 +231,9 @@ async fn current(client: &Client) -> Result<File, Failure> {
     }
     for info in client.all("/v1/pushes").await? {
         push(&mut file, info);
+    }
+    for Rule { name, spec } in client.all("/v1/alert-rules").await? {
+        file.features.insert((Feature::Alert, name), Declaration::Alert(Box::<AlertSpec>::new(spec)));
     }
     Ok(file)
 }

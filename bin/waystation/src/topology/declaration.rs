@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use waystation_alerts::AlertSpec;
 use waystation_base::Name;
 use waystation_calls::{Operation, Upstream};
 use waystation_routes::{Program, RouteSteps};
@@ -21,15 +22,26 @@ pub enum Feature {
     Push,
     /// What takes messages from a source and does steps with each.
     Route,
+    /// From when on something is told of some queues and subscriptions.
+    Alert,
 }
 
 impl Feature {
-    /// The table of the file that holds these, and their path over HTTP.
+    /// The table of the file that holds these.
     pub fn table(self) -> &'static str {
         match self {
             Feature::Operation => "operations",
             Feature::Push => "pushes",
             Feature::Route => "routes",
+            Feature::Alert => "alerts",
+        }
+    }
+
+    /// Their path over HTTP.
+    pub fn path(self) -> &'static str {
+        match self {
+            Feature::Alert => "alert-rules",
+            other => other.table(),
         }
     }
 }
@@ -40,6 +52,7 @@ impl fmt::Display for Feature {
             Feature::Operation => "operation",
             Feature::Push => "push",
             Feature::Route => "route",
+            Feature::Alert => "alert rule",
         })
     }
 }
@@ -53,6 +66,8 @@ pub enum Declaration {
     Push(Box<PushSpec>),
     /// Of a route with steps.
     Route(Box<RouteSteps>),
+    /// Of the bounds of alerts.
+    Alert(Box<AlertSpec>),
 }
 
 /// Which field is wrong, and why.
@@ -83,6 +98,9 @@ impl Declaration {
             Declaration::Route(spec) => {
                 Program::compile(name, spec).map(drop).map_err(|invalid| (invalid.field, invalid.reason))
             }
+            Declaration::Alert(spec) => {
+                spec.check().map_err(|invalid| (invalid.field.to_owned(), invalid.reason))
+            }
         }
     }
 
@@ -92,6 +110,7 @@ impl Declaration {
             Declaration::Operation(spec) => value(spec.shown()),
             Declaration::Push(spec) => value(spec.shown()),
             Declaration::Route(spec) => value(spec),
+            Declaration::Alert(spec) => value(spec),
         }
     }
 
@@ -104,6 +123,7 @@ impl Declaration {
             }
             Declaration::Push(_) => value(PushSpec::default()),
             Declaration::Route(_) => value(RouteSteps::silent()),
+            Declaration::Alert(_) => value(AlertSpec::default()),
         };
         fields::said(&silent, &self.shown())
     }
@@ -120,6 +140,7 @@ impl Declaration {
             }
             Declaration::Push(spec) => value(spec),
             Declaration::Route(spec) => value(spec),
+            Declaration::Alert(spec) => value(spec),
         }
     }
 
@@ -133,7 +154,7 @@ impl Declaration {
             Declaration::Push(spec) => {
                 [("secrets", !spec.secrets.is_empty()), ("headers", spec.headers.is_some())]
             }
-            Declaration::Route(_) => return Vec::new(),
+            Declaration::Route(_) | Declaration::Alert(_) => return Vec::new(),
         };
         given.into_iter().filter_map(|(field, given)| given.then_some(field)).collect()
     }

@@ -10,6 +10,7 @@ use waystation_admin::{
     export::{self, Unwritable},
     topology::unique,
 };
+use waystation_alerts::AlertSpec;
 use waystation_base::Name;
 use waystation_broker::spec::{QueueSpec, SubscriptionSpec, TopicSpec};
 use waystation_calls::Operation;
@@ -50,6 +51,8 @@ struct Document {
     operations: BTreeMap<Name, Operation>,
     #[serde(deserialize_with = "unique")]
     pushes: BTreeMap<Name, PushSpec>,
+    #[serde(deserialize_with = "unique")]
+    alerts: BTreeMap<Name, AlertSpec>,
     /// What an export says of what it does not have; for people.
     #[serde(rename = "left_out")]
     _left_out: Map<String, Value>,
@@ -58,17 +61,20 @@ struct Document {
 impl File {
     /// Reads a file, TOML or JSON, and checks every declaration in it.
     pub fn read(bytes: &[u8]) -> Result<File, Error> {
-        let Document { queues, topics, subscriptions, routes, operations, pushes, .. } =
+        let Document { queues, topics, subscriptions, routes, operations, pushes, alerts, .. } =
             document::read(bytes)?;
         let operations = operations
             .into_iter()
             .map(|(name, spec)| ((Feature::Operation, name), Declaration::Operation(Box::new(spec))));
         let pushes =
             pushes.into_iter().map(|(name, spec)| ((Feature::Push, name), Declaration::Push(Box::new(spec))));
+        let alerts = alerts
+            .into_iter()
+            .map(|(name, spec)| ((Feature::Alert, name), Declaration::Alert(Box::new(spec))));
         let text = document::text(bytes)?;
         let mut file = File {
             topology: Topology { queues, topics, subscriptions, routes: BTreeMap::new() },
-            features: operations.chain(pushes).collect(),
+            features: operations.chain(pushes).chain(alerts).collect(),
             left_out: BTreeMap::new(),
         };
         for (name, fields) in routes {
@@ -150,13 +156,15 @@ mod tests {
     }
 
     const ALL: &str = "[queues.q]\n[operations.ship]\nqueue = 'q'\n[operations.ship.upstream]\nurl = 'https://a.example/'\n\
-        retry = { first_ms = 5 }\n[pushes.p]\nqueue = 'q'\nurl = 'https://b.example/'\nbreaker = { failures = 7 }\n";
+        retry = { first_ms = 5 }\n[pushes.p]\nqueue = 'q'\nurl = 'https://b.example/'\nbreaker = { failures = 7 }\n\
+        [alerts.eu]\non = 'orders.eu.#'\nlag = { age_ms = 60000 }\noff = ['no_consumer']\n";
 
     #[test]
     fn what_is_written_reads_back_the_same_and_says_what_it_leaves_out() {
         let mut file = File::read(ALL.as_bytes()).expect("a good file");
-        assert_eq!(file.count(), 3);
-        let key = file.features.keys().next_back().expect("a push").clone();
+        assert_eq!(file.count(), 4);
+        let is_push = |key: &&(Feature, Name)| key.0 == Feature::Push;
+        let key = file.features.keys().find(is_push).expect("a push").clone();
         file.left_out.insert(key, vec!["secrets (v1)".to_owned()]);
         for format in [Format::Toml, Format::Json] {
             let text = file.write(format).expect("written");

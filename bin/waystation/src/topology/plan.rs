@@ -223,6 +223,7 @@ fn one(each: Each<'_>) -> String {
             let stays = match target.kind {
                 Feature::Operation => "its calls go on",
                 Feature::Push | Feature::Route => "its messages stay where they are",
+                Feature::Alert => "others or the defaults hold",
             };
             return format!("- {} ({stays})\n", each.target());
         }
@@ -247,7 +248,7 @@ fn queues(file: &File) -> BTreeSet<Name> {
         Declaration::Route(spec) => {
             [spec.dead_letter(name).ok().filter(|_| spec.dead_letter.is_none()), None]
         }
-        Declaration::Push(_) => [None, None],
+        Declaration::Push(_) | Declaration::Alert(_) => [None, None],
     };
     file.features.iter().flat_map(made).flatten().collect()
 }
@@ -288,7 +289,7 @@ fn needed(declaration: &Declaration) -> Vec<(&'static [Kind], Name)> {
         Source::Subscription(name) => (&[Kind::Subscription][..], name),
     };
     match declaration {
-        Declaration::Operation(_) => Vec::new(),
+        Declaration::Operation(_) | Declaration::Alert(_) => Vec::new(),
         Declaration::Push(spec) => spec.source().ok().map(source).into_iter().collect(),
         Declaration::Route(spec) => {
             let named = |kinds: &'static [Kind], text: &Option<String>| {

@@ -6,6 +6,7 @@ mod amqp_method;
 mod amqp_table;
 mod batch;
 mod content;
+mod dead_letter;
 mod filter;
 mod journal_file_header;
 mod journal_frame;
@@ -32,6 +33,7 @@ pub const ALL: &[Target] = &[
     amqp_table::TARGET,
     batch::TARGET,
     content::TARGET,
+    dead_letter::TARGET,
     filter::TARGET,
     jq_frame::TARGET,
     journal_file_header::TARGET,

@@ -60,6 +60,13 @@ pub(super) fn no_address(name: &Name, is_subscription: bool) -> String {
     }
 }
 
+/// Why nothing goes back to a topic that was not named.
+pub(super) fn of_topic(name: &Name) -> String {
+    format!(
+        "it failed on its way from the topic '{name}', whose subscribers would all get it again: name that, or another, to bring it to"
+    )
+}
+
 impl Work {
     pub(super) async fn forward_step(&mut self) -> Result<Step, Refusal> {
         let redrive = &self.record.redrive;
@@ -218,12 +225,13 @@ impl Work {
         let targets =
             chosen.iter().filter_map(|delivery| target(spec, queue, &Letter::of(&delivery.message)).ok());
         let names: std::collections::BTreeSet<Name> = targets.collect();
-        let may = self.record.may.clone();
+        let (may, to_origin) = (self.record.may.clone(), spec.to.is_none());
         self.broker
             .query(move |view| {
                 let each = names.into_iter().map(|name| {
                     let denied = may.as_ref().is_some_and(|may| !may.iter().any(|may| may == name.as_str()));
                     let state = match view.address(name.as_str()) {
+                        Some(Kind::Topic) if to_origin => Err(of_topic(&name)),
                         Some(_) if denied => Err(format!("who began this may not publish to '{name}'")),
                         Some(_) => Ok(()),
                         None => Err(no_address(&name, view.subscription(&name).is_some())),

@@ -5,8 +5,8 @@ use smol_str::SmolStr;
 use waystation_base::{
     Message, Millis, Name, Tag, Value,
     message::header::{
-        CC, DEATHS, REDRIVE, REDRIVE_COUNT, REDRIVE_FROM, REDRIVE_ORIGINAL, REDRIVE_TIME, REDRIVE_UNDONE,
-        ROUTE, ROUTING_KEY,
+        CC, DEATH_SOURCE, DEATHS, REDRIVE, REDRIVE_COUNT, REDRIVE_FROM, REDRIVE_ORIGINAL, REDRIVE_TIME,
+        REDRIVE_UNDONE, ROUTE, ROUTING_KEY,
     },
 };
 
@@ -20,7 +20,7 @@ pub(super) fn redriven(letter: &Message, from: &Name, redrive: &str, now: Millis
     let text = |name: &str| Value::String(SmolStr::new(headers.text(name).unwrap_or_default()));
     let place = vec![Value::String(SmolStr::new(from.as_str())), text(ROUTE), text(ROUTING_KEY)];
     let count = headers.get(REDRIVE_COUNT).and_then(Value::as_i64).unwrap_or(0);
-    if let Some((route, keys)) = came_by(headers.get(DEATHS)) {
+    if let Some((route, keys)) = came_by(headers.get(DEATHS), headers.text(DEATH_SOURCE)) {
         readdress(&mut message, route, keys);
     }
     let headers = &mut message.headers;
@@ -103,11 +103,14 @@ pub(super) fn undone(message: &Message, redrive: &str) -> Message {
     letter
 }
 
-/// The route and the keys by which a message came to where it died last.
-fn came_by(deaths: Option<&Value>) -> Option<(SmolStr, Vec<Value>)> {
+/// The route and the keys by which a message came to where it died last, if that is told: not every death is in the list.
+fn came_by(deaths: Option<&Value>, source: Option<&str>) -> Option<(SmolStr, Vec<Value>)> {
     let Some(Value::List(deaths)) = deaths else { return None };
     let Some(Value::Map(last)) = deaths.first() else { return None };
     let field = |name: &str| last.iter().find(|(have, _)| have == name).map(|(_, value)| value);
+    if field("queue").and_then(Value::as_str) != source {
+        return None;
+    }
     match (field("exchange")?, field("routing-keys")?) {
         (Value::String(route), Value::List(keys)) => Some((route.clone(), keys.clone())),
         _ => None,
@@ -141,10 +144,12 @@ mod tests {
         let mut letter = Message::new(MessageId::new(Millis(1), 7), Millis(1), "body");
         letter.key = Some("k".into());
         letter.headers.set("type", "order");
+        letter.headers.set(DEATH_SOURCE, "q");
         letter.headers.set(ROUTE, "dlx");
         letter.headers.set(ROUTING_KEY, "dead");
         let text = |text: &str| Value::String(SmolStr::new(text));
         let death = vec![
+            (SmolStr::new("queue"), text("q")),
             (SmolStr::new("exchange"), text("orders")),
             (SmolStr::new("routing-keys"), Value::List(vec![text("eu"), text("cc")])),
         ];
@@ -170,6 +175,14 @@ mod tests {
             assert_eq!(taken_from(message), Some(from()));
         }
         assert_eq!((once.id, &once.body, &once.key), (letter().id, &letter().body, &letter().key));
+    }
+
+    #[test]
+    fn a_death_that_is_not_the_last_one_tells_no_route() {
+        let mut letter = letter();
+        letter.headers.set(DEATH_SOURCE, "another");
+        let back = redriven(&letter, &from(), "r1", Millis(5));
+        assert_eq!((back.headers.text(ROUTE), back.headers.text(ROUTING_KEY)), (Some("dlx"), Some("dead")));
     }
 
     #[test]

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use waystation_base::Name;
-use waystation_broker::Refusal;
+use waystation_broker::{Kind, Refusal};
 use waystation_host::{Broker, Browse, Delivery, Target};
 
 use super::{
     edit::{Editor, Unchanged},
-    forward::{no_address, target},
+    forward::{no_address, of_topic, target},
     outgoing,
     spec::Spec,
 };
@@ -111,10 +111,12 @@ async fn goes(
         return Ok(Err(format!("who begins this may not publish to '{to}'")));
     }
     let name = to.clone();
-    let state =
-        broker.query(move |view| (view.address(name.as_str()).is_some(), view.subscription(&name).is_some()));
-    let (is_address, is_subscription) = state.await?;
-    Ok(if is_address { Ok(to) } else { Err(no_address(&to, is_subscription)) })
+    let state = broker.query(move |view| (view.address(name.as_str()), view.subscription(&name).is_some()));
+    Ok(match state.await? {
+        (Some(Kind::Topic), _) if spec.to.is_none() => Err(of_topic(&to)),
+        (Some(_), _) => Ok(to),
+        (None, is_subscription) => Err(no_address(&to, is_subscription)),
+    })
 }
 
 /// From what is in memory, if that answers it and is complete.

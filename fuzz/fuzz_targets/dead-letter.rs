@@ -1,0 +1,6 @@
+//! Does the decoder `dead-letter` keep its promise on whatever coverage leads to? See crates/fuzz.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    waystation_fuzz::run("dead-letter", data);
+});
