@@ -14,8 +14,8 @@ fn seeds() -> Vec<Vec<u8>> {
     let texts = [
         r#"{"from":["orders.dead"],"which":{"group":"6f25178fad6c","after":1},"rate":100,"max":5}"#,
         r#"{"which":{"all":true},"to":"mended","edit":{"set":{"a":1},"remove":["b"],"jq":".x = $error"}}"#,
-        r#"card '4711' of "Ann\"" declined: HTTP 503 after 1500ms at 10.0.0.7:5432, see https://a.example/x?y=1"#,
-        "id 018bcfe6-2493-7000-8000-00000000d2a4 at 0xdeadbeef, [fe80::1]:80, 2026-11-27T18:00:00Z, joe@example.com",
+        r#"{"which":{"error":"card '4711' declined: HTTP 503 after 1500ms at 10.0.0.7:5432, https://a.example/x?y=1"}}"#,
+        r#"{"which":{"error":"0xdeadbeef, [fe80::1]:80, 2026-11-27T18:00:00Z, joe@example.com, N14228"}}"#,
     ];
     texts.iter().map(|text| text.as_bytes().to_vec()).collect()
 }
