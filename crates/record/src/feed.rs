@@ -26,8 +26,8 @@ struct State {
     wanted: Position,
     /// The recorder waits until something comes.
     sleeping: bool,
-    /// Somebody waits for the recorder to be up to date.
-    nudged: bool,
+    /// Somebody waits until the recorder has come so far.
+    asked: Position,
     stopping: bool,
     ended: bool,
 }
@@ -135,10 +135,10 @@ impl Feed {
             if state.stopping {
                 return false;
             }
-            if std::mem::take(&mut state.nudged) {
+            let position = self.position();
+            if state.durable.min(state.asked) > position {
                 return true;
             }
-            let position = self.position();
             if state.durable <= position && (state.wanted <= self.checkpoint() || state.wanted > position) {
                 state.sleeping = true;
                 state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -160,20 +160,19 @@ impl Feed {
         drop(self.wake.wait_timeout_while(state, pause, |state| !state.stopping));
     }
 
-    /// Waits until everything that is durable now has been taken in, but not longer than `patience`; says whether it was.
-    pub fn catch_up(&self, patience: Duration) -> bool {
+    /// Waits until everything before `position`, and all that is durable now, has been taken in, but not longer than `patience`;
+    /// says whether it was.
+    pub fn catch_up(&self, position: Position, patience: Duration) -> bool {
         let mut state = self.state();
-        let durable = state.durable;
-        if self.position() >= durable {
+        let position = position.max(state.durable);
+        if self.position() >= position {
             return true;
         }
-        state.nudged = true;
+        state.asked = state.asked.max(position);
         self.wake.notify_one();
-        let waiting = self
-            .progress
-            .wait_timeout_while(state, patience, |state| self.position() < durable && !state.ended);
-        drop(waiting);
-        self.position() >= durable
+        let behind = |state: &mut State| self.position() < position && !state.ended;
+        drop(self.progress.wait_timeout_while(state, patience, behind));
+        self.position() >= position
     }
 
     pub(crate) fn stop(&self) {

@@ -173,7 +173,12 @@ impl Record {
 
     /// Waits until everything that is durable now is known, for a while at most; says whether it is.
     pub fn catch_up(&self) -> bool {
-        self.0.feed.catch_up(PATIENCE)
+        self.catch_up_to(Position(0))
+    }
+
+    /// The same, and what lies before a position of the journal that may not be durable yet.
+    pub fn catch_up_to(&self, position: Position) -> bool {
+        self.0.feed.catch_up(position, PATIENCE)
     }
 
     /// Publishes that can be found by any of these hashes and for which `wanted` holds, at most `max`.

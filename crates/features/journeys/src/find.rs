@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use waystation_base::{EntityId, Millis, Name};
+use waystation_base::{EntityId, Millis, Name, Position};
 use waystation_broker::{Kind, Refusal, Whereabout, Whereabouts, entry};
 use waystation_host::Broker;
 use waystation_record::{Attribute, Event, Mention, Place, Published, Record, Status};
@@ -42,7 +42,9 @@ struct Found {
 /// left out, and counted.
 pub async fn find(broker: &Broker, query: Query, may_read: impl Fn(&Name) -> bool) -> Result<Journey, Error> {
     let record = broker.record().ok_or(Error::Off)?.clone();
-    let mut found = tokio::task::spawn_blocking(move || look(record, &query)).await?;
+    // What the shard has done is told even if it is not durable yet: it will be in a moment.
+    let end = broker.query(|view| view.overview().journal_end).await?;
+    let mut found = tokio::task::spawn_blocking(move || look(record, &query, end)).await?;
     let before = found.cascade.mentions.len();
     let unnamed = Name::new("unnamed").expect("a good name");
     found
@@ -60,8 +62,8 @@ pub async fn find(broker: &Broker, query: Query, may_read: impl Fn(&Name) -> boo
     Ok(assemble(found, &there, at, hidden))
 }
 
-fn look(record: Record, query: &Query) -> Found {
-    record.catch_up();
+fn look(record: Record, query: &Query, end: Position) -> Found {
+    record.catch_up_to(end);
     let cascade = cascade::gather(&record, query);
     let places: Vec<(Place, Millis)> =
         cascade.mentions.iter().map(|mention| (mention.place, mention.at)).collect();
