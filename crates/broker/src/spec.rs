@@ -96,7 +96,7 @@ pub struct QueueSpec {
     /// Messages that consumers may hold together; none: no limit.
     pub concurrency: Option<u32>,
     /// To whom handing out is fair; none: first in, first out.
-    pub fair: Option<Fair>,
+    pub fair: Option<Box<Fair>>,
     /// Milliseconds for which a pulled message belongs to its consumer, unless the pull names its own.
     pub lease_ms: u64,
     /// The order of delivery.
@@ -334,7 +334,7 @@ impl QueueSpec {
         self.retry.as_ref().map_or(Ok(()), |retry| retry.check())?;
         self.rate.as_ref().map_or(Ok(()), MessageRate::check)?;
         quality::check_concurrency("concurrency", self.concurrency)?;
-        self.fair.as_ref().map_or(Ok(()), Fair::check)?;
+        self.fair.as_deref().map_or(Ok(()), Fair::check)?;
         check_range("lease_ms", Some(self.lease_ms), 1, LEASE_MS_MAX)?;
         check_range("deduplication_ms", self.deduplication_ms, 1, DELAY_MS_MAX)?;
         check_range("idle_expiry_ms", self.idle_expiry_ms, 1, DELAY_MS_MAX)?;

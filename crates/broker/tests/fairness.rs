@@ -22,7 +22,7 @@ fn rate(messages: u32, per_ms: u64, burst: u32) -> Option<MessageRate> {
 fn world(change: impl FnOnce(&mut QueueSpec)) -> World {
     let mut w = World::new();
     w.queue("q", |spec| {
-        spec.fair = Some(fair());
+        spec.fair = Some(Box::new(fair()));
         change(spec);
     });
     w
@@ -259,7 +259,7 @@ fn a_subscription_has_limits_as_a_queue_has() {
 #[test]
 fn a_tenant_has_limits_that_do_not_touch_others() {
     let mut w = world(|spec| {
-        spec.fair = Some(Fair { concurrency: Some(2), rate: rate(1, 100, 3), ..fair() });
+        spec.fair = Some(Box::new(Fair { concurrency: Some(2), rate: rate(1, 100, 3), ..fair() }));
     });
     send(&mut w, "a", 9);
     send(&mut w, "b", 1);

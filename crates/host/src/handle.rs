@@ -185,7 +185,6 @@ pub struct Overview {
 }
 
 /// What a handle sends to the driver.
-#[allow(clippy::large_enum_variant, reason = "most requests are commands, and none waits for long")]
 pub(crate) enum Request {
     /// A command whose reply goes back when durable.
     Command(Command, Option<Arc<Origin>>, oneshot::Sender<Result<Reply, Refusal>>),

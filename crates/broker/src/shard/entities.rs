@@ -208,7 +208,7 @@ fn is_plain(spec: &QueueSpec) -> bool {
 }
 
 fn queue_rules(spec: &QueueSpec) -> Rules {
-    Rules { rate: spec.rate.clone(), concurrency: spec.concurrency, fair: spec.fair.clone().map(Arc::new) }
+    Rules { rate: spec.rate.clone(), concurrency: spec.concurrency, fair: spec.fair.clone().map(Arc::from) }
 }
 
 fn subscription_rules(spec: &SubscriptionSpec) -> Rules {

@@ -86,7 +86,7 @@ impl Ledger {
         let held = outlet.items.iter().filter(|(tag, item)| item.is_held() && !passing(**tag));
         let held: Vec<Tag> = held.map(|(tag, _)| *tag).collect();
         let (all, fair) = match &outlet.rules {
-            Rules::Queue(spec) => (spec.concurrency, spec.fair.as_ref()),
+            Rules::Queue(spec) => (spec.concurrency, spec.fair.as_deref()),
             Rules::Subscription(spec) => (spec.concurrency, None),
         };
         let within = |most: Option<u32>, count: usize| most.is_none_or(|most| count <= most as usize);

@@ -71,7 +71,7 @@ pub fn queue(random: &mut Random) -> QueueSpec {
         retry: random.maybe(50, retry),
         rate: random.maybe(12, rate),
         concurrency: random.maybe(15, |random| random.range(1, 8) as u32),
-        fair: random.maybe(30, fair),
+        fair: random.maybe(30, fair).map(Box::new),
         lease_ms: random.range(10, 2000),
         order: if random.percent(30) { Order::Key } else { Order::Fifo },
         deduplication_ms: random.maybe(25, |random| random.range(10, 3000)),

@@ -23,6 +23,7 @@ use crate::{
 pub(super) const RESERVED: &str = "amq.";
 
 /// What goes by a queue's name.
+#[allow(clippy::large_enum_variant, reason = "it lives for one request, and most are queues")]
 pub(super) enum Found {
     Queue(QueueInfo),
     Topic(TopicInfo),

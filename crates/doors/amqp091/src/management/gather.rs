@@ -14,6 +14,7 @@ const PAGE: usize = 500;
 
 /// A queue or a stream: both are queues to AMQP.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "it lives for one request, and most are queues")]
 pub(super) enum Found {
     Queue(QueueInfo),
     Stream(TopicInfo),
