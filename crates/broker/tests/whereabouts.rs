@@ -4,7 +4,10 @@ mod common;
 
 use common::{World, queue, subscription};
 use waystation_base::{Attempt, ClientId, EntityId, Offset};
-use waystation_broker::{Kind, Stand, command::Outcome, place::LogId, spec::Order};
+use waystation_broker::{Kind, Stand, Whereabout, command::Outcome, place::LogId, spec::Order};
+
+/// The log of a queue's messages of priority 0 that are published for later.
+const DELAYED_LOG: u16 = 256;
 
 fn world() -> World {
     let mut world = World::new();
@@ -18,8 +21,12 @@ fn log_of(world: &World, kind: Kind, name: &str, log: u16) -> LogId {
     LogId { entity: found.map_or(EntityId(0), |(id, ..)| *id), log }
 }
 
+fn whereabout(world: &World, log: LogId, offset: u64) -> Whereabout {
+    world.shard.whereabouts(&[(log, Offset(offset))]).remove(0)
+}
+
 fn stand(world: &World, log: u16, offset: u64) -> Stand {
-    let place = world.shard.whereabouts(log_of(world, Kind::Queue, "q", log), Offset(offset));
+    let place = whereabout(world, log_of(world, Kind::Queue, "q", log), offset);
     place.outlets.into_iter().next().expect("a queue").stand
 }
 
@@ -50,7 +57,7 @@ fn a_message_is_ready_held_returned_and_done() {
     assert_eq!((until, attempt), (world.now.plus(500), Attempt(1)));
     world.settle(queue("q"), &more[0], Outcome::Rejected { error: None, class: None }).expect("settled");
     assert!(matches!(stand(&world, 0, 2), Stand::Dying { .. }), "there are no dead letters to go to");
-    assert!(!world.shard.whereabouts(LogId { entity: EntityId(99), log: 0 }, Offset(0)).exists);
+    assert!(!whereabout(&world, LogId { entity: EntityId(99), log: 0 }, 0).exists);
 }
 
 #[test]
@@ -63,7 +70,7 @@ fn the_place_in_line_is_the_order_in_which_messages_come() {
     }
     let place = |log: u16, offset: u64| {
         let log = log_of(&world, Kind::Queue, "p", log);
-        match world.shard.whereabouts(log, Offset(offset)).outlets.remove(0).stand {
+        match whereabout(&world, log, offset).outlets.remove(0).stand {
             Stand::Ready { ahead, .. } => ahead,
             other => panic!("not ready: {other:?}"),
         }
@@ -94,10 +101,56 @@ fn one_waits_behind_its_key_and_each_subscription_has_its_own_copy() {
     let reader = world.attach(subscription("s1"), 1);
     let taken = world.take(reader);
     world.accept(subscription("s1"), &taken[0]);
-    let place = world.shard.whereabouts(log_of(&world, Kind::Topic, "t", 0), Offset(0));
+    let place = whereabout(&world, log_of(&world, Kind::Topic, "t", 0), 0);
     let mut stands: Vec<_> = place.outlets.iter().map(|it| (it.name.as_str(), it.stand.clone())).collect();
     stands.sort_by_key(|(name, _)| *name);
     let ready = Stand::Ready { ahead: 0, attempt: Attempt(0) };
     assert_eq!(stands, [("s1", Stand::Done), ("s2", ready)]);
     assert!(place.kept && place.exists);
+}
+
+#[test]
+fn many_that_are_asked_for_together_stand_where_each_alone_stands() {
+    let mut world = world();
+    world.topic("t", |spec| spec.partitions = 1);
+    world.subscribe("s1", "t", |_| ());
+    world.subscribe("s2", "t", |_| ());
+    let bodies: Vec<String> = (0..300).map(|n| n.to_string()).collect();
+    let bodies: Vec<&str> = bodies.iter().map(String::as_str).collect();
+    world.publish("q", &bodies);
+    world.publish("t", &bodies);
+    let due = |n: u64| 5_000 + 10 * (n % 7);
+    for n in 0..300 {
+        let at = world.now.plus(due(n));
+        world.publish_with("q", "later", |message| message.deliver_at = Some(at)).expect("published");
+    }
+    for source in [queue("q"), subscription("s1")] {
+        let consumer = world.attach(source.clone(), 200);
+        for (n, handed) in world.take(consumer).into_iter().enumerate() {
+            match n % 4 {
+                0 => world.accept(source.clone(), &handed),
+                // Each at its own time; some of them with those of others between.
+                1 | 2 => {
+                    let outcome = Outcome::Requeued { delay_ms: 1_000 + 7 * (n as u64 % 13) };
+                    world.settle(source.clone(), &handed, outcome).expect("settled");
+                }
+                _ => {}
+            }
+        }
+    }
+    let (q, t) = (log_of(&world, Kind::Queue, "q", 0), log_of(&world, Kind::Topic, "t", 0));
+    let later = LogId { log: DELAYED_LOG, ..q };
+    let places: Vec<_> = (0..310).flat_map(|n| [t, q, later].map(|log| (log, Offset(n)))).collect();
+    let together = world.shard.whereabouts(&places);
+    let alone: Vec<_> = places.iter().map(|(log, offset)| whereabout(&world, *log, offset.0)).collect();
+    assert_eq!(together, alone);
+    let stands = together.iter().flat_map(|place| &place.outlets).map(|outlet| &outlet.stand);
+    let delayed: Vec<_> = stands.filter(|stand| matches!(stand, Stand::Delayed { .. })).collect();
+    assert!(delayed.len() >= 500, "{}", delayed.len());
+    for n in 0..300 {
+        let until = world.now.plus(due(n));
+        assert_eq!(stand(&world, DELAYED_LOG, n), Stand::Delayed { until, attempt: Attempt(0) });
+    }
+    let until = world.now.plus(1_000 + 7);
+    assert_eq!(stand(&world, 0, 1), Stand::Delayed { until, attempt: Attempt(1) });
 }

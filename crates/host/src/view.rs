@@ -88,9 +88,9 @@ impl View<'_> {
         names.into_iter().filter(|name| !name.is_reserved()).take(max).collect()
     }
 
-    /// Where a stored message is.
-    pub fn whereabouts(&self, log: LogId, offset: Offset) -> Whereabout {
-        self.shard.whereabouts(log, offset)
+    /// Where stored messages are, in the order of the question.
+    pub fn whereabouts(&self, places: &[(LogId, Offset)]) -> Vec<Whereabout> {
+        self.shard.whereabouts(places)
     }
 
     /// The time.

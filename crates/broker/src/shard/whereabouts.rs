@@ -3,7 +3,7 @@
 use waystation_base::{Attempt, ClientId, EntityId, Millis, Name, Offset, Tag};
 
 use super::{
-    Shard,
+    HashMap, HashSet, Shard,
     cursor::{Cursor, Reason, is_delayed, priority, tag},
     log::Log,
     outlet::{Logs, Outlet},
@@ -96,11 +96,40 @@ impl Shard {
         (queues.chain(topics).chain(subscriptions).chain(routes).collect(), sources.collect())
     }
 
-    /// Where a stored message is now.
-    pub fn whereabouts(&self, log: LogId, offset: Offset) -> Whereabout {
+    /// Where stored messages are now, in the order of the question. What an outlet has put off is looked through once for all of them.
+    pub fn whereabouts(&self, places: &[(LogId, Offset)]) -> Vec<Whereabout> {
+        let mut wanted: HashMap<EntityId, HashSet<Tag>> = HashMap::default();
+        for (log, offset) in places {
+            for (outlet, number) in self.readers(*log) {
+                wanted.entry(outlet.id).or_default().insert(tag(number, offset.0));
+            }
+        }
+        let mut put_off: HashMap<EntityId, PutOff> = HashMap::default();
+        for (outlet, _) in places.iter().flat_map(|(log, _)| self.readers(*log)) {
+            if let Some(wanted) = wanted.remove(&outlet.id) {
+                put_off.insert(outlet.id, PutOff::of(outlet, wanted));
+            }
+        }
+        places.iter().map(|(log, offset)| self.whereabout(*log, *offset, &put_off)).collect()
+    }
+
+    /// The outlets that a log's messages go to, and its number there.
+    fn readers(&self, log: LogId) -> impl Iterator<Item = (&Outlet, u16)> {
+        let queue = self.queues.get(&log.entity).map(|queue| (&queue.outlet, log.log));
+        let topic = self.topics.get(&log.entity);
+        let readers = topic.and_then(|topic| topic.readers.get(usize::from(log.log))).into_iter().flatten();
+        let subscriptions =
+            readers.filter_map(|(id, number)| Some((&self.subscriptions.get(id)?.outlet, *number)));
+        queue.into_iter().chain(subscriptions)
+    }
+
+    fn whereabout(&self, log: LogId, offset: Offset, put_off: &HashMap<EntityId, PutOff>) -> Whereabout {
+        let nothing = PutOff::default();
+        let of_outlet = |outlet: &Outlet| put_off.get(&outlet.id).unwrap_or(&nothing);
         if let Some(queue) = self.queues.get(&log.entity) {
-            let stand = stand(&queue.outlet, log.log, offset.0, &queue.logs());
-            return Whereabout { exists: true, kept: false, outlets: vec![of(&queue.outlet, stand)] };
+            let outlet = &queue.outlet;
+            let stand = stand(outlet, log.log, offset.0, &queue.logs(), of_outlet(outlet));
+            return Whereabout { exists: true, kept: false, outlets: vec![of(outlet, stand)] };
         }
         let Some(topic) = self.topics.get(&log.entity) else { return Whereabout::default() };
         let kept =
@@ -108,15 +137,39 @@ impl Shard {
         let readers = topic.readers.get(usize::from(log.log)).into_iter().flatten();
         let outlets = readers.filter_map(|(id, number)| {
             let subscription = self.subscriptions.get(id)?;
+            let outlet = &subscription.outlet;
             let logs = subscription.logs(&self.topics);
             let stand = match kept {
-                true => stand(&subscription.outlet, *number, offset.0, &logs),
+                true => stand(outlet, *number, offset.0, &logs, of_outlet(outlet)),
                 false => Stand::Done,
             };
-            Some(of(&subscription.outlet, stand))
+            Some(of(outlet, stand))
         });
         Whereabout { exists: true, kept, outlets: outlets.collect() }
     }
+}
+
+/// Of the messages that are asked for, those of one outlet that wait for their time.
+#[derive(Default)]
+struct PutOff {
+    delayed: HashMap<Tag, (Millis, Attempt)>,
+}
+
+impl PutOff {
+    fn of(outlet: &Outlet, mut wanted: HashSet<Tag>) -> PutOff {
+        wanted.retain(|tag| is_put_off(outlet, tag.log(), tag.offset().0));
+        let count = wanted.len();
+        let found = outlet.delayed.iter().filter(|((_, tag), _)| wanted.contains(tag));
+        let found = found.map(|((until, tag), waiting)| (*tag, (*until, waiting.attempt)));
+        PutOff { delayed: found.take(count).collect() }
+    }
+}
+
+/// Whether it may wait for its time: it is neither done nor held, and was given one.
+fn is_put_off(outlet: &Outlet, number: u16, offset: u64) -> bool {
+    let cursor = outlet.cursors.get(&number);
+    let is_over = cursor.is_some_and(|it| it.done.contains(offset) || it.flying.contains_key(&offset));
+    !is_over && (is_delayed(number) || cursor.is_some_and(|it| it.aside.contains(&offset)))
 }
 
 fn of(outlet: &Outlet, stand: Stand) -> Whereabouts {
@@ -124,7 +177,7 @@ fn of(outlet: &Outlet, stand: Stand) -> Whereabouts {
     Whereabouts { outlet: outlet.id, kind: outlet.kind, name: outlet.name.clone(), stand, consumers }
 }
 
-fn stand(outlet: &Outlet, number: u16, offset: u64, logs: &dyn Logs) -> Stand {
+fn stand(outlet: &Outlet, number: u16, offset: u64, logs: &dyn Logs, put_off: &PutOff) -> Stand {
     let Some(log) = logs.log(number) else { return Stand::Done };
     let cursor = outlet.cursors.get(&number).map(|cursor| &**cursor);
     if offset >= log.next || cursor.is_some_and(|cursor| cursor.done.contains(offset)) {
@@ -138,13 +191,8 @@ fn stand(outlet: &Outlet, number: u16, offset: u64, logs: &dyn Logs) -> Stand {
             None => Stand::Held { attempt: flight.attempt, client, until },
         };
     }
-    let tag = tag(number, offset);
-    if is_delayed(number) || cursor.is_some_and(|cursor| cursor.aside.contains(&offset)) {
-        // By a look at each: asked for by people, about few messages.
-        let waiting = outlet.delayed.iter().find(|((_, waiting), _)| *waiting == tag);
-        if let Some(((until, _), waiting)) = waiting {
-            return Stand::Delayed { until: *until, attempt: waiting.attempt };
-        }
+    if let Some((until, attempt)) = put_off.delayed.get(&tag(number, offset)) {
+        return Stand::Delayed { until: *until, attempt: *attempt };
     }
     if outlet.parked > 0 {
         let behind = |key: &&super::keys::Key| {

@@ -15,6 +15,9 @@ use crate::{
     steps, stops,
 };
 
+/// Messages whose whereabouts are asked for at a time: whoever asks must not hold up the shard.
+const PLACES_PER_QUERY: usize = 50;
+
 /// Why a journey cannot be told.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -53,13 +56,23 @@ pub async fn find(broker: &Broker, query: Query, may_read: impl Fn(&Name) -> boo
         .retain(|mention| may_read(mention.address.as_ref().map_or(&unnamed, |(_, name)| name)));
     let hidden = (before - found.cascade.mentions.len()) as u64;
     let places: Vec<Place> = found.cascade.mentions.iter().map(|mention| mention.place).collect();
-    let (there, at) = broker
-        .query(move |view| {
-            let there = places.iter().map(|place| (*place, view.whereabouts(place.log, place.offset)));
-            (there.collect::<BTreeMap<_, _>>(), view.now())
-        })
-        .await?;
+    let (there, at) = whereabouts(broker, &places).await?;
     Ok(assemble(found, &there, at, hidden))
+}
+
+async fn whereabouts(
+    broker: &Broker,
+    places: &[Place],
+) -> Result<(BTreeMap<Place, Whereabout>, Millis), Refusal> {
+    let mut there = BTreeMap::new();
+    for places in places.chunks(PLACES_PER_QUERY) {
+        let wanted: Vec<_> = places.iter().map(|place| (place.log, place.offset)).collect();
+        let found = broker.query(move |view| view.whereabouts(&wanted)).await?;
+        there.extend(places.iter().copied().zip(found));
+    }
+    // The time of the last answer: nothing that is told lies after it.
+    let at = broker.query(|view| view.now()).await?;
+    Ok((there, at))
 }
 
 fn look(record: Record, query: &Query, end: Position) -> Found {
