@@ -8,7 +8,7 @@ use common::*;
 use waystation_base::MessageId;
 use waystation_broker::entry::Reason;
 use waystation_host::{Broker, Options};
-use waystation_record::{Happening, Options as RecordOptions, Record, What, hash_of_id};
+use waystation_record::{Gap, Happening, Options as RecordOptions, Record, What, hash_of_id};
 
 /// Bounds so small that the journal is trimmed soon, and files of the record are written for it.
 fn small(dir: &Path, record: Option<RecordOptions>) -> Options {
@@ -122,6 +122,12 @@ async fn what_the_recorder_did_not_see_is_a_gap_that_is_told() {
     let gaps = record.status().gaps;
     assert_eq!(gaps.len(), 1, "{gaps:?}");
     assert!(gaps[0].from < gaps[0].to && gaps[0].after <= gaps[0].before);
+    running.stop().await;
+    let running = start(recorded(dir.path()));
+    let record = running.broker.record().expect("there is one").clone();
+    assert!(record.catch_up());
+    let stretches = |gaps: &[Gap]| gaps.iter().map(|gap| (gap.from, gap.to)).collect::<Vec<_>>();
+    assert_eq!(stretches(&record.status().gaps), stretches(&gaps));
     running.stop().await;
 }
 

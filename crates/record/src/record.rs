@@ -316,15 +316,14 @@ impl Record {
         self.0.rates.lock().unwrap_or_else(PoisonError::into_inner).per_second(outlet, now)
     }
 
-    /// How the record is.
+    /// How the record is. It reads no file.
     pub fn status(&self) -> Status {
         let state = self.0.read();
         let files = self.files(&state);
         let recent = &state.recent;
         let times = files.iter().filter(|file| file.last > Millis(0)).map(|file| file.first);
         let position = self.0.feed.position();
-        let gaps = files.iter().filter_map(|file| self.0.shelf.open(file.id).ok());
-        let gaps = gaps.flat_map(|opened| opened.meta.gaps.clone()).chain(recent.gaps.iter().cloned());
+        let gaps = files.iter().flat_map(|file| &file.gaps).chain(&recent.gaps).cloned();
         Status {
             from: times.chain(recent.times().map(|(first, _)| first)).min(),
             files: state.files.len() as u64,

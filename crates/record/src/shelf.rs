@@ -8,7 +8,7 @@ use waystation_journal::record::{Error, Store, Table};
 use crate::{
     HashMap,
     fact::{Place, put_key},
-    meta::{Client, Meta, VERSION},
+    meta::{Client, Gap, Meta, VERSION},
     recent::Recent,
 };
 
@@ -28,6 +28,14 @@ pub(crate) struct Summary {
     pub(crate) last: Millis,
     pub(crate) facts: u64,
     pub(crate) messages: u64,
+    pub(crate) gaps: Vec<Gap>,
+}
+
+impl Summary {
+    pub(crate) fn of(id: u32, bytes: u64, meta: &Meta) -> Summary {
+        let Meta { from, to, first, last, facts, messages, .. } = *meta;
+        Summary { id, bytes, from, to, first, last, facts, messages, gaps: meta.gaps.clone() }
+    }
 }
 
 /// A file, opened.
@@ -107,8 +115,7 @@ impl Shelf {
     /// What is known of a file.
     pub(crate) fn summary(&self, id: u32) -> Result<Summary, OpenError> {
         let opened = self.open(id)?;
-        let Meta { from, to, first, last, facts, messages, .. } = opened.meta;
-        Ok(Summary { id, bytes: opened.table.bytes, from, to, first, last, facts, messages })
+        Ok(Summary::of(id, opened.table.bytes, &opened.meta))
     }
 
     /// Removes a file.
@@ -153,8 +160,7 @@ impl Shelf {
         let meta = recent.meta(known);
         let json = serde_json::to_vec(&meta).expect("what stands beside facts has a JSON form");
         let bytes = writer.finish(&mut index, &json)?;
-        let Meta { from, to, first, last, facts, messages, .. } = meta;
-        Ok(Summary { id, bytes, from, to, first, last, facts, messages })
+        Ok(Summary::of(id, bytes, &meta))
     }
 }
 
@@ -190,7 +196,8 @@ mod tests {
 
     fn file(id: u32, from: u64, to: u64, last: u64) -> Summary {
         let (from, to) = (Position(from), Position(to));
-        Summary { id, bytes: 10, from, to, first: Millis(0), last: Millis(last), facts: 1, messages: 1 }
+        let meta = Meta { from, to, last: Millis(last), facts: 1, messages: 1, ..Meta::default() };
+        Summary::of(id, 10, &meta)
     }
 
     #[test]
