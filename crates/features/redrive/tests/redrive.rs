@@ -14,6 +14,7 @@ use waystation_broker::{
 use waystation_redrive::{
     groups::Asked,
     job::{Error, Maker, State},
+    limits::ACTIVE_MAX,
 };
 
 fn stock_or_card(number: u64) -> String {
@@ -210,6 +211,44 @@ async fn an_edited_message_says_where_its_original_is_and_undoing_brings_back_wh
         assert_eq!(Some(&back), before.iter().find(|message| message.id == back.id));
     }
     assert!(matches!(running.redrives.original(&redrive.id, "no-such").await, Err(Error::NotFound(_))));
+}
+
+#[tokio::test]
+async fn an_undo_brings_nothing_to_a_queue_that_the_redrive_did_not_take_from() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let running = Running::start(dir.path());
+    running.dying("orders").await;
+    running.queue("vault", |_| ()).await;
+    running.fail("orders", 0..2, stock_or_card).await;
+    let redrive = running.run(r#"{"from": ["orders.dead"], "which": {"all": true}}"#).await;
+    // Somebody who may publish to the target says of a message of his own that the redrive took it from elsewhere.
+    let mut forged = running.messages("orders").await.remove(0);
+    let place = ["vault", "", ""].map(|text| Value::String(text.into())).to_vec();
+    forged.headers.set(header::REDRIVE_FROM, Value::List(place));
+    running.broker.publish(name("orders"), vec![forged]).await.expect("published");
+    running.redrives.undo(&redrive.id).await.expect("begun");
+    let undone = running.reach(&redrive.id, |redrive| redrive.state == State::Undone).await;
+    assert_eq!((undone.moved, undone.undone, undone.left()), (2, 2, 1), "{undone:?}");
+    assert_eq!(running.numbers("vault").await, once([]));
+    assert_eq!(running.numbers("orders.dead").await, once(0..2));
+    assert_eq!(running.messages("orders").await.len(), 1);
+}
+
+#[tokio::test]
+async fn whoever_goes_away_while_he_begins_a_redrive_takes_no_place_from_others() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let running = Running::start(dir.path());
+    running.dying("orders").await;
+    running.fail("orders", 0..2, stock_or_card).await;
+    let all = r#"{"from": ["orders.dead"], "which": {"all": true}}"#;
+    for _ in 0..ACTIVE_MAX {
+        let begin = running.redrives.begin(spec(all), vec![name("orders.dead")], Maker::default());
+        let mut begin = std::pin::pin!(begin);
+        let is_pending =
+            std::future::poll_fn(|cx| std::task::Poll::Ready(begin.as_mut().poll(cx).is_pending()));
+        assert!(is_pending.await, "it is dropped midway");
+    }
+    assert_eq!(running.run(all).await.moved, 2);
 }
 
 #[tokio::test]

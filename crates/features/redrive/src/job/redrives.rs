@@ -90,6 +90,15 @@ struct Job {
     task: JoinHandle<()>,
 }
 
+/// One is being begun, until this is dropped: whoever asked for it may go away meanwhile.
+struct Beginning<'a>(&'a Redrives);
+
+impl Drop for Beginning<'_> {
+    fn drop(&mut self) {
+        self.0.lock().beginning -= 1;
+    }
+}
+
 impl Redrives {
     /// A handle, and what does the work; `jq` evaluates the programs of edits.
     pub fn new(broker: Broker, clock: Arc<dyn Clock>, jq: Option<Pool>) -> (Redrives, Engine) {
@@ -172,19 +181,19 @@ impl Redrives {
     pub async fn begin(&self, spec: Spec, queues: Vec<Name>, maker: Maker) -> Result<Redrive, Error> {
         spec.check()?;
         self.editor(&spec)?;
-        {
+        let beginning = {
             let mut inner = self.lock();
             let is_open = |job: &&Job| !job.seen.borrow().redrive.state.is_ended();
             if inner.jobs.values().filter(is_open).count() + inner.beginning >= ACTIVE_MAX {
                 return Err(Error::Busy);
             }
             inner.beginning += 1;
-        }
-        let begun = self.write(spec, queues, maker).await;
-        self.lock().beginning -= 1;
-        let record = begun?;
+            Beginning(self)
+        };
+        let record = self.write(spec, queues, maker).await?;
         let redrive = record.redrive.clone();
         self.start(record);
+        drop(beginning);
         self.forget_oldest().await;
         Ok(redrive)
     }

@@ -98,6 +98,11 @@ impl Work {
         let Some(to) = outgoing::taken_from(message) else {
             return Ok(Err("it does not say where it came from"));
         };
+        // Headers are for every sender to write: whoever may publish to where a redrive brought its messages may not, by that, let
+        // the server publish elsewhere.
+        if !self.record.redrive.queues.contains(&to) {
+            return Ok(Err("it did not come from a queue of this redrive"));
+        }
         let id = &self.record.redrive.id;
         let Some(key) = message.headers.text(header::REDRIVE_ORIGINAL) else {
             return Ok(Ok((to, outgoing::undone(message, id))));
