@@ -10,6 +10,7 @@ use waystation_host::{Broker, Consumer, Event};
 
 use super::{
     Plan,
+    act::{Act, Part},
     combine::{Whole, combine, unheld},
     draft::{Draft, Held, to},
     groups::{self, Groups},
@@ -52,12 +53,6 @@ pub(crate) struct Holder {
 enum State {
     Groups(Groups<Held>),
     Sequences(Sequences<Held>),
-}
-
-/// What is to be done.
-enum Act {
-    Group(groups::Act<Held>),
-    Sequence(sequence::Act<Held>),
 }
 
 impl Holder {
@@ -104,7 +99,7 @@ struct Turn<'a> {
     /// How many messages should come back from each.
     back: [u64; 2],
     state: State,
-    acts: VecDeque<Act>,
+    acts: VecDeque<Act<Held>>,
     held_bytes: usize,
 }
 
@@ -256,59 +251,71 @@ impl<'a> Turn<'a> {
                 }
                 batch.extend(self.acts.pop_front());
             }
-            self.settle(&batch).await?;
-            for held in batch.iter().flat_map(Act::all) {
-                self.held_bytes = self.held_bytes.saturating_sub(held.delivery.message.size());
-            }
+            let bytes: usize = batch.iter().flat_map(Act::all).map(|held| held.delivery.message.size()).sum();
+            self.settle(batch).await?;
+            self.held_bytes = self.held_bytes.saturating_sub(bytes);
         }
         Ok(())
     }
 
     /// Many in one transaction; if that is refused, one by one, so that only those meet the refusal that cause it.
-    async fn settle(&self, batch: &[Act]) -> Result<(), String> {
-        let mut evaluated = Vec::with_capacity(batch.len());
+    async fn settle(&self, batch: Vec<Act<Held>>) -> Result<(), String> {
+        let mut parts = Vec::with_capacity(batch.len());
         for act in batch {
-            evaluated.push(self.holder.evaluate(act).await?);
+            let evaluations = self.holder.evaluate(&act).await?;
+            parts.push(Part { act, evaluations });
         }
-        match self.commit(batch, &evaluated).await {
+        match self.commit(&parts).await {
             Ok(()) => return Ok(()),
-            Err(refusal) if meaning(&refusal) != Meaning::Never && meaning(&refusal) != Meaning::Later => {
-                return Err(refusal.to_string());
-            }
+            Err(refusal) if !is_of_messages(&refusal) => return Err(refusal.to_string()),
             Err(_) => {}
         }
-        for (act, evaluations) in batch.iter().zip(evaluated) {
-            let one = std::slice::from_ref(act);
-            match self.commit(one, std::slice::from_ref(&evaluations)).await {
-                Ok(()) => {}
-                Err(refusal) if meaning(&refusal) == Meaning::Never => {
-                    let fault = (self.holder.plan.at.clone(), Fault::invalid(&refusal));
-                    let failed = evaluations.into_iter().map(|it| Evaluation {
-                        outputs: Vec::new(),
-                        fault: Some(fault.clone()),
-                        ..it
-                    });
-                    let failed = [failed.collect()];
-                    self.commit(one, &failed).await.map_err(|refusal| refusal.to_string())?;
+        for part in parts {
+            self.settle_one(part).await?;
+        }
+        Ok(())
+    }
+
+    /// An act that is refused is cut in halves, again and again: there may be too much of it for one transaction, or for what it goes to. What
+    /// cannot be cut and can never be stored is given up, and giving up may have to be cut in turn.
+    async fn settle_one(&self, part: Part<Held>) -> Result<(), String> {
+        let mut parts = vec![part];
+        while let Some(part) = parts.pop() {
+            let Err(refusal) = self.commit(std::slice::from_ref(&part)).await else { continue };
+            if !is_of_messages(&refusal) {
+                return Err(refusal.to_string());
+            }
+            // A failed group that finds no room now stays whole: half of it would be taken for a group.
+            let is_group = matches!(part.act, Act::Group(groups::Act::Complete { .. }));
+            let is_never = meaning(&refusal) == Meaning::Never;
+            match if is_group && !is_never { Err(part) } else { part.halves() } {
+                Ok([first, second]) => parts.extend([second, first]),
+                Err(part) if is_never && !part.has_failed() => {
+                    parts.push(part.failed(&self.holder.plan.at, &Fault::invalid(&refusal)));
                 }
-                Err(refusal) => return Err(refusal.to_string()),
+                Err(_) => return Err(refusal.to_string()),
             }
         }
         Ok(())
     }
 
-    async fn commit(&self, batch: &[Act], evaluated: &[Vec<Evaluation>]) -> Result<(), Refusal> {
+    async fn commit(&self, parts: &[Part<Held>]) -> Result<(), Refusal> {
         let random = os::random().map_err(|error| Refusal::Stopped(format!("no randomness: {error}")))?;
         let now = self.now();
         let mut draft = Draft::new(Ids::new(now, random), now);
-        for (act, evaluations) in batch.iter().zip(evaluated) {
-            self.holder.draft(&mut draft, act, evaluations);
+        for part in parts {
+            self.holder.draft(&mut draft, &part.act, &part.evaluations);
         }
         let (transaction, fates) = draft.transaction(&self.holder.sources());
         self.holder.broker.transact(transaction).await?;
         fates.into_iter().for_each(|fate| self.holder.live.count(fate));
         Ok(())
     }
+}
+
+/// Whether it is refused for what it is, and not because nothing can be stored or because the step no longer holds it.
+fn is_of_messages(refusal: &Refusal) -> bool {
+    matches!(meaning(refusal), Meaning::Never | Meaning::Later)
 }
 
 async fn next_of(consumer: &mut Option<Consumer>) -> Option<Event> {
@@ -324,28 +331,9 @@ fn reply_says(delivery: &waystation_host::Delivery) -> Option<Says> {
     Some(Says { key: key.into(), role: Role::Member, number: None })
 }
 
-impl Act {
-    /// All that is settled by it.
-    fn all(&self) -> Box<dyn Iterator<Item = &Held> + '_> {
-        match self {
-            Act::Group(groups::Act::Complete { opener, members, .. }) => {
-                Box::new(opener.iter().chain(members))
-            }
-            Act::Group(groups::Act::Late { members, .. }) => Box::new(members.iter()),
-            Act::Sequence(sequence::Act::Release { items, marker, .. }) => {
-                Box::new(items.iter().chain(marker))
-            }
-            Act::Sequence(sequence::Act::Late { item, .. }) => Box::new(std::iter::once(item)),
-            Act::Group(groups::Act::Forget(marker)) | Act::Sequence(sequence::Act::Forget(marker)) => {
-                Box::new(std::iter::once(marker))
-            }
-        }
-    }
-}
-
 impl Holder {
     /// What the steps behind make of what is let go: one evaluation for each message that goes on.
-    async fn evaluate(&self, act: &Act) -> Result<Vec<Evaluation>, String> {
+    async fn evaluate(&self, act: &Act<Held>) -> Result<Vec<Evaluation>, String> {
         let mut evaluations = Vec::new();
         match act {
             Act::Group(groups::Act::Complete { key, end, opener, members, .. }) => {
@@ -390,7 +378,7 @@ impl Holder {
     }
 
     /// Adds an act to the transaction.
-    fn draft(&self, draft: &mut Draft, act: &Act, evaluations: &[Evaluation]) {
+    fn draft(&self, draft: &mut Draft, act: &Act<Held>, evaluations: &[Evaluation]) {
         act.all().for_each(|held| draft.settle(held));
         match act {
             Act::Group(groups::Act::Complete { key, remember_until, .. }) => {
