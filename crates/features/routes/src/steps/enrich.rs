@@ -16,6 +16,7 @@ use waystation_outbound::{
     breaker::{Admission, Breaking, Trial},
     client::endpoint,
     exchange::{Answer, Failure, Request},
+    guard::Refusal,
 };
 
 use super::{Flow, hold::some_scalar, transform::one};
@@ -165,6 +166,10 @@ impl Enrich {
     fn judge(&self, result: Result<Answer, Failure>) -> (bool, Result<Bytes, Fault>) {
         let answer = match result {
             Ok(answer) => answer,
+            // Its name may be found again, like a connection.
+            Err(failure @ Failure::Refused(Refusal::Unresolved(..))) => {
+                return (false, Err(passing(failure)));
+            }
             Err(failure @ (Failure::Refused(_) | Failure::TooLarge(_))) => {
                 return (true, Err(Fault::invalid(failure)));
             }
@@ -236,6 +241,13 @@ impl Key {
         headers.sort();
         Key(request.method.clone(), request.url.to_string(), headers, request.body.clone())
     }
+
+    /// Bytes of it.
+    fn size(&self) -> usize {
+        let Key(method, url, headers, body) = self;
+        let headers: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        method.as_str().len() + url.len() + headers + body.len()
+    }
 }
 
 /// Answers that are kept, bounded by number, bytes and time. In memory: after a restart services are asked again.
@@ -272,9 +284,10 @@ impl Cache {
     fn put(&self, key: Key, answer: Bytes, now: Millis) {
         let mut kept = self.kept();
         let until = now.plus(self.ttl_ms);
-        kept.bytes += answer.len();
+        let key_bytes = key.size();
+        kept.bytes += key_bytes + answer.len();
         if let Some((_, old)) = kept.answers.insert(key.clone(), (until, answer)) {
-            kept.bytes -= old.len();
+            kept.bytes -= key_bytes + old.len();
         }
         kept.order.push_back((until, key));
         while kept.answers.len() > self.entries
@@ -286,7 +299,7 @@ impl Cache {
             if kept.answers.get(&key).is_some_and(|(at, _)| *at == until)
                 && let Some((_, old)) = kept.answers.remove(&key)
             {
-                kept.bytes -= old.len();
+                kept.bytes -= key.size() + old.len();
             }
         }
     }
@@ -320,10 +333,48 @@ mod tests {
         cache.put(key(5), big(5), at(13));
         assert_eq!(cache.get(&key(4), at(13)), None);
         assert!(cache.get(&key(5), at(13)).is_some());
-        assert_eq!(cache.kept().bytes, CACHE_BYTES_MAX / 2 + 1);
+        assert_eq!(cache.kept().bytes, CACHE_BYTES_MAX / 2 + 1 + key(5).size());
         cache.put(key(6), Bytes::new(), at(100));
         let kept = cache.kept();
-        assert_eq!((kept.answers.len(), kept.order.len(), kept.bytes), (1, 1, 0));
+        assert_eq!((kept.answers.len(), kept.order.len(), kept.bytes), (1, 1, key(6).size()));
+    }
+
+    #[test]
+    fn what_tells_requests_apart_counts_against_the_bytes_of_the_cache() {
+        let cache = Cache { ttl_ms: 10, entries: 9, kept: Mutex::default() };
+        let asked = |fill: u8, bytes: usize| {
+            let headers = vec![("h".to_owned(), b"v".to_vec())];
+            Key(Method::GET, "u".to_owned(), headers, Bytes::from(vec![fill; bytes]))
+        };
+        // Of each: "GET", "u", "h" and "v" beside the body.
+        let most = CACHE_BYTES_MAX / 2 - 6;
+        for fill in [1, 2, 1] {
+            cache.put(asked(fill, most), Bytes::new(), Millis(0));
+        }
+        let shown = |kept: &Kept| (kept.answers.len(), kept.bytes);
+        assert_eq!(shown(&cache.kept()), (2, CACHE_BYTES_MAX));
+        cache.put(key(1), Bytes::new(), Millis(0));
+        assert!(
+            cache.get(&asked(1, most), Millis(0)).is_some()
+                != cache.get(&asked(2, most), Millis(0)).is_some()
+        );
+        assert!(cache.kept().bytes <= CACHE_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_service_whose_name_is_not_found_now_is_asked_again_and_one_out_of_bounds_is_not() {
+        let spec =
+            serde_json::from_value(json!({"url": "\"http://a\"", "merge": "."})).expect("a declaration");
+        let enrich = Enrich::compile("steps[0].enrich", &spec).expect("a step");
+        let judge = |refusal| {
+            let (is_well, outcome) = enrich.judge(Err(Failure::Refused(refusal)));
+            (is_well, outcome.expect_err("nothing was answered").kind)
+        };
+        assert_eq!(
+            judge(Refusal::Unresolved("a".into(), "no such name".into())),
+            (false, FaultKind::Passing)
+        );
+        assert_eq!(judge(Refusal::UserInfo), (true, FaultKind::Invalid));
     }
 
     #[test]
