@@ -12,6 +12,9 @@ use crate::{
     steps::{self, Step},
 };
 
+/// What the names begin with of the headers, besides [`header::REDRIVE`], by which a redrive knows its messages.
+const REDRIVE_PREFIX: &str = "ws-redrive-";
+
 /// What came of one message.
 #[derive(Clone, Debug)]
 pub struct Evaluation {
@@ -227,6 +230,9 @@ impl Run<'_> {
         for gone in [header::ROUTE, header::ROUTING_KEY, header::CC] {
             headers.remove(gone);
         }
+        // What a redrive said of the input does not hold for what was made of it: an undo takes back what says so.
+        let redriven = |name: &str| name == header::REDRIVE || name.starts_with(REDRIVE_PREFIX);
+        headers.0.retain(|(name, _)| !redriven(name));
         if let Destination::Route(route, key) = to {
             headers.set(header::ROUTE, route.as_str());
             headers.set(header::ROUTING_KEY, key.as_deref().unwrap_or_default());
@@ -272,6 +278,8 @@ mod tests {
     fn message() -> Message {
         let mut message = Message { body: "body".into(), ..Message::default() };
         message.headers.set(header::ROUTING_KEY, "k");
+        message.headers.set(header::REDRIVE, "r1");
+        message.headers.set(header::REDRIVE_FROM, "dead");
         message
     }
 
@@ -290,6 +298,10 @@ mod tests {
             (text(2, header::ROUTING_KEY), text(2, header::ROUTE)),
             (Some("k".into()), Some("r".into()))
         );
+        for output in &outputs {
+            let headers = &output.message.headers;
+            assert_eq!((headers.get(header::REDRIVE), headers.get(header::REDRIVE_FROM)), (None, None));
+        }
         assert_eq!((hops(&outputs[0].message), text(0, header::CAUSE)), (1, Some(message().id.to_string())));
     }
 
