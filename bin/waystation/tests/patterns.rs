@@ -129,6 +129,45 @@ fn splitter() {
 }
 
 #[test]
+fn a_splitter_within_a_splitter_is_bounded_and_so_is_what_its_steps_say() {
+    let setup = setup();
+    let server = with(
+        &setup,
+        r#"
+        [queues]
+        in = {}
+        out = {}
+        [routes.divide]
+        from = { queue = "in" }
+        steps = [
+          { split = "range(.)" },
+          { split = "range(40)" },
+          { filter = { jq = "false" }, else = [] },
+          { to = "out" },
+        ]
+        limits = { outputs = 1600 }
+        "#,
+    );
+    // 1,600 parts, of each of which the filter says two words; then 1,640.
+    publish(&server, "in", &bodies(&[json!(40), json!(41), json!(1)]));
+    taken(&server, "divide", 3);
+    assert!(found(&server, "out").is_empty());
+    let records = lying(&server, "$routes");
+    let trails: Vec<&Vec<Value>> =
+        records.iter().map(|record| record["body"]["trail"].as_array().expect("a trail")).collect();
+    let last = trails[0].last().expect("a word");
+    assert_eq!((trails[0].len(), &last["verdict"]), (1001, &json!("left_out")));
+    assert_eq!(last["detail"], "2241 more", "of 1 + 40 + 2 * 1600");
+    assert!(trails[2].len() == 82 && trails[2].iter().all(|said| said["verdict"] != "left_out"));
+    let dead = lying(&server, "divide.dead");
+    assert_eq!((dead.len(), &dead[0]["body"]), (1, &json!(41)));
+    let error = dead[0]["headers"]["ws-death-error"].as_str().expect("a reason");
+    assert!(error.contains("more than 1600 parts") && error.contains("limits.outputs"), "{error}");
+    let failed = trails[1].last().expect("a word");
+    assert_eq!((&failed["verdict"], &failed["step"]), (&json!("failed"), &json!("steps[1].split")));
+}
+
+#[test]
 fn wire_tap() {
     let setup = setup();
     let server = with(

@@ -50,6 +50,10 @@ pub const EXPLAIN_SCAN_MAX: usize = 200_000;
 pub const CASES_RECORDED_MAX: usize = 20;
 /// What a trial or an explanation says of cases that did not match; the rest is counted.
 pub const REASONS_MAX: usize = 100;
+/// What the steps may say of one message; the rest is counted.
+pub const TRAIL_MAX: usize = 1_000;
+/// Bytes of it.
+pub const TRAIL_BYTES_MAX: usize = 1 << 20;
 /// Messages that a step holds at a time; past it the oldest go on as they are.
 pub const HELD_MESSAGES_MAX: usize = 50_000;
 /// Bytes of them.

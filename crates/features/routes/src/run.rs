@@ -10,6 +10,7 @@ use crate::{
     packet::Packet,
     spec::{Destination, Limits},
     steps::{self, Step},
+    trail::Trail,
 };
 
 /// What the names begin with of the headers, besides [`header::REDRIVE`], by which a redrive knows its messages.
@@ -87,8 +88,10 @@ pub(crate) struct Run<'t> {
     pub level: Say,
     pub outputs: Vec<Output>,
     output_bytes: usize,
+    /// What the message has become so far: one, or the parts that it was divided into.
+    messages: usize,
     hops: u32,
-    trail: Vec<Said>,
+    trail: Trail,
     part: Vec<u32>,
     failed_at: Option<Arc<str>>,
 }
@@ -126,8 +129,9 @@ pub(crate) async fn evaluate_steps(
         level,
         outputs: Vec::new(),
         output_bytes: 0,
+        messages: 1,
         hops,
-        trail: Vec::new(),
+        trail: Trail::default(),
         part: Vec::new(),
         failed_at: None,
     };
@@ -142,10 +146,10 @@ pub(crate) async fn evaluate_steps(
         steps::go(&mut run, rest, packet).await
     };
     match result {
-        Ok(()) => Evaluation { outputs: run.outputs, trail: run.trail, fault: None },
+        Ok(()) => Evaluation { outputs: run.outputs, trail: run.trail.finish(), fault: None },
         Err(fault) => {
             let at = run.failed_at.unwrap_or_default();
-            Evaluation { outputs: Vec::new(), trail: run.trail, fault: Some((at, fault)) }
+            Evaluation { outputs: Vec::new(), trail: run.trail.finish(), fault: Some((at, fault)) }
         }
     }
 }
@@ -172,7 +176,7 @@ impl Run<'_> {
         if !self.level.why {
             return;
         }
-        self.trail.push(Said { step: at.clone(), verdict, part: self.part.clone(), detail });
+        self.trail.say(Said { step: at.clone(), verdict, part: self.part.clone(), detail });
     }
 
     /// A step failed.
@@ -181,6 +185,18 @@ impl Run<'_> {
             self.failed_at = Some(at.clone());
             self.say(at, Verdict::Failed, Some(fault.reason.clone()));
         }
+    }
+
+    /// One of the messages that it has become is divided once more. They are bounded, since each is work, whether it is sent or not.
+    pub fn divide(&mut self, parts: usize) -> Result<(), Fault> {
+        self.messages += parts.saturating_sub(1);
+        let most = self.limits.outputs;
+        if self.messages > most as usize {
+            return Err(Fault::limit(format!(
+                "it is divided into more than {most} parts ('limits.outputs')"
+            )));
+        }
+        Ok(())
     }
 
     /// What follows is about one part of what was split.

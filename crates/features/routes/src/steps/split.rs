@@ -30,6 +30,7 @@ impl Split {
         let body = packet.json()?;
         let outputs = run.tools.jq(&self.program, &packet, body, run.limits).await?;
         let size = outputs.len();
+        run.divide(size)?;
         run.say(&self.at, Verdict::Split, Some(format!("{size} parts")));
         let parts = outputs.into_iter().enumerate().map(|(index, json)| {
             let mut part = packet.clone();
