@@ -204,12 +204,23 @@ fn read(path: &Path) -> Result<File, Failure> {
     File::read(&bytes).map_err(|error| Failure::usage(format!("{named}: {error}")))
 }
 
+/// Says that a route is not among what there is. Whoever may not see it may not change it either: a plan needs it not.
+fn left_out(route: &Name) {
+    let why = "how it is declared is shown only to those who may configure it";
+    // What cannot be written is no reason to stop.
+    let _ = writeln!(io::stderr(), "waystation: route '{route}' is left out: {why}");
+}
+
 async fn current(client: &Client) -> Result<File, Failure> {
     let mut file = File::default();
     for kind in [Kind::Queue, Kind::Topic, Kind::Subscription, Kind::Route] {
         for info in client.list(kind, None).await? {
             if let Info::Steps(info) = info {
-                let declaration = Declaration::Route(Box::new(info.spec));
+                let Some(spec) = info.spec else {
+                    left_out(&info.name);
+                    continue;
+                };
+                let declaration = Declaration::Route(Box::new(spec));
                 file.features.insert((Feature::Route, info.name), declaration);
                 continue;
             }

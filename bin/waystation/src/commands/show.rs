@@ -76,8 +76,11 @@ fn route_row(info: &RouteInfo) -> Vec<String> {
 }
 
 fn steps_row(info: &RouteStepsInfo) -> Vec<String> {
-    let from = &info.spec.from;
-    let from = [&from.queue, &from.topic, &from.subscription, &from.pattern].into_iter().flatten().next();
+    // Not all may see how it is declared.
+    let from = info.spec.as_ref().and_then(|spec| {
+        let from = &spec.from;
+        [&from.queue, &from.topic, &from.subscription, &from.pattern].into_iter().flatten().next()
+    });
     let mut row = vec![info.name.to_string(), "steps".to_owned(), from.cloned().unwrap_or_default()];
     row.extend([String::new(), show_count(info.counts.taken), String::new()]);
     row.push(show_count(info.counts.dead_lettered));

@@ -2,6 +2,7 @@
 
 mod common;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use common::Server;
 use serde_json::{Value, json};
 
@@ -42,6 +43,35 @@ async fn a_route_is_declared_bound_seen_and_unbound() {
     server.call("DELETE", "/v1/routes/r", "", "").await.expect(200);
     server.get("/v1/routes/r").await.expect(404);
     server.get("/v1/routes/r/bindings").await.expect(404);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn how_a_route_with_steps_is_declared_is_shown_to_those_who_may_configure_it() {
+    let server = Server::start().await;
+    server.put("/v1/queues/in", "").await.expect(201);
+    let steps = json!([{"transform": {"headers": r#"{token: "hunter2"}"#}}, {"to": "in"}]);
+    let spec = json!({"from": {"queue": "in"}, "steps": steps, "cycle": true}).to_string();
+    server.put("/v1/routes/mine", &spec).await.expect(201);
+    server.put("/v1/routes/other", &spec).await.expect(201);
+    let user = json!({"password": "p", "tags": ["management"]}).to_string();
+    server.put("/v1/users/shop", &user).await.expect(201);
+    let rights = json!({"configure": "^mine$", "write": "", "read": ".*"}).to_string();
+    server.put("/v1/permissions/%2F/shop", &rights).await.expect(201);
+    let shop = format!("authorization: Basic {}\r\n", STANDARD.encode("shop:p"));
+    let get = async |path: &str| server.call("GET", path, &shop, "").await.expect(200);
+    for path in ["/v1/routes/other", "/v1/routes?after=mine"] {
+        let answer = get(path).await;
+        assert!(
+            answer.text().contains("other.dead") && !answer.text().contains("hunter2"),
+            "{}",
+            answer.text()
+        );
+    }
+    for path in ["/v1/routes/mine", "/v1/routes"] {
+        assert_eq!(get(path).await.text().matches("hunter2").count(), 1, "{path}");
+    }
+    assert!(server.get("/v1/routes/other").await.expect(200).text().contains("hunter2"));
     server.end().await;
 }
 

@@ -45,8 +45,9 @@ pub struct RouteStepsInfo {
     /// Its name.
     #[schema(value_type = String)]
     pub name: Name,
-    /// How it is declared.
-    pub spec: RouteSteps,
+    /// How it is declared; not shown to whoever may not configure it, since programs may hold secrets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec: Option<RouteSteps>,
     /// Where its failing messages go.
     #[schema(value_type = String)]
     pub dead_letter: Name,
@@ -501,7 +502,7 @@ fn info(name: &Name, entry: &Entry) -> RouteStepsInfo {
         // It was checked when it was declared.
         dead_letter: spec.dead_letter(name).unwrap_or_else(|_| name.clone()),
         name: name.clone(),
-        spec,
+        spec: Some(spec),
         state,
         reason,
         since: entry.document.since,

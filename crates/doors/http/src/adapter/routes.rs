@@ -13,7 +13,7 @@ use serde::{Deserialize, de::IgnoredAny};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use waystation_base::Name;
 use waystation_broker::Kind as Thing;
-use waystation_routes::{self as steps, Put, RouteSteps, spec::Needs};
+use waystation_routes::{self as steps, Put, RouteSteps, RouteStepsInfo, spec::Needs};
 
 use super::{
     entities::{self, DeleteParams, Route},
@@ -167,7 +167,13 @@ async fn patch(
     declared(door.routes.put(name, spec, true, &caller.broker(&door.broker)).await?, false)
 }
 
-/// Show a route as it is now.
+/// What the caller may see of a route: programs of steps may hold secrets, such as a token for a service.
+fn shown(caller: &Caller, info: RouteStepsInfo) -> RouteStepsInfo {
+    let may_configure = caller.require(Permission::Configure, &info.name).is_ok();
+    RouteStepsInfo { spec: info.spec.filter(|_| may_configure), ..info }
+}
+
+/// Show a route as it is now. How one with steps is declared is shown to whoever may configure it.
 #[utoipa::path(get, path = "/v1/routes/{name}", tag = "routes", operation_id = "show_routes",
     params(("name" = String, Path)), responses(
     (status = 200, description = "As it is now", body = AnyRoute),
@@ -176,12 +182,12 @@ async fn patch(
 async fn get(State(door): State<Arc<Door>>, caller: Caller, Named(name): Named) -> Result<Response, Failure> {
     caller.require_sight(&name)?;
     match door.routes.get(&name).await {
-        Ok(info) => ok(&info),
+        Ok(info) => ok(&shown(&caller, info)),
         Err(_) => entities::get::<Route>(door, caller, name).await,
     }
 }
 
-/// List routes of both kinds, in order of names.
+/// List routes of both kinds, in order of names. How those with steps are declared is shown to whoever may configure them.
 #[utoipa::path(get, path = "/v1/routes", tag = "routes", operation_id = "list_routes", params(PageParams), responses(
     (status = 200, description = "A page", body = List<AnyRoute>),
     (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json"),
@@ -207,8 +213,9 @@ async fn list(
     ];
     let mut next = ends.into_iter().flatten().min();
     let bound = bound.into_iter().filter_map(|(info, _)| Some(AnyRoute::Bindings(Box::new(info?))));
-    let mut items: Vec<AnyRoute> =
-        bound.chain(with_steps.into_iter().map(|info| AnyRoute::Steps(Box::new(info)))).collect();
+    let mut items: Vec<AnyRoute> = bound
+        .chain(with_steps.into_iter().map(|info| AnyRoute::Steps(Box::new(shown(&caller, info)))))
+        .collect();
     items.sort_by(|one, other| one.name().cmp(other.name()));
     items.retain(|item| next.as_ref().is_none_or(|next| item.name() <= next));
     if items.len() > limit {
