@@ -212,6 +212,9 @@ fn workers() -> Vec<u32> {
 fn a_child_ends_with_its_parent_even_in_a_program_without_end() {
     let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_waystation"))
         .args(["jq-worker", "67108864"])
+        // As the pool does: another test looks at all children of this process.
+        .env_clear()
+        .env("MIMALLOC_ARENA_RESERVE", "0")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -150,7 +150,7 @@ fn while_retries_waiting_max_messages_wait_to_be_tried_again_nothing_new_of_thei
     let message = w.message("");
     let mut failed = 0;
     while failed < RETRIES_WAITING_MAX {
-        let count = (RETRIES_WAITING_MAX - failed).min(PUBLISH_MESSAGES_MAX);
+        let count = (RETRIES_WAITING_MAX - failed).min(PUBLISH_MESSAGES_MAX).min(CREDIT_MAX as usize);
         w.publish_messages("q", vec![message.clone(); count]).expect("published");
         let handed = w.take(consumer);
         assert_eq!(handed.len(), count);

@@ -92,6 +92,10 @@ mod tests {
         config.tls.client_ca = Some("x".into());
         config.webhooks.ca = Some("x".into());
         config.upstreams.ca = Some("x".into());
+        config.otlp.ca = Some("x".into());
+        config.otlp.endpoint = Some("http://x".into());
+        let rule = serde_json::from_str(r#"{"address": "x"}"#);
+        config.record.rules = vec![rule.expect("a rule")];
         let token = TokenEntry {
             name: "a".into(),
             hash: "b".into(),

@@ -289,9 +289,14 @@ async fn gather(spans: &mut mpsc::Receiver<Span>) -> Vec<Span> {
 /// The address of the signal (OTLP §OTLP/HTTP Request: `/v1/traces` below the endpoint).
 fn url(endpoint: &str) -> Result<Url, InvalidEndpoint> {
     let invalid = || InvalidEndpoint::Url(endpoint.to_owned());
-    let url = Url::parse(&format!("{}/v1/traces", endpoint.trim_end_matches('/'))).map_err(|_| invalid())?;
+    let mut url = Url::parse(endpoint).map_err(|_| invalid())?;
     let is_http = matches!(url.scheme(), "http" | "https") && url.host().is_some();
-    if is_http && url.query().is_none() && url.fragment().is_none() { Ok(url) } else { Err(invalid()) }
+    if !is_http || url.query().is_some() || url.fragment().is_some() {
+        return Err(invalid());
+    }
+    let path = format!("{}/v1/traces", url.path().trim_end_matches('/'));
+    url.set_path(&path);
+    Ok(url)
 }
 
 fn headers(options: &[(String, String)]) -> Result<HeaderMap, InvalidEndpoint> {
