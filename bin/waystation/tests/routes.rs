@@ -392,3 +392,43 @@ fn a_route_is_paused_changed_exported_and_deleted_like_everything_else() {
     assert_eq!(found(&server, "in"), [json!({"n": 5})]);
     server.cli(&["route", "show", "r"]).bad(3, "route 'r'");
 }
+
+#[test]
+fn pauses_and_changes_cost_what_a_route_holds_no_attempt() {
+    let setup = setup();
+    let topology = r#"
+        [queues]
+        dead = {}
+        out = {}
+        in = { dead_letter = "dead", max_attempts = 2 }
+        [routes.r]
+        from = { queue = "in" }
+        steps = [{ transform = { body = "reduce range(20000) as $i (.; .i = $i)" } }, { to = "out" }]
+    "#;
+    let server = with(&setup, topology);
+    server.ok("route pause r");
+    publish(&server, "in", &bodies(&(0..30).map(|n| json!({"n": n})).collect::<Vec<_>>()));
+    for round in 0..6 {
+        server.ok("route resume r");
+        until("it holds messages", || server.json("queue show in")["in_flight"] != 0);
+        match round % 2 {
+            0 => server.ok("route pause r"),
+            _ => {
+                apply(&setup, &server, &topology.replace("20000", &format!("2000{round}")));
+                server.ok("route pause r")
+            }
+        };
+        let queue = server.json("queue show in");
+        assert!(queue["in_flight"] == 0 && queue["ready"] != 0, "{queue}");
+    }
+    apply(&setup, &server, &topology.replace("20000", "1"));
+    server.ok("route resume r");
+    until("all is through", || {
+        server.json("queue show in")["ready"] == 0 && server.json("queue show in")["in_flight"] == 0
+    });
+    let mut numbers: Vec<i64> =
+        found(&server, "out").iter().map(|it| it["n"].as_i64().expect("a number")).collect();
+    numbers.sort_unstable();
+    assert_eq!((numbers, found(&server, "dead").len()), ((0..30).collect(), 0));
+    assert_eq!(found(&server, "r.dead").len(), 0);
+}

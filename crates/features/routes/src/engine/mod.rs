@@ -2,6 +2,7 @@
 //! done together: outputs, dead letters, records and acknowledgements in one transaction.
 
 mod decide;
+mod release;
 mod sequence;
 mod settle;
 
@@ -22,6 +23,7 @@ use crate::{
     spec::Order,
 };
 pub(crate) use decide::{Meaning, letter_of, meaning};
+use release::{Held, Unsettled, release};
 use sequence::Sequence;
 use settle::Settler;
 
@@ -50,7 +52,8 @@ pub(crate) struct Done {
 }
 
 type Evaluating = Pin<Box<dyn Future<Output = (u64, Done)> + Send>>;
-type Settling = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+/// What was settled, or why nothing can be stored.
+type Settling = Pin<Box<dyn Future<Output = Result<Vec<Held>, String>> + Send>>;
 
 impl Worker {
     /// What runs beside it, for steps that hold messages.
@@ -102,11 +105,13 @@ impl Worker {
             evaluating: FuturesUnordered::new(),
             ready: VecDeque::new(),
             settling: None,
+            unsettled: Unsettled::new(),
             held_bytes: 0,
         };
         let left = turn.go(stop).await;
         turn.finish().await;
-        // What it still held comes back.
+        let Turn { consumer, unsettled, .. } = turn;
+        release(&self.broker, &self.source, consumer, unsettled).await;
         let _ = self.broker.close_session(session).await;
         left
     }
@@ -128,6 +133,7 @@ struct Turn<'a> {
     ready: VecDeque<Done>,
     /// One at a time, so that what a refusal leaves to be tried again is not overtaken.
     settling: Option<Settling>,
+    unsettled: Unsettled,
     held_bytes: usize,
 }
 
@@ -139,8 +145,9 @@ impl Turn<'_> {
                 () = stopped(stop) => return None,
                 settled = next_settled(&mut self.settling), if self.settling.is_some() => {
                     self.settling = None;
-                    if let Err(why) = settled {
-                        return Some(why);
+                    match settled {
+                        Ok(settled) => self.settled(&settled),
+                        Err(why) => return Some(why),
                     }
                 }
                 Some((number, done)) = self.evaluating.next(), if !self.evaluating.is_empty() => {
@@ -161,6 +168,7 @@ impl Turn<'_> {
 
     fn begin(&mut self, delivery: Delivery) {
         self.held_bytes += delivery.message.size();
+        self.unsettled.insert((delivery.tag, delivery.attempt));
         let number = self.sequence.begin(delivery.message.key.as_ref());
         let (program, tools) = (self.worker.program.clone(), self.worker.tools.clone());
         let verbose = self.worker.record;
@@ -184,19 +192,30 @@ impl Turn<'_> {
             batch.extend(self.ready.pop_front());
         }
         let settler = self.settler.clone();
-        self.settling = Some(Box::pin(async move { settler.settle(batch).await }));
+        self.settling = Some(Box::pin(async move {
+            let held = batch.iter().map(|done| (done.delivery.tag, done.delivery.attempt)).collect();
+            settler.settle(batch).await.map(|()| held)
+        }));
     }
 
     /// Lets what is being stored end, for a while.
     async fn finish(&mut self) {
         if let Some(settling) = self.settling.take() {
             // What is not known to be stored comes back.
-            let _ = time::timeout(GRACE, settling).await;
+            if let Ok(Ok(settled)) = time::timeout(GRACE, settling).await {
+                self.settled(&settled);
+            }
+        }
+    }
+
+    fn settled(&mut self, settled: &[Held]) {
+        for held in settled {
+            self.unsettled.remove(held);
         }
     }
 }
 
-async fn next_settled(settling: &mut Option<Settling>) -> Result<(), String> {
+async fn next_settled(settling: &mut Option<Settling>) -> Result<Vec<Held>, String> {
     match settling {
         Some(settling) => settling.await,
         None => std::future::pending().await,
