@@ -1,6 +1,6 @@
 //! What works beside the doors while the server runs: pushes, the callbacks of calls, upstreams, and routes with steps?
 
-use std::{env, fmt, fs, sync::Arc, time::Duration};
+use std::{env, fmt, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use waystation_base::Clock;
 use waystation_calls::{Calls, Upstreams};
@@ -27,22 +27,36 @@ pub fn upstreams(config: &Config, calls: &Calls, clock: &Arc<dyn Clock>) -> Resu
 
 /// What asks services, within the guard for upstreams: whom one may ask is one question.
 fn client(config: &Config) -> Result<Client, Failure> {
-    let wrong = |error: &dyn fmt::Display| Failure::usage(format!("upstreams: {error}"));
-    let authorities = config.upstreams.ca.as_ref().map(fs::read).transpose();
-    let authorities = authorities.map_err(|error| wrong(&error))?;
-    Client::new(config.upstreams.guard(), authorities.as_deref()).map_err(|error| wrong(&error))
+    let section = "upstreams";
+    let authorities = authorities(section, config.upstreams.ca.as_ref())?;
+    Client::new(config.upstreams.guard(), authorities.as_deref()).map_err(|error| wrong(section, error))
 }
 
-/// Routes with steps; none runs yet. Their jq programs run in processes of this same program.
-pub fn routes(config: &Config, broker: &Broker, clock: &Arc<dyn Clock>) -> Result<Routes, Failure> {
+/// A section of the configuration that cannot be used.
+fn wrong(section: &str, error: impl fmt::Display) -> Failure {
+    Failure::usage(format!("{section}: {error}"))
+}
+
+/// What a section names as `ca`.
+fn authorities(section: &str, ca: Option<&PathBuf>) -> Result<Option<Vec<u8>>, Failure> {
+    ca.map(fs::read).transpose().map_err(|error| wrong(section, error))
+}
+
+/// What evaluates jq: this program again, as its own children.
+pub fn jq(limits: Limits) -> Result<Pool, Failure> {
     let command = Command { program: env::current_exe()?, arguments: vec!["jq-worker".into()] };
+    Ok(Pool::new(command, limits))
+}
+
+/// Routes with steps; none runs yet.
+pub fn routes(config: &Config, broker: &Broker, clock: &Arc<dyn Clock>) -> Result<Routes, Failure> {
     let most = Limits {
         time: Duration::from_millis(limits::TIME_MS_MAX),
         output_bytes: limits::OUTPUT_BYTES_MAX,
         outputs: limits::OUTPUTS_MAX as usize,
         ..Limits::default()
     };
-    let tools = Tools::new(Pool::new(command, most), clock.clone()).with_services(client(config)?);
+    let tools = Tools::new(jq(most)?, clock.clone()).with_services(client(config)?);
     Ok(Routes::new(broker.clone(), tools))
 }
 
@@ -53,13 +67,14 @@ pub fn spans(
     clock: &Arc<dyn Clock>,
 ) -> Result<Option<(Exporter, Arc<Counts>)>, Failure> {
     let Some(options) = config.otlp.options() else { return Ok(None) };
-    let wrong = |error: &dyn fmt::Display| Failure::usage(format!("otlp: {error}"));
+    let section = "otlp";
     let Some(record) = broker.record() else {
-        return Err(wrong(&"spans are made from the record, and record.enabled is false"));
+        return Err(wrong(section, "spans are made from the record, and record.enabled is false"));
     };
-    let authorities = config.otlp.ca.as_ref().map(fs::read).transpose().map_err(|error| wrong(&error))?;
-    let client = Client::new(config.otlp.guard(), authorities.as_deref()).map_err(|error| wrong(&error))?;
-    let made = Exporter::new(options, client, clock.clone()).map_err(|error| wrong(&error))?;
+    let authorities = authorities(section, config.otlp.ca.as_ref())?;
+    let client = Client::new(config.otlp.guard(), authorities.as_deref());
+    let client = client.map_err(|error| wrong(section, error))?;
+    let made = Exporter::new(options, client, clock.clone()).map_err(|error| wrong(section, error))?;
     let (tracer, exporter, counts) = made;
     record.follow(Box::new(tracer));
     Ok(Some((exporter, counts)))
@@ -94,12 +109,12 @@ impl Deliveries {
         calls: &Calls,
         clock: &Arc<dyn Clock>,
     ) -> Result<Deliveries, Failure> {
-        let wrong = |error: &dyn fmt::Display| Failure::usage(format!("webhooks: {error}"));
-        let authorities = config.webhooks.ca.as_ref().map(fs::read).transpose();
-        let authorities = authorities.map_err(|error| wrong(&error))?;
+        let section = "webhooks";
+        let authorities = authorities(section, config.webhooks.ca.as_ref())?;
         let sender = Sender::new(config.webhooks.guard(), clock.clone(), authorities.as_deref());
-        let sender = sender.map_err(|error| wrong(&error))?;
-        let secrets: Arc<[Secret]> = config.webhooks.secrets().map_err(|error| wrong(&error))?.into();
+        let sender = sender.map_err(|error| wrong(section, error))?;
+        let secrets = config.webhooks.secrets().map_err(|error| wrong(section, error))?;
+        let secrets: Arc<[Secret]> = secrets.into();
         let (broker, clock) = (broker.clone(), clock.clone());
         let pushes = Pushes::new(broker.clone(), clock.clone(), sender.clone());
         let own: Arc<dyn Signing> = Arc::new(OfCalls(calls.clone()));

@@ -78,7 +78,8 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
     let deliveries = Deliveries::new(&config, &broker, &calls, &clock)?;
     let (pushes, callbacks) = (deliveries.pushes.clone(), deliveries.callbacks.clone());
     let routes = deliveries::routes(&config, &broker.as_part("routes", None), &clock)?;
-    let (redrives, redriving) = Redrives::new(broker.as_part("redrive", None), clock.clone(), Some(jq()?));
+    let jq = deliveries::jq(waystation_jq::Limits::default())?;
+    let (redrives, redriving) = Redrives::new(broker.as_part("redrive", None), clock.clone(), Some(jq));
     let (alerts, telling) = Alerts::new(broker.as_part("alerts", None), clock.clone());
     let (spans, traced) = deliveries::spans(&config, &broker, &clock)?.unzip();
     let registry = Arc::new(Registry::default());
@@ -166,13 +167,6 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
     let exit = conduct(driver, door, drain, signals, reloader).await?;
     tracing::info!("ended");
     Ok(exit)
-}
-
-/// What evaluates jq: this program again, as its own children.
-fn jq() -> Result<waystation_jq::Pool, Failure> {
-    let command =
-        waystation_jq::Command { program: std::env::current_exe()?, arguments: vec!["jq-worker".into()] };
-    Ok(waystation_jq::Pool::new(command, waystation_jq::Limits::default()))
 }
 
 /// Runs door and driver until a signal, or a failure, and then to a good end of both.
