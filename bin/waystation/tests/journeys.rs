@@ -1,55 +1,12 @@
 //! What became of a message, and why: is it told as it was, by the real program, through kills and restarts?
 
+#[path = "common/asking.rs"]
+mod asking;
 mod common;
 
+use asking::{call, journey, settle, steps, texts};
 use common::{Server, Setup};
 use serde_json::{Value, json};
-
-/// Answers a request of the HTTP interface.
-fn call(server: &Server, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
-    waystation_net::tls::install_provider();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
-        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-        let method = method.parse().expect("a method");
-        let mut request = client.request(method, format!("{}{path}", server.url));
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let response = request.send().await.expect("an answer");
-        let status = response.status().as_u16();
-        (status, serde_json::from_slice(&response.bytes().await.expect("a body")).unwrap_or_default())
-    })
-}
-
-fn journey(server: &Server, query: &str) -> Value {
-    let (status, journey) = call(server, "GET", &format!("/v1/journeys?{query}"), None);
-    assert_eq!(status, 200, "{journey}");
-    journey
-}
-
-/// Takes one message and settles it.
-fn settle(server: &Server, source: &str, outcome: &Value) {
-    let (_, page) = call(server, "POST", &format!("/v1/{source}/receive?wait_ms=20000"), None);
-    let message = &page["messages"][0];
-    let mut settlement = json!({"tag": message["tag"], "attempt": message["attempt"]});
-    settlement.as_object_mut().expect("an object").extend(outcome.as_object().expect("an outcome").clone());
-    let (status, told) =
-        call(server, "POST", &format!("/v1/{source}/settle"), Some(&json!({"settlements": [settlement]})));
-    assert_eq!(status, 200, "{told}");
-}
-
-/// What happened in a message's nth place.
-fn steps(message: &Value, stay: usize) -> Vec<String> {
-    let copies = message["stays"][stay]["copies"].as_array().expect("copies");
-    let steps = copies.iter().flat_map(|copy| copy["steps"].as_array().expect("steps"));
-    steps.map(|step| step["what"].as_str().expect("a word").to_owned()).collect()
-}
-
-fn texts(values: &Value, member: &str) -> Vec<String> {
-    let all = values.as_array().expect("an array").iter();
-    all.map(|value| value[member].as_str().unwrap_or_default().to_owned()).collect()
-}
 
 /// A message that is published, rejected with a reason, and lies in the dead letters.
 fn bury(server: &Server, id: &str) {
@@ -81,7 +38,7 @@ fn is_told(journey: &Value) {
     let now = &message["stays"][1]["copies"][0]["now"];
     assert_eq!((&now["state"], &now["ahead"], &now["consumers"]), (&json!("ready"), &json!(0), &json!(0)));
     let stop = &journey["stops"][0];
-    assert_eq!((&stop["at"], &stop["alarming"]), (&json!("orders.dead"), &json!(true)), "{journey:#}");
+    assert_eq!((&stop["at"], &stop["standing"]), (&json!("orders.dead"), &json!("stopped")), "{journey:#}");
     assert_eq!(journey["record"].get("lacks"), None, "{journey:#}");
 }
 
@@ -101,6 +58,7 @@ fn a_rejected_message_is_found_by_its_ids_with_why_it_stopped() {
         assert!(told.contains(part), "{part}:\n{told}");
     }
     server.cli(&["trace", "4712"]).bad(3, "the record knows nothing of '4712'");
+    assert!(told.contains("stopped (ready) at orders.dead"), "{told}");
     let dot = server.ok("trace 4711 --graph dot");
     assert!(dot.starts_with("digraph") && dot.contains("m0_0 -> m0_1;"), "{dot}");
     let mermaid = server.ok("trace 4711 --graph mermaid");
@@ -174,6 +132,70 @@ fn the_place_in_the_queue_is_told_and_who_holds_a_message() {
     assert_eq!(now("m-4")["state"], "purged");
     server.ok("queue delete q");
     assert_eq!(now("m-1")["state"], "deleted");
+}
+
+#[test]
+fn a_message_is_found_by_its_trace_and_not_by_another_kind_of_id() {
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let setup = Setup::new();
+    let server = setup.start();
+    server.ok("queue create q");
+    let parent = |n: u32| format!("traceparent=00-{TRACE}-{n:016x}-01");
+    server.ok(&format!("publish q x --id m-1 --header {}", parent(1)));
+    server.ok(&format!("publish q x --id m-2 --header {}", parent(2)));
+    server.ok(
+        "publish q x --id m-3 --header traceparent=00-00000000000000000000000000000001-0000000000000001-01",
+    );
+    for query in
+        [format!("trace_id={TRACE}"), format!("id={TRACE}"), format!("trace_id={}", TRACE.to_uppercase())]
+    {
+        let journey = journey(&server, &query);
+        assert_eq!(texts(&journey["messages"], "message_id"), ["m-1", "m-2"], "{query}: {journey:#}");
+        assert_eq!(texts(&journey["messages"], "trace_id"), [TRACE, TRACE]);
+    }
+    let told = server.ok(&format!("trace {TRACE} --as trace"));
+    assert!(told.contains("m-1") && told.contains("m-2") && !told.contains("m-3"), "{told}");
+    server.cli(&["trace", TRACE, "--as", "message"]).bad(3, "the record knows nothing of");
+    // By one message its whole trace is told.
+    assert_eq!(texts(&journey(&server, "message_id=m-2")["messages"], "message_id"), ["m-1", "m-2"]);
+}
+
+#[test]
+fn a_call_is_found_by_its_id_from_the_request_to_the_answer() {
+    let setup = Setup::new();
+    let server = setup.start();
+    server.ok("operation create ship");
+    let (status, accepted) = call(&server, "POST", "/v1/calls/ship", Some(&json!({"order": 4711})));
+    assert_eq!(status, 202, "{accepted}");
+    let id = accepted["id"].as_str().expect("an id").to_owned();
+    let waiting = journey(&server, &format!("call={id}"));
+    assert_eq!(texts(&waiting["stops"], "at"), ["ship"], "{waiting:#}");
+    assert_eq!(waiting["messages"][0]["operation"], "ship");
+    let (_, page) = call(&server, "POST", "/v1/operations/ship/receive?wait_ms=20000", None);
+    let attempt = &page["calls"][0]["attempt"];
+    assert_eq!(texts(&journey(&server, &format!("call={id}"))["under_way"], "standing"), ["working"]);
+    // What the service sends on its way belongs to the call by its cause.
+    server.ok("queue create labels");
+    server.ok(&format!("publish labels x --id label-1 --header ws-cause={id}"));
+    let (status, told) = call(
+        &server,
+        "POST",
+        &format!("/v1/calls/{id}/complete?attempt={attempt}"),
+        Some(&json!({"sent": true})),
+    );
+    assert_eq!(status, 200, "{told} {page}");
+    for query in [format!("call={id}"), format!("id={id}"), "message_id=label-1".to_owned()] {
+        let told = journey(&server, &query);
+        let addresses: Vec<&str> = told["messages"]
+            .as_array()
+            .expect("messages")
+            .iter()
+            .filter_map(|it| it["stays"][0]["address"].as_str())
+            .collect();
+        assert!(addresses.contains(&"ship") && addresses.contains(&"labels"), "{query}: {told:#}");
+    }
+    let told = server.ok(&format!("trace {id} --as call"));
+    assert!(told.contains("call of ship") && told.contains("label-1"), "{told}");
 }
 
 #[test]

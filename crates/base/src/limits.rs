@@ -22,6 +22,10 @@ pub const ENTITIES_MAX: usize = 100_000;
 pub const BINDINGS_MAX: usize = 1_000_000;
 /// Bytes of one routing key or binding key.
 pub const ROUTING_KEY_BYTES_MAX: usize = 1_024;
+/// Messages of one route that nothing took and that the journal is told of in a second; the others are counted.
+pub const UNROUTED_TOLD_MAX: usize = 100;
+/// Bytes of the body of such a message past which the journal is told of it without.
+pub const UNROUTED_BODY_BYTES_MAX: usize = 4_096;
 /// Routing keys of one publish.
 pub const ROUTING_KEYS_MAX: usize = 256;
 /// Bytes of the JSON text of a declaration's or binding's arguments.

@@ -67,7 +67,7 @@ fn world(kind: RouteKind, queues: usize, key: impl Fn(usize) -> String) -> World
 }
 
 fn by_route(key: String) -> Target {
-    Target::Route { route: name("r"), keys: [key.into()].into_iter().collect() }
+    Target::Route { route: name("r"), keys: [key.into()].into_iter().collect(), told: false }
 }
 
 /// Nanoseconds for each message, the middle one of five runs.

@@ -139,7 +139,23 @@ pub enum Target {
         route: Name,
         /// The routing key, and further ones. No key counts as an empty one.
         keys: Keys,
+        /// Its sender hears of it if nothing takes it.
+        told: bool,
     },
+    /// A queue or topic by a key that may be nobody's: then nothing takes it, which is no error.
+    Key {
+        /// What the queue or topic would be called.
+        key: Name,
+        /// Its sender hears of it if nothing takes it.
+        told: bool,
+    },
+}
+
+impl Target {
+    /// Whether its sender hears of a message that nothing takes.
+    pub fn is_told(&self) -> bool {
+        matches!(self, Target::Route { told: true, .. } | Target::Key { told: true, .. })
+    }
 }
 
 /// Routing keys: mostly one.

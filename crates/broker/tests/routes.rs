@@ -291,7 +291,7 @@ fn a_transaction_by_a_route_takes_effect_everywhere_or_nowhere() {
     world.bind("r", "full", "", "").expect("bound");
     let transact = |world: &mut World, bodies: [&str; 2]| {
         let messages = bodies.map(|body| world.message(body)).to_vec();
-        let to = Target::Route { route: name("r"), keys: Default::default() };
+        let to = Target::Route { route: name("r"), keys: Default::default(), told: false };
         let publishes = vec![Publish { to, partition: None, payload: Payload::Messages(messages) }];
         world.run(Command::Transact(Transaction { publishes, settlements: vec![] }))
     };
@@ -319,7 +319,10 @@ fn what_stands_alone_is_stored_where_there_is_room_and_refused_for_the_rest() {
 fn publish(world: &mut World, to: &str, body: &str) -> Publish {
     let payload = Payload::One(world.message(body));
     let to = match to.strip_prefix('>') {
-        Some(route) => Target::Route { route: name(route), keys: ["k".into()].into_iter().collect() },
+        Some(route) => {
+            let keys = ["k".into()].into_iter().collect();
+            Target::Route { route: name(route), keys, told: false }
+        }
         None => Target::Address(name(to)),
     };
     Publish { to, partition: None, payload }

@@ -52,6 +52,7 @@ pub fn open(
     let dir = DataDir::open(disk.clone(), &options.dir, &options.owner)?;
     let mut recovery = Recovery::default();
     let (mut shard, from) = restore(disk.as_ref(), &dir.snapshots(), &mut recovery)?;
+    shard.set_tells_unrouted(options.record.is_some());
     let journal_options = waystation_journal::Options {
         file_bytes: options.journal_file_bytes,
         first_file_bytes: options.journal_file_bytes.min(4 << 20),

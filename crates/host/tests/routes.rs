@@ -22,7 +22,8 @@ fn bind(route: &str, to: &str, key: &str) -> Bind {
 }
 
 fn by_route(route: &str, key: &str, text: impl Into<String>) -> Publish {
-    let to = Target::Route { route: name(route), keys: [key.into()].into_iter().collect() };
+    let keys = [key.into()].into_iter().collect();
+    let to = Target::Route { route: name(route), keys, told: false };
     Publish { to, partition: None, payload: Payload::One(message(text)) }
 }
 

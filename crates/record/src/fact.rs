@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! kind u8 | time less the base, signed varint | client varint (0: nobody) | subscription varint (0: none) | by kind:
-//!   1 published:  id 16 bytes | bytes varint | step u8 | flags u8 | delay varint if flag 1 | life varint if flag 2 |
+//!   1 published:  id 16 bytes | bytes varint | step u8 | flags u8 (4: nothing took it, 8: and its sender was told) |
+//!                 delay varint if flag 1 | life varint if flag 2 |
 //!                 number of attributes u8 | (attribute u8 | text behind its length)*
 //!   2 handed:     attempt varint | held for varint (0: while attached)
 //!   3 returned:   attempt varint | delay varint (0: ready at once) | step u8
@@ -119,7 +120,37 @@ impl Attribute {
     }
 }
 
-/// A message was stored.
+/// What became of a publish.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fate {
+    /// It was stored.
+    #[default]
+    Stored,
+    /// Nothing took it, and its sender did not ask.
+    Dropped,
+    /// Nothing took it, and its sender was told so.
+    Told,
+}
+
+impl Fate {
+    fn flags(self) -> u8 {
+        match self {
+            Fate::Stored => 0,
+            Fate::Dropped => 4,
+            Fate::Told => 12,
+        }
+    }
+
+    fn of_flags(flags: u8) -> Fate {
+        match (flags & 4 != 0, flags & 8 != 0) {
+            (false, _) => Fate::Stored,
+            (true, false) => Fate::Dropped,
+            (true, true) => Fate::Told,
+        }
+    }
+}
+
+/// A message was published: stored, unless nothing took it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
     /// Waystation's id for it.
@@ -128,6 +159,8 @@ pub struct Published {
     pub bytes: u32,
     /// What made the broker store it.
     pub step: Step,
+    /// Whether it was stored.
+    pub fate: Fate,
     /// Milliseconds until it may be delivered.
     pub delay_ms: Option<u64>,
     /// Milliseconds until it expires.
@@ -288,7 +321,8 @@ fn put_published(out: &mut Vec<u8>, published: &Published) {
     out.extend_from_slice(published.id.as_bytes());
     put(out, published.bytes.into());
     out.push(published.step as u8);
-    out.push(u8::from(published.delay_ms.is_some()) | u8::from(published.life_ms.is_some()) << 1);
+    let spans = u8::from(published.delay_ms.is_some()) | u8::from(published.life_ms.is_some()) << 1;
+    out.push(spans | published.fate.flags());
     [published.delay_ms, published.life_ms].into_iter().flatten().for_each(|ms| put(out, ms));
     let attributes = &published.attributes[..published.attributes.len().min(ATTRIBUTES_MAX)];
     out.push(attributes.len() as u8);
@@ -314,7 +348,8 @@ fn take_published(input: &mut &[u8]) -> Option<Published> {
     }
     let attribute = |_| Some((Attribute::from_stored(byte(input)?)?, SmolStr::new(text(input)?)));
     let attributes = (0..count).map(attribute).collect::<Option<_>>()?;
-    Some(Published { id, bytes, step, delay_ms, life_ms, attributes })
+    let fate = Fate::of_flags(flags);
+    Some(Published { id, bytes, step, fate, delay_ms, life_ms, attributes })
 }
 
 fn byte(input: &mut &[u8]) -> Option<u8> {
@@ -417,12 +452,14 @@ mod tests {
             id: MessageId::new(BASE, 77),
             bytes: 300,
             step: Step::Request,
+            fate: Fate::Stored,
             delay_ms: Some(5),
             life_ms: None,
             attributes: Attribute::ALL.into_iter().map(|it| (it, SmolStr::new(format!("{it:?}")))).collect(),
         };
+        let unrouted = |fate| What::Published(Published { fate, life_ms: Some(7), ..published.clone() });
         let whats = vec![
-            What::Published(published),
+            What::Published(published.clone()),
             What::Handed { attempt: Attempt(3), held_ms: 30_000 },
             What::Returned { attempt: Attempt(3), delay_ms: 9, step: Step::Gone },
             What::Extended { held_ms: 1 },
@@ -430,6 +467,8 @@ mod tests {
             What::Condemned { reason: Reason::Attempts, attempt: Attempt(2), error: None },
             What::Done { reason: Reason::DeadLettered, step: Step::Dispatch },
             What::Failed { class: Some("busy".into()), error: None },
+            unrouted(Fate::Dropped),
+            unrouted(Fate::Told),
         ];
         let fact = |(n, what)| Fact {
             at: Millis(BASE.0 + n as u64 * 7 - 3),
@@ -451,6 +490,8 @@ mod tests {
             place(3, 0, 0),
             place(3, 0, u64::MAX - 1),
             place(3, 0, u64::MAX - 1),
+            place(4, 0, 1),
+            place(4, 0, 2),
         ];
         let mut bytes = Vec::new();
         let mut before = places[0];

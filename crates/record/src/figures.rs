@@ -63,7 +63,7 @@ mod tests {
         let files = vec![file(1, &[]), file(2, &[gap(0, 5), gap(7, 9)])];
         let mut recent = Recent::begin(Position(10));
         recent.gaps.push(gap(12, 20));
-        let state = State { recent, files, unfinished: None, damaged: Vec::new(), unreadable: 0 };
+        let state = State { recent, files, unfinished: None, damaged: Vec::new(), unreadable: 0, untold: 0 };
         let feed = Feed::new(Position(20), Position(20));
         let record = Record(Arc::new(Inner::new(feed, Shelf::new(store), state)));
         assert_eq!(record.status().gaps, [gap(0, 5), gap(7, 9), gap(12, 20)]);

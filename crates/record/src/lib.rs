@@ -25,8 +25,8 @@ mod shelf;
 mod tap;
 
 pub use fact::{
-    ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX, Attribute, Block, ERROR_BYTES_MAX, Fact, Place, Published, What,
-    put_key,
+    ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX, Attribute, Block, ERROR_BYTES_MAX, Fact, Fate, Place, Published,
+    What, put_key,
 };
 pub use feed::Feed;
 pub use meta::{Client, Gap, Sweep};

@@ -2,17 +2,17 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use waystation_base::{ClientId, EntityId, Millis, Name, Offset, batch};
+use waystation_base::{ClientId, EntityId, Millis, Name, Offset, Position, batch};
 use waystation_broker::{
     Kind,
-    entry::{self, Entry, Item, Moment, Reason, Step},
+    entry::{self, Entry, Item, Moment, Reason, Step, Unrouted},
     place::LogId,
 };
 use waystation_journal::Entry as Written;
 
 use crate::{
     HashMap,
-    fact::{Fact, Place, What},
+    fact::{Fact, Fate, Place, Published, What},
     meta::{Client, Stretch, Sweep},
     publish::{hashes, published},
     rates::Rates,
@@ -52,6 +52,8 @@ pub(crate) struct Observer {
     pub(crate) tap: Option<Box<dyn Tap>>,
     /// Entries or messages that could not be read.
     pub(crate) unreadable: u64,
+    /// Messages that nothing took and of which the journal tells only how many.
+    pub(crate) untold: u64,
 }
 
 /// Where an entry's message is, and whose copy of it is meant.
@@ -80,6 +82,7 @@ impl Observer {
             rates,
             tap: None,
             unreadable: 0,
+            untold: 0,
         }
     }
 
@@ -125,6 +128,7 @@ impl Observer {
             }
             Entry::Source(id, number, log, _) => drop(self.sources.insert((id, number), log)),
             Entry::Publish(publish) => self.publish(&publish, recent),
+            Entry::Unrouted(unrouted) => self.unrouted(&unrouted, written.position, recent),
             Entry::Take(id, until, items) => self.take(id, until, &items, recent),
             Entry::Done(id, reason, _, stretches) => self.done(id, reason, &stretches, recent),
             Entry::Return(id, items) => self.give_back(id, &items, recent),
@@ -313,11 +317,42 @@ impl Observer {
                 continue;
             };
             let fact = Fact { at, client, subscription: None, what: What::Published(published) };
-            recent.push(place, &fact);
-            self.tap(place, &fact, recent);
-            if let What::Published(published) = &fact.what {
-                recent.find_last_by(hashes(published));
+            self.add(place, &fact, recent);
+        }
+    }
+
+    /// Messages that nothing took. They are at no place: each gets one of its own in the route's name.
+    fn unrouted(&mut self, unrouted: &Unrouted<'_>, position: Position, recent: &mut Recent) {
+        self.untold += unrouted.omitted;
+        let log = LogId { entity: unrouted.route, log: 0 };
+        let terms = self.terms(log.entity);
+        let Ok(records) = batch::records(unrouted.batch) else {
+            self.unreadable += 1;
+            return;
+        };
+        let fate = if unrouted.told { Fate::Told } else { Fate::Dropped };
+        let (at, step, client) = (self.now(), self.step(), self.acting(recent));
+        self.mention(log.entity, recent);
+        for (offset, record) in (position.0..).zip(records) {
+            let place = Place { log, offset: Offset(offset) };
+            if terms.is_off() || !terms.takes(place) {
+                continue;
             }
+            let Ok(told) = record.and_then(|record| published(&record, &terms, at, step)) else {
+                self.unreadable += 1;
+                continue;
+            };
+            let what = What::Published(Published { fate, ..told });
+            self.add(place, &Fact { at, client, subscription: None, what }, recent);
+        }
+    }
+
+    /// Adds what is known of a publish.
+    fn add(&mut self, place: Place, fact: &Fact, recent: &mut Recent) {
+        recent.push(place, fact);
+        self.tap(place, fact, recent);
+        if let What::Published(published) = &fact.what {
+            recent.find_last_by(hashes(published));
         }
     }
 

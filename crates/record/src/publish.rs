@@ -12,7 +12,7 @@ use waystation_broker::entry::Step;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
-    fact::{ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX, Attribute, Published},
+    fact::{ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX, Attribute, Fate, Published},
     rules::{KeyFrom, Terms},
 };
 
@@ -116,6 +116,7 @@ pub(crate) fn published(
         id: system.id,
         bytes: record.body_bytes() as u32,
         step,
+        fate: Fate::Stored,
         delay_ms: system.deliver_at.map(|due| due.since(at)).filter(|ms| *ms > 0),
         life_ms: system.expires_at.map(|end| end.since(at)),
         attributes,

@@ -35,6 +35,7 @@ pub(crate) struct State {
     pub(crate) unfinished: Option<u32>,
     pub(crate) damaged: Vec<String>,
     pub(crate) unreadable: u64,
+    pub(crate) untold: u64,
 }
 
 /// What recorder and record share.
@@ -141,6 +142,8 @@ pub struct Status {
     pub position: Position,
     /// Entries and messages that could not be read.
     pub unreadable: u64,
+    /// Messages that nothing took and that were too many to be told of one by one, since the server started.
+    pub untold: u64,
     /// What is missing.
     pub gaps: Vec<Gap>,
     /// Files that cannot be read.
@@ -333,6 +336,7 @@ impl Record {
             behind_bytes: self.0.feed.durable_position().0.saturating_sub(position.0),
             position,
             unreadable: state.unreadable,
+            untold: state.untold,
             gaps: gaps.collect(),
             damage: state.damaged.clone(),
         }

@@ -115,7 +115,7 @@ impl Worker {
         let position = files.last().map_or(reader.start(), |file| file.to);
         let feed = Feed::new(position, end);
         let recent = Recent::begin(position);
-        let state = State { recent, files, unfinished: None, damaged, unreadable: 0 };
+        let state = State { recent, files, unfinished: None, damaged, unreadable: 0, untold: 0 };
         let inner = Arc::new(Inner::new(feed.clone(), shelf, state));
         let observer = Observer::new(options.rules.clone(), known, clients, inner.rates.clone());
         let record = Record(inner.clone());
@@ -190,7 +190,7 @@ impl Worker {
         }
         self.position = frame.header.end();
         state.recent.to = self.position;
-        state.unreadable = self.observer.unreadable;
+        (state.unreadable, state.untold) = (self.observer.unreadable, self.observer.untold);
         drop(state);
         self.feed.set_position(self.position);
     }
@@ -213,7 +213,7 @@ impl Worker {
             }
         };
         state.recent.to = position;
-        state.unreadable = observer.unreadable;
+        (state.unreadable, state.untold) = (observer.unreadable, observer.untold);
         drop(state);
         let further = position > self.position;
         self.position = position;

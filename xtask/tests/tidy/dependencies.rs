@@ -57,7 +57,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("waystation-calls", &["waystation-base", "waystation-broker", "waystation-host", "waystation-outbound"]),
     (
         "waystation-journeys",
-        &["waystation-base", "waystation-broker", "waystation-host", "waystation-record"],
+        &[
+            "waystation-base",
+            "waystation-broker",
+            "waystation-events",
+            "waystation-host",
+            "waystation-record",
+        ],
     ),
     (
         "waystation-http",

@@ -78,6 +78,7 @@ impl Shard {
         }
         self.check_burial(&routed, entity, ctx.now)?;
         let arrives = routed.goes_anywhere();
+        // A part for which there was no place from the beginning is told of as it is stored.
         self.store_routed(routed, ctx);
         Ok(arrives)
     }

@@ -52,6 +52,14 @@ impl Run {
     }
 }
 
+impl Way {
+    /// What goes there may stand in one batch with what goes here.
+    fn is_as(&self, other: &Way) -> bool {
+        let is_told = |way: &Way| way.towards == Towards::Nothing && way.target.is_told();
+        self.towards == other.towards && self.route == other.route && is_told(self) == is_told(other)
+    }
+}
+
 impl Shard {
     /// Publishes one after the other; what becomes of each.
     pub(super) fn publish_each(&mut self, publishes: Vec<Publish>, ctx: &mut Ctx<'_>) -> Results {
@@ -68,10 +76,7 @@ impl Shard {
             if way.as_ref().is_none_or(|way| !way.always || way.target != to) {
                 match self.way(to, &message) {
                     Ok(next) => {
-                        if way
-                            .as_ref()
-                            .is_none_or(|way| way.towards != next.towards || way.route != next.route)
-                        {
+                        if way.as_ref().is_none_or(|way| !way.is_as(&next)) {
                             self.store_run(way.as_ref(), &mut run, &mut results, ctx);
                         }
                         way = Some(next);
@@ -130,7 +135,11 @@ impl Shard {
                 let address = self.addresses.get(name).ok_or_else(|| super::publish::not_found(name))?;
                 (None, Towards::One(*address), true)
             }
-            Target::Route { route, keys } => {
+            Target::Key { key, .. } => {
+                let towards = self.addresses.get(key).map_or(Towards::Nothing, |it| Towards::One(*it));
+                (None, towards, true)
+            }
+            Target::Route { route, keys, .. } => {
                 let id = self.open_route(route, keys)?;
                 let (towards, always) = self.towards(id, keys, &message.headers);
                 (Some(id), towards, always)
@@ -188,16 +197,19 @@ impl Shard {
         for place in places {
             first = self.store_alike(*place, &run.messages, ctx);
         }
+        if places.is_empty() {
+            self.tell_unrouted(way.route, way.target.is_told(), &run.messages, ctx);
+        }
         match way.route {
-            None => results.extend((0..count).map(|n| {
+            None if !places.is_empty() => results.extend((0..count).map(|n| {
                 let stretches = smallvec![(first.0, Offset(first.1.0 + n), 1)];
                 Ok(Published { stretches, ..Published::default() })
             })),
-            Some(id) => {
+            route => {
                 let (copies, unrouted) = (places.len() as u32, u32::from(places.is_empty()));
                 let published = Published { copies, unrouted, ..Published::default() };
                 results.extend((0..count).map(|_| Ok(published.clone())));
-                self.count_routed(Some(id), count, count * u64::from(unrouted));
+                self.count_routed(route, count, count * u64::from(unrouted));
             }
         }
         run.messages.clear();

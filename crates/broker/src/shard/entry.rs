@@ -23,13 +23,17 @@
 //! 19 client:  client | door, address, user and own name, each behind its length
 //! 20 hand:    as 4, with a client behind each message
 //! 21 tenant: queue | slot | tenant's name
+//! 22 unrouted: route (0: none, the routing key was to be a queue) | 1 if the sender is told | messages before that are not told of |
+//!             record batch, without the bodies that are longer than UNROUTED_BODY_BYTES_MAX
 //! ```
 //!
-//! 18 and 19 change nothing: they tell when, by whom and in which step the entries behind them in the same group came about. 4 was
+//! 18, 19 and 22 change nothing: the first two tell when, by whom and in which step the entries behind them in the same group came about,
+//! the last that nothing took messages. 4 was
 //! written by versions that did not tell to whom messages were handed.
 
 mod bound;
 mod context;
+pub mod kind;
 
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
@@ -49,80 +53,7 @@ use crate::{
 };
 pub use bound::{Bound, put_bound, take_bound};
 pub use context::{Client, Moment, Step};
-
-/// The kinds by number.
-pub mod kind {
-    /// See the module.
-    pub const DECLARE: u8 = 1;
-    /// See the module.
-    pub const DELETE: u8 = 2;
-    /// See the module.
-    pub const PUBLISH: u8 = 3;
-    /// See the module.
-    pub const TAKE: u8 = 4;
-    /// See the module.
-    pub const DONE: u8 = 5;
-    /// See the module.
-    pub const RETURN: u8 = 6;
-    /// See the module.
-    pub const DYING: u8 = 7;
-    /// See the module.
-    pub const EXTEND: u8 = 8;
-    /// See the module.
-    pub const SOURCE: u8 = 9;
-    /// See the module.
-    pub const SEEK: u8 = 10;
-    /// See the module.
-    pub const TRIM: u8 = 11;
-    /// See the module.
-    pub const SETTLED: u8 = 12;
-    /// See the module.
-    pub const COUNT: u8 = 13;
-    /// See the module.
-    pub const BIND: u8 = 14;
-    /// See the module.
-    pub const UNBIND: u8 = 15;
-    /// See the module.
-    pub const DOCUMENT: u8 = 16;
-    /// See the module.
-    pub const FAILED: u8 = 17;
-    /// See the module.
-    pub const MOMENT: u8 = 18;
-    /// See the module.
-    pub const CLIENT: u8 = 19;
-    /// See the module.
-    pub const HAND: u8 = 20;
-    /// See the module.
-    pub const TENANT: u8 = 21;
-}
-
-/// What a kind is called where people read it; none for one of a later version.
-pub fn kind_name(kind: u8) -> Option<&'static str> {
-    Some(match kind {
-        kind::DECLARE => "declare",
-        kind::DELETE => "delete",
-        kind::PUBLISH => "publish",
-        kind::TAKE => "take",
-        kind::DONE => "done",
-        kind::RETURN => "return",
-        kind::DYING => "dying",
-        kind::EXTEND => "extend",
-        kind::SOURCE => "source",
-        kind::SEEK => "seek",
-        kind::TRIM => "trim",
-        kind::SETTLED => "settled",
-        kind::COUNT => "count",
-        kind::BIND => "bind",
-        kind::UNBIND => "unbind",
-        kind::DOCUMENT => "document",
-        kind::FAILED => "failed",
-        kind::MOMENT => "moment",
-        kind::CLIENT => "client",
-        kind::HAND => "hand",
-        kind::TENANT => "tenant",
-        _ => return None,
-    })
-}
+pub use kind::kind_name;
 
 /// Why an entry cannot be understood: the journal is of a later version, or damaged in a way that its checksums do not see.
 #[derive(Debug, thiserror::Error)]
@@ -173,6 +104,19 @@ pub struct Item {
     pub client: ClientId,
 }
 
+/// Messages that nothing took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unrouted<'a> {
+    /// The route that they were published to; 0: none, their routing key was to be a queue.
+    pub route: EntityId,
+    /// Their sender is told.
+    pub told: bool,
+    /// So many were taken by nothing since the last such entry of this route, and are not told of one by one.
+    pub omitted: u64,
+    /// A record batch.
+    pub batch: &'a [u8],
+}
+
 /// Bytes that the count of body bytes takes at the end of a publish entry's head.
 pub const BODY_BYTES: usize = 4;
 
@@ -220,6 +164,8 @@ pub enum Entry<'a> {
     Client(Client<'a>),
     /// 21: the tenant whose messages lie in a slot's logs from now on.
     Tenant(EntityId, u8, SmolStr),
+    /// 22.
+    Unrouted(Unrouted<'a>),
 }
 
 /// A publish entry.
@@ -291,6 +237,7 @@ impl Entry<'_> {
             Entry::Moment(..) => kind::MOMENT,
             Entry::Client(..) => kind::CLIENT,
             Entry::Tenant(..) => kind::TENANT,
+            Entry::Unrouted(..) => kind::UNROUTED,
         }
     }
 
@@ -372,6 +319,12 @@ impl Entry<'_> {
                 put(out, entity.0.into());
                 put(out, (*slot).into());
                 out.extend_from_slice(name.as_bytes());
+            }
+            Entry::Unrouted(Unrouted { route, told, omitted, batch }) => {
+                put(out, route.0.into());
+                put(out, u64::from(*told));
+                put(out, *omitted);
+                out.extend_from_slice(batch);
             }
             Entry::Failed(entity, fault, places) => {
                 put(out, entity.0.into());
@@ -561,6 +514,12 @@ pub fn read(entry_kind: u8, payload: &[u8]) -> Result<Entry<'_>, Error> {
             let (entity, slot) = (entity(input)?, slot(input)?);
             Entry::Tenant(entity, slot, text(std::mem::take(input))?.into())
         }
+        kind::UNROUTED => Entry::Unrouted(Unrouted {
+            route: entity(input)?,
+            told: take(input)? != 0,
+            omitted: take(input)?,
+            batch: input,
+        }),
         kind::FAILED => {
             let entity = entity(input)?;
             let (class, error) = (text(take_prefixed(input)?)?, text(take_prefixed(input)?)?);

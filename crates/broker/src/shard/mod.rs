@@ -40,6 +40,7 @@ mod store;
 mod tenants;
 mod tick;
 mod timers;
+mod unrouted;
 mod vitals;
 mod whereabouts;
 mod withdraw;
@@ -133,6 +134,10 @@ pub struct Shard {
     dirty: VecDeque<(Kind, EntityId)>,
     encoding: store::Encoding,
     run: each::Run,
+    /// The journal is told of messages that nothing took.
+    tells_unrouted: bool,
+    /// Of those that were published by a key that is no queue's.
+    untold: unrouted::Untold,
 }
 
 impl Shard {

@@ -28,6 +28,8 @@ const PUBLISH_BYTES_MAX: usize = BATCH_BYTES_MAX / 4 * 3;
 pub(super) struct Routed {
     /// The route that it went to.
     route: Option<EntityId>,
+    /// Its sender hears of what nothing takes.
+    told: bool,
     /// Messages that go to the same places stand together.
     parts: SmallVec<[Part; 1]>,
     partition: Option<u32>,
@@ -87,16 +89,25 @@ impl Shard {
     fn route_publish(&mut self, publish: Publish, now: Millis) -> Result<Routed, Refusal> {
         let Publish { to, partition, payload } = publish;
         let messages = check_payload(&payload)?;
+        let told = to.is_told();
         match to {
             Target::Address(name) => {
                 let address = *self.addresses.get(&name).ok_or_else(|| not_found(&name))?;
                 let bytes = if matches!(address, Address::Queue(_)) { body_bytes(&payload) } else { 0 };
                 let part = Part { towards: Towards::One(address), payload, messages, bytes };
-                Ok(Routed { route: None, parts: SmallVec::from_buf([part]), partition })
+                Ok(Routed { route: None, told, parts: SmallVec::from_buf([part]), partition })
             }
-            Target::Route { route, keys } => {
+            Target::Key { key, .. } => {
+                let address = self.addresses.get(&key).copied();
+                let is_queue = matches!(address, Some(Address::Queue(_)));
+                let bytes = if is_queue { body_bytes(&payload) } else { 0 };
+                let towards = address.map_or(Towards::Nothing, Towards::One);
+                let part = Part { towards, payload, messages, bytes };
+                Ok(Routed { route: None, told, parts: SmallVec::from_buf([part]), partition })
+            }
+            Target::Route { route, keys, .. } => {
                 let id = self.open_route(&route, &keys)?;
-                Ok(self.route_messages(id, &keys, into_messages(payload), now))
+                Ok(Routed { told, ..self.route_messages(id, &keys, into_messages(payload), now) })
             }
         }
     }
@@ -140,7 +151,7 @@ impl Shard {
                 }),
             }
         }
-        Routed { route: Some(id), parts, partition: None }
+        Routed { route: Some(id), told: false, parts, partition: None }
     }
 
     /// Sets a message's time if its route delays. Afterwards the header holds the delay with a minus: it was waited for.
@@ -226,11 +237,11 @@ impl Shard {
         let mut refused: Option<Refused> = None;
         // What one part brings to a queue takes the room of the next.
         let mut planned = Planned::new();
-        for part in &mut routed.parts {
+        let partition = routed.partition;
+        routed.parts.retain(|part| {
             let mut places: SmallVec<[Address; 8]> = SmallVec::from_slice(part.towards.all());
             places.retain(|address| {
-                let Err(refusal) = self.check_place(*address, part, routed.partition, &mut planned, now)
-                else {
+                let Err(refusal) = self.check_place(*address, part, partition, &mut planned, now) else {
                     return true;
                 };
                 let full = matches!(refusal, Refusal::Full { .. });
@@ -243,21 +254,25 @@ impl Shard {
                 }
                 false
             });
+            // One that every place refuses is not one that nothing takes.
+            let stays = !places.is_empty() || part.towards == Towards::Nothing;
             if places.len() < part.towards.all().len() {
                 part.towards = Towards::of(places);
             }
-        }
+            stays
+        });
         refused
     }
 
     /// Stores what was checked.
     pub(super) fn store_routed(&mut self, routed: Routed, ctx: &mut Ctx<'_>) -> Published {
-        let Routed { route, parts, partition } = routed;
+        let Routed { route, told, parts, partition } = routed;
         let mut published = Published::default();
         for Part { towards, payload, messages, .. } in parts {
             let count = messages as u32;
-            if route.is_some() && towards == Towards::Nothing {
+            if towards == Towards::Nothing {
                 published.unrouted += count;
+                self.tell_unrouted(route, told, of_payload(&payload), ctx);
             }
             let mut payload = Some(payload);
             for (left, address) in (0..towards.all().len()).rev().zip(towards.all()) {
@@ -296,7 +311,7 @@ impl Routed {
         let bytes = message.body.len() as u64;
         let (towards, payload) = (Towards::of(places), Payload::One(message));
         let part = Part { towards, payload, messages: 1, bytes };
-        Routed { route: None, parts: SmallVec::from_buf([part]), partition: None }
+        Routed { route: None, told: false, parts: SmallVec::from_buf([part]), partition: None }
     }
 
     /// Each place with what goes there.

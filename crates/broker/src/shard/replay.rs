@@ -97,7 +97,7 @@ impl Shard {
                 self.replay_outlet(id, |outlet| outlet.apply_fault(&fault, &places));
             }
             Entry::Document(name, body) => self.apply_document(name, body.map(Bytes::copy_from_slice)),
-            Entry::Moment(_) | Entry::Client(_) => {}
+            Entry::Moment(_) | Entry::Client(_) | Entry::Unrouted(_) => {}
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use waystation_base::{EntityId, Headers, Name, name};
 use super::{
     Address, HashMap, Shard,
     matching::{HeaderMatch, Patterns},
+    unrouted::Untold,
 };
 use crate::{
     Kind, Refusal,
@@ -140,6 +141,8 @@ pub struct Route {
     pub published: u64,
     /// Those of them that nothing took.
     pub unrouted: u64,
+    /// What the journal is told of them.
+    pub untold: Untold,
     keys: HashMap<SmolStr, Vec<Hand>>,
     /// The keys again, if they are patterns.
     patterns: Patterns,
@@ -163,6 +166,7 @@ impl Route {
             spec,
             published: 0,
             unrouted: 0,
+            untold: Untold::default(),
             keys: HashMap::default(),
             patterns: Patterns::default(),
             bindings: 0,

@@ -45,6 +45,13 @@ pub(super) struct Encoding {
     places: Vec<u32>,
 }
 
+impl Encoding {
+    /// What an encoder uses again.
+    pub(super) fn scratch(&mut self) -> &mut batch::Scratch {
+        &mut self.scratch
+    }
+}
+
 impl Shard {
     /// Stores messages that were checked.
     pub(super) fn store(

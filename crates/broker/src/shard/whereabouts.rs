@@ -8,7 +8,7 @@ use super::{
     log::Log,
     outlet::{Logs, Outlet},
 };
-use crate::{Kind, place::LogId};
+use crate::{Kind, place::LogId, view::HeldBack};
 
 /// What becomes of a message next, in a queue or for a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +63,8 @@ pub struct Whereabouts {
     pub stand: Stand,
     /// Attached consumers and waiting pulls.
     pub consumers: u64,
+    /// What keeps it from being handed out, if it stands ready.
+    pub held_back: Vec<HeldBack>,
 }
 
 /// Where a message is.
@@ -174,7 +176,15 @@ fn is_put_off(outlet: &Outlet, number: u16, offset: u64) -> bool {
 
 fn of(outlet: &Outlet, stand: Stand) -> Whereabouts {
     let consumers = outlet.consumers.len() as u64;
-    Whereabouts { outlet: outlet.id, kind: outlet.kind, name: outlet.name.clone(), stand, consumers }
+    let held_back = outlet.held_back(matches!(stand, Stand::Ready { .. }).into());
+    Whereabouts {
+        outlet: outlet.id,
+        kind: outlet.kind,
+        name: outlet.name.clone(),
+        stand,
+        consumers,
+        held_back,
+    }
 }
 
 fn stand(outlet: &Outlet, number: u16, offset: u64, logs: &dyn Logs, put_off: &PutOff) -> Stand {

@@ -305,7 +305,8 @@ impl World {
     ) -> Result<Published, Refusal> {
         let mut message = self.message(body);
         change(&mut message);
-        let to = Target::Route { route: name(route), keys: keys.split(' ').map(Into::into).collect() };
+        let keys = keys.split(' ').map(Into::into).collect();
+        let to = Target::Route { route: name(route), keys, told: false };
         self.each(vec![Publish { to, partition: None, payload: Payload::One(message) }]).remove(0)
     }
 

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use waystation_base::{EntityId, Millis, Name, Position};
 use waystation_broker::{Kind, Refusal, Whereabout, Whereabouts, entry};
 use waystation_host::Broker;
-use waystation_record::{Attribute, Event, Mention, Place, Published, Record, Status};
+use waystation_record::{Attribute, Event, Fate, Mention, Place, Published, Record, Status};
 
 use crate::{
     cascade::{self, Cascade, is_named},
-    journey::{Copy, Journey, Lack, Message, RecordState, Stay, Step},
+    journey::{Copy, Journey, Lack, Message, Pause, RecordState, Stay, Step},
     now::{self, CopyKey, Told},
     query::{Query, trace_of},
     steps, stops,
@@ -17,6 +17,9 @@ use crate::{
 
 /// Messages whose whereabouts are asked for at a time: whoever asks must not hold up the shard.
 const PLACES_PER_QUERY: usize = 50;
+
+/// Who takes messages from a queue or subscription and does not for now, by its kind and name.
+pub type Pauses = BTreeMap<(Kind, String), Pause>;
 
 /// Why a journey cannot be told.
 #[derive(Debug, thiserror::Error)]
@@ -43,11 +46,17 @@ struct Found {
 
 /// The messages that are meant, all that belongs to them, and what became of each. Addresses for which `may_read` does not hold are
 /// left out, and counted.
-pub async fn find(broker: &Broker, query: Query, may_read: impl Fn(&Name) -> bool) -> Result<Journey, Error> {
+pub async fn find(
+    broker: &Broker,
+    query: Query,
+    may_read: impl Fn(&Name) -> bool,
+    pauses: &Pauses,
+) -> Result<Journey, Error> {
     let record = broker.record().ok_or(Error::Off)?.clone();
     // What the shard has done is told even if it is not durable yet: it will be in a moment.
     let end = broker.query(|view| view.overview().journal_end).await?;
     let mut found = tokio::task::spawn_blocking(move || look(record, &query, end)).await?;
+    found.cascade.mentions.iter_mut().for_each(name_by_key);
     let before = found.cascade.mentions.len();
     let unnamed = Name::new("unnamed").expect("a good name");
     found
@@ -57,7 +66,15 @@ pub async fn find(broker: &Broker, query: Query, may_read: impl Fn(&Name) -> boo
     let hidden = (before - found.cascade.mentions.len()) as u64;
     let places: Vec<Place> = found.cascade.mentions.iter().map(|mention| mention.place).collect();
     let (there, at) = whereabouts(broker, &places).await?;
-    Ok(assemble(found, &there, at, hidden))
+    Ok(assemble(found, &there, at, hidden, pauses))
+}
+
+/// What nothing took under a key that was to be a queue has no place but that name.
+fn name_by_key(mention: &mut Mention) {
+    let key = mention.published.attribute(Attribute::RoutingKey);
+    if mention.address.is_none() && mention.published.fate != Fate::Stored {
+        mention.address = key.and_then(|key| Some((Kind::Queue, Name::new(key).ok()?)));
+    }
 }
 
 async fn whereabouts(
@@ -85,7 +102,13 @@ fn look(record: Record, query: &Query, end: Position) -> Found {
     Found { cascade, lives, damage, status, record }
 }
 
-fn assemble(found: Found, there: &BTreeMap<Place, Whereabout>, at: Millis, hidden: u64) -> Journey {
+fn assemble(
+    found: Found,
+    there: &BTreeMap<Place, Whereabout>,
+    at: Millis,
+    hidden: u64,
+    pauses: &Pauses,
+) -> Journey {
     let Found { cascade, lives, damage, status, record } = found;
     let nowhere = Whereabout::default();
     let mut messages: Vec<Message> = Vec::new();
@@ -108,9 +131,20 @@ fn assemble(found: Found, there: &BTreeMap<Place, Whereabout>, at: Millis, hidde
             }),
         }
     }
-    let stops = stops::stops(&messages, at.0);
+    let copies = messages.iter_mut().flat_map(|message| &mut message.stays).flat_map(|stay| &mut stay.copies);
+    copies.for_each(|copy| note_pause(copy, pauses));
+    let (stops, under_way) = stops::stops(&messages);
     let record = record_state(status, cascade.damage.into_iter().chain(damage).collect());
-    Journey { stops, messages, more: cascade.more, hidden, record }
+    Journey { stops, under_way, messages, more: cascade.more, hidden, record }
+}
+
+/// Notes who should take a message that stands ready, and does not for now.
+fn note_pause(copy: &mut Copy, pauses: &Pauses) {
+    if !matches!(copy.now.state.as_str(), "ready" | "behind_key") {
+        return;
+    }
+    let kind = if copy.kind == "subscription" { Kind::Subscription } else { Kind::Queue };
+    copy.now.paused = pauses.get(&(kind, copy.name.clone())).cloned();
 }
 
 /// A message's id; one of another maker has none, and is named by its place.
@@ -149,6 +183,7 @@ fn described(id: String, published: &Published) -> Message {
 fn how(published: &Published) -> &'static str {
     let has = |kind| published.attribute(kind).is_some();
     match published.step {
+        _ if published.fate != Fate::Stored => "unrouted",
         entry::Step::Request if has(Attribute::Redrive) => "redriven",
         entry::Step::Request if has(Attribute::StepRoute) => "stepped",
         entry::Step::Request if has(Attribute::DeathReason) => "dead_lettered",
@@ -168,7 +203,8 @@ fn stay(mention: &Mention, events: &[Event], there: &Whereabout, at: Millis, rec
     };
     let is_topic = matches!(address, Some((Kind::Topic, _)));
     let how = how(published);
-    let is_death = how == "dead_lettered";
+    let is_unrouted = published.fate != Fate::Stored;
+    let is_death = how == "dead_lettered" || is_unrouted && published.step != entry::Step::Request;
     let death = text(Attribute::DeathReason).filter(|_| is_death).map(|reason| {
         text(Attribute::DeathSource).map_or_else(|| reason.clone(), |source| format!("{reason} in {source}"))
     });
@@ -188,7 +224,11 @@ fn stay(mention: &Mention, events: &[Event], there: &Whereabout, at: Millis, rec
         bytes: published.bytes,
         delay_ms: published.delay_ms,
         ttl_ms: published.life_ms,
-        copies: copies(mention, events, there, at, record, (is_topic, &name)),
+        told: is_unrouted.then_some(published.fate == Fate::Told),
+        copies: match is_unrouted {
+            true => Vec::new(),
+            false => copies(mention, events, there, at, record, (is_topic, &name)),
+        },
         kept: is_topic.then_some(there.kept),
     }
 }
@@ -279,6 +319,13 @@ fn record_state(status: Status, mut damage: Vec<String>) -> RecordState {
     let mut lacks: Vec<Lack> = lacks.chain(damaged).collect();
     if status.unreadable > 0 {
         let why = format!("{} entries or messages could not be read by the recorder", status.unreadable);
+        lacks.push(Lack { after: None, before: None, why });
+    }
+    if status.untold > 0 {
+        let why = format!(
+            "{} messages that nothing took were too many in a second to be told of one by one",
+            status.untold
+        );
         lacks.push(Lack { after: None, before: None, why });
     }
     RecordState { from: status.from.map(|from| from.0), behind_bytes: status.behind_bytes, lacks }

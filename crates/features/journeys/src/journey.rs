@@ -3,14 +3,19 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use waystation_broker::view::HeldBack;
 
 /// The messages that belong together, and what became of them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct Journey {
-    /// Where it stopped, or what it waits for: read this first. Empty: all of it is done.
+    /// Where it stopped, and why: it ended badly, or nobody comes for it. Read this first.
     pub stops: Vec<Stop>,
+    /// Where it is on its way: it waits in line, is worked on, put off, or held up by somebody who paused. Empty, as `stops`: all
+    /// of it is done.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub under_way: Vec<Stop>,
     /// The messages, by the time at which each was first stored.
     pub messages: Vec<Message>,
     /// There are more messages than were asked for: these are the newest.
@@ -23,6 +28,26 @@ pub struct Journey {
     pub record: RecordState,
 }
 
+/// How a message stands that is not done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// It goes no further by itself: a dead letter, lost, or nobody consumes what it waits for.
+    #[default]
+    Stopped,
+    /// Whoever should take it is paused, suspended or disabled.
+    Paused,
+    /// It waits in line.
+    Waiting,
+    /// Somebody holds it.
+    Working,
+    /// It waits for its time.
+    Delayed,
+    /// A topic keeps it, and no subscription reads that topic.
+    Kept,
+}
+
 /// A message that is not done, or ended badly.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -30,15 +55,18 @@ pub struct Journey {
 pub struct Stop {
     /// Which message.
     pub message: String,
-    /// In which queue, or for which subscription.
+    /// In which queue, for which subscription, or at which route.
     pub at: String,
-    /// `ready`, `held`, `delayed`, `behind_key`, `dying`, `kept`, `rejected`, `expired`, `max_attempts`, `max_age`, `max_length`, `purged`, `deleted`…
+    /// How it stands.
+    pub standing: Standing,
+    /// `ready`, `held`, `delayed`, `behind_key`, `dying`, `kept`, `unrouted`, `rejected`, `expired`, `max_attempts`, `max_age`,
+    /// `max_length`, `purged`, `deleted`…
     pub state: String,
     /// Since when.
     pub since: u64,
-    /// In words: what it waits for, or why it ended.
+    /// In words: what it waits for and how long that may take, or why it ended.
     pub why: String,
-    /// Whether somebody should look at it: it ended badly, or waits and nobody comes for it.
+    /// Whether somebody should look at it: it stopped.
     pub alarming: bool,
 }
 
@@ -108,18 +136,19 @@ pub struct Sender {
 pub struct Stay {
     /// The queue's or topic's name.
     pub address: String,
-    /// `queue` or `topic`.
+    /// `queue` or `topic`; `route`, if it was published there and nothing took it.
     pub kind: String,
     /// The topic's partition; the lane of a queue.
     pub partition: u16,
     /// The offset there.
     pub offset: u64,
-    /// When it was stored.
+    /// When it was stored, or published and not stored.
     pub at: u64,
     /// By whom; none: by the broker itself, or not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<Sender>,
-    /// How it came here: `published`, `routed`, `dead_lettered`, `redriven` or `stepped`.
+    /// How it came here: `published`, `routed`, `dead_lettered`, `redriven` or `stepped`; `unrouted`: nothing took it, and
+    /// it is not stored.
     pub how: String,
     /// The route that it was published to.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -133,6 +162,9 @@ pub struct Stay {
     /// The redrive that brought it here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redrive: Option<String>,
+    /// Nothing took it: whether its sender was told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub told: Option<bool>,
     /// The URL that it is to be delivered to, of a callback.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub callback_url: Option<String>,
@@ -222,6 +254,12 @@ pub struct Now {
     /// Attached consumers and waiting pulls, while it is here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consumers: Option<u64>,
+    /// Ready: what keeps messages from being handed out here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub held_back: Vec<HeldBack>,
+    /// Whoever should take it and does not for now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Pause>,
     /// Held: until when, under a lease. Delayed: until when.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<u64>,
@@ -230,6 +268,23 @@ pub struct Now {
     pub by: Option<Sender>,
     /// How often it has been handed out.
     pub attempts: u32,
+}
+
+/// Somebody of Waystation's own who takes messages from a queue or subscription, and does not for now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct Pause {
+    /// Who: a push, a route or an upstream, with its name.
+    pub who: String,
+    /// `paused`, `suspended`, `disabled` or `waiting`.
+    pub state: String,
+    /// Why, if that needs saying.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Until when, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
 }
 
 /// How far the record can be relied on.

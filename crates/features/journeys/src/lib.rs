@@ -11,8 +11,10 @@ mod query;
 mod steps;
 mod stops;
 
-pub use find::{Error, find};
-pub use journey::{Copy, Journey, Lack, Message, Now, RecordState, Sender, Stay, Step, Stop};
+pub use find::{Error, Pauses, find};
+pub use journey::{
+    Copy, Journey, Lack, Message, Now, Pause, RecordState, Sender, Standing, Stay, Step, Stop,
+};
 pub use query::{Query, Role};
 
 /// Messages that one answer tells of, unless fewer are asked for.

@@ -31,12 +31,12 @@ pub(crate) fn standing(there: &Whereabouts, told: &Told<'_>, record: &Record) ->
     match &there.stand {
         Stand::Ready { ahead, attempt } => {
             let rate = record.rate(there.outlet, told.now);
-            let eta_ms = rate.filter(|_| there.consumers > 0);
-            let eta_ms = eta_ms.map(|rate| ((*ahead + 1) as f64 * 1000.0 / rate) as u64);
+            let eta_ms = rate.map(|rate| ((*ahead + 1) as f64 * 1000.0 / rate) as u64);
             Now {
                 ahead: Some(*ahead),
                 eta_ms,
                 rate,
+                held_back: there.held_back.clone(),
                 attempts: here.attempts.max(attempt.0),
                 ..named("ready")
             }

@@ -89,6 +89,7 @@ pub(crate) fn trace_of(traceparent: &str) -> Option<&str> {
 mod tests {
     use waystation_base::{MessageId, Millis};
     use waystation_broker::entry;
+    use waystation_record::Fate;
 
     use super::*;
 
@@ -102,7 +103,8 @@ mod tests {
             (Attribute::Business, "order=4711".into()),
         ];
         let id = MessageId::new(Millis(5), 9);
-        Published { id, bytes: 1, step: entry::Step::Request, delay_ms: None, life_ms: None, attributes }
+        let (step, fate) = (entry::Step::Request, Fate::Stored);
+        Published { id, bytes: 1, step, fate, delay_ms: None, life_ms: None, attributes }
     }
 
     fn check(role: Role, key: Option<&str>, text: &str, expected: bool) {

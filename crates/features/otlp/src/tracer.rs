@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind};
 use tokio::sync::mpsc;
 use waystation_base::{EntityId, Millis, Name};
 use waystation_broker::entry::Reason;
-use waystation_record::{Attribute, Client, Fact, Place, Published, Tap, Told, What};
+use waystation_record::{Attribute, Client, Fact, Fate, Place, Published, Tap, Told, What};
 
 use crate::{
     HashMap,
@@ -196,6 +196,8 @@ impl Tracer {
 impl Tap for Tracer {
     fn tell(&mut self, told: &Told<'_>) {
         match &told.fact.what {
+            // What nothing took waits nowhere and goes to nobody.
+            What::Published(published) if published.fate != Fate::Stored => {}
             What::Published(published) => self.begin(told, published),
             _ => self.go_on(told),
         }

@@ -147,7 +147,7 @@ impl World {
         for begin in (0..MESSAGES).step_by(BATCH) {
             let publish = |n: usize| {
                 let keys = std::iter::once(format!("order.{}.paid", n % count).into()).collect();
-                let to = Target::Route { route: route.clone(), keys };
+                let to = Target::Route { route: route.clone(), keys, told: false };
                 Ok(Publish { to, partition: None, payload: Payload::One(message(n)?) })
             };
             let publishes = (begin..begin + BATCH).map(publish).collect::<Result<Vec<_>, Failure>>()?;

@@ -487,6 +487,17 @@ impl Routes {
         shown.take(max).map(|(name, entry)| info(name, entry)).collect()
     }
 
+    /// Those that take nothing for now: from what, how they are and why.
+    pub async fn idle(&self) -> Vec<(Name, waystation_broker::Source, RouteState, Option<String>)> {
+        let entries = self.0.entries.lock().await;
+        let row = |(name, entry): (&Name, &Entry)| {
+            let (state, reason) = entry.live.now();
+            let source = entry.document.route.from.taken(name).ok()?.source();
+            (state != RouteState::Active).then(|| (name.clone(), source, state, reason))
+        };
+        entries.iter().filter_map(row).collect()
+    }
+
     /// Figures of those first by name, at most `max`.
     pub async fn figures(&self, max: usize) -> Vec<(Name, RouteState, Counts)> {
         let entries = self.0.entries.lock().await;

@@ -5,7 +5,7 @@ use waystation_broker::{
     entry::{Reason, Step},
     place::LogId,
 };
-use waystation_record::{ATTRIBUTES_MAX, Attribute, Block, Fact, Place, Published, What, put_key};
+use waystation_record::{ATTRIBUTES_MAX, Attribute, Block, Fact, Fate, Place, Published, What, put_key};
 
 use crate::Target;
 
@@ -19,6 +19,7 @@ fn seeds() -> Vec<Vec<u8>> {
         id: MessageId::new(BASE, 5),
         bytes: 100,
         step: Step::Request,
+        fate: Fate::Told,
         delay_ms: Some(5),
         life_ms: Some(90_000),
         attributes: vec![

@@ -69,7 +69,8 @@ impl Ledger {
             Entry::Unbind(_) => assert!(matches!(cause, Cause::Command(Command::Unbind(_)))),
             Entry::Document(..) => assert!(matches!(cause, Cause::Command(Command::Document { .. }))),
             Entry::Settled(_) => assert!(matches!(cause, Cause::Command(Command::Settled(_)))),
-            Entry::Take(..) | Entry::Count(..) | Entry::Moment(_) | Entry::Client(_) => {}
+            Entry::Take(..) | Entry::Count(..) | Entry::Moment(_) | Entry::Client(_) | Entry::Unrouted(_) => {
+            }
         }
         self.apply(written);
     }

@@ -81,7 +81,7 @@ impl Ledger {
             }
             Entry::Document(name, Some(body)) => drop(self.documents.insert(name, body.to_vec())),
             Entry::Document(name, None) => drop(self.documents.remove(&name)),
-            Entry::Moment(_) | Entry::Client(_) => {}
+            Entry::Moment(_) | Entry::Client(_) | Entry::Unrouted(_) => {}
             Entry::Count(id, duplicates) => {
                 self.outlets.get_mut(&id).expect("a queue").counters.duplicates += u64::from(duplicates);
             }

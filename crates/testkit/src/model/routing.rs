@@ -57,7 +57,8 @@ impl Ledger {
     pub(super) fn destinations(&self, to: &Target, message: &Message) -> Option<BTreeSet<EntityId>> {
         match to {
             Target::Address(name) => self.addresses.get(name).map(|id| [*id].into()),
-            Target::Route { route, keys } => {
+            Target::Key { key, .. } => Some(self.addresses.get(key).into_iter().copied().collect()),
+            Target::Route { route, keys, .. } => {
                 let id = *self.route_names.get(route)?;
                 let keys: Vec<&str> = keys.iter().map(|key| key.as_str()).collect();
                 (!self.routes[&id].spec.internal).then(|| self.reached(id, &keys, message))

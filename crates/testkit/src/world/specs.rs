@@ -172,7 +172,7 @@ pub fn route(random: &mut Random) -> RouteSpec {
 pub fn by_route(random: &mut Random) -> Target {
     let count = [1, 1, 1, 0, 2, 3][random.below(6) as usize];
     let keys = (0..count).map(|_| one(random, &KEYS).into()).collect();
-    Target::Route { route: name(one(random, &ROUTES)), keys }
+    Target::Route { route: name(one(random, &ROUTES)), keys, told: false }
 }
 
 /// A random binding.

@@ -34,7 +34,8 @@ fn label(stay: &Stay) -> Vec<String> {
         "subscription" => format!("{}: {}", copy.name, copy.now.state),
         _ => copy.now.state.clone(),
     });
-    std::iter::once(format!("{} {}", stay.kind, stay.address)).chain(copies).collect()
+    let unrouted = stay.told.map(|_| "matched none".to_owned());
+    std::iter::once(format!("{} {}", stay.kind, stay.address)).chain(unrouted).chain(copies).collect()
 }
 
 /// For Graphviz.

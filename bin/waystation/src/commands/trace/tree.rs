@@ -1,6 +1,6 @@
 //! A journey as a tree: first where it stopped, then what led to what.
 
-use waystation_journeys::{Copy, Journey, Message, Now, Sender, Stay, Step, Stop};
+use waystation_journeys::{Copy, Journey, Message, Now, Sender, Standing, Stay, Step, Stop};
 
 use super::paint::{Paint, moment, span};
 use crate::units::{show_count, show_size};
@@ -24,20 +24,33 @@ pub fn tell(journey: &Journey, paint: Paint) -> String {
 fn head(journey: &Journey, paint: Paint) -> Vec<String> {
     let count = journey.messages.len();
     let messages = if count == 1 { "1 message".to_owned() } else { format!("{count} messages") };
-    if journey.stops.is_empty() {
-        return vec![paint.good(&format!("{messages}, all of it is done"))];
+    let mut lines = match (journey.stops.is_empty(), journey.under_way.is_empty()) {
+        (true, true) => return vec![paint.good(&format!("{messages}, all of it is done"))],
+        (true, false) => vec![paint.waiting(&format!("{messages}; it is on its way:"))],
+        (false, _) => vec![paint.bad(&format!("{messages}; it stopped here:"))],
+    };
+    lines.extend(journey.stops.iter().map(|stop| stood(stop, paint)));
+    if !journey.stops.is_empty() && !journey.under_way.is_empty() {
+        lines.push(paint.waiting("and is on its way here:"));
     }
-    let alarming = journey.stops.iter().any(|stop| stop.alarming);
-    let mut lines = vec![match alarming {
-        true => paint.bad(&format!("{messages}; it stopped here:")),
-        false => paint.waiting(&format!("{messages}; it is on its way:")),
-    }];
-    lines.extend(journey.stops.iter().map(|stop| stopped(stop, paint)));
+    lines.extend(journey.under_way.iter().map(|stop| stood(stop, paint)));
     lines
 }
 
-fn stopped(stop: &Stop, paint: Paint) -> String {
-    let state = paint.state(&stop.state);
+/// How something stands, in a word.
+fn standing(stop: &Stop, paint: Paint) -> String {
+    match stop.standing {
+        Standing::Stopped => paint.bad(&format!("stopped ({})", stop.state.replace('_', " "))),
+        Standing::Paused => paint.waiting("paused"),
+        Standing::Waiting => paint.waiting("waiting"),
+        Standing::Working => paint.waiting("being worked on"),
+        Standing::Delayed => paint.waiting("delayed"),
+        Standing::Kept => paint.waiting("kept"),
+    }
+}
+
+fn stood(stop: &Stop, paint: Paint) -> String {
+    let state = standing(stop, paint);
     let at = paint.bold(&stop.at);
     let (since, why) = (paint.faint(&format!("since {}", moment(stop.since))), paint.plain(&stop.why));
     format!("  {state} at {at} {since}\n    {why}\n    {}", paint.faint(&format!("message {}", stop.message)))
@@ -106,9 +119,12 @@ fn who(sender: &Sender) -> String {
 }
 
 fn stay_lines(stay: &Stay, paint: Paint) -> Vec<String> {
-    let mut came =
-        format!("{} {} to {} {}", moment(stay.at), stay.how.replace('_', " "), stay.kind, stay.address);
-    if let Some(route) = stay.route.as_ref().filter(|route| !route.is_empty()) {
+    let how = if stay.how == "unrouted" { "published".into() } else { stay.how.replace('_', " ") };
+    let mut came = format!("{} {how} to {} {}", moment(stay.at), stay.kind, stay.address);
+    let route = stay.route.as_ref().filter(|route| !route.is_empty());
+    if stay.kind == "route" {
+        came += &stay.routing_key.as_ref().map_or_else(String::new, |key| format!(" under '{key}'"));
+    } else if let Some(route) = route {
         came += &format!(" by route {route}");
         came += &stay.routing_key.as_ref().map_or_else(String::new, |key| format!(" under '{key}'"));
     }
@@ -131,7 +147,10 @@ fn stay_lines(stay: &Stay, paint: Paint) -> Vec<String> {
         }
         lines.extend(now_line(copy, paint).map(|line| format!("    {line}")));
     }
-    if stay.copies.is_empty() && stay.kind == "topic" {
+    if let Some(told) = stay.told {
+        let fate = if told { "its sender was told" } else { "dropped" };
+        lines.push(format!("    {}", paint.bad(&format!("matched none: {fate}"))));
+    } else if stay.copies.is_empty() && stay.kind == "topic" {
         let kept = if stay.kept == Some(true) { "kept" } else { "gone by retention" };
         lines.push(format!("    {}", paint.faint(&format!("{kept}; no subscription reads it"))));
     }
@@ -171,6 +190,8 @@ fn now_line(copy: &Copy, paint: Paint) -> Option<String> {
         ahead => format!(", {} go before it", show_count(ahead)),
     });
     text += &eta_ms.map_or_else(String::new, |ms| format!(", delivery in about {}", span(ms)));
+    text +=
+        &now.paused.as_ref().map_or_else(String::new, |pause| format!(", {} is {}", pause.who, pause.state));
     text += &until.map_or_else(String::new, |until| format!(", until {}", moment(until)));
     text += &consumers.map_or_else(String::new, |count| match count {
         0 => ", no consumer".to_owned(),

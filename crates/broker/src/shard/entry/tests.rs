@@ -67,6 +67,7 @@ fn each_entry_comes_back() {
     check(Entry::Failed(EntityId(1), fault(None, None), vec![]));
     check(Entry::Tenant(EntityId(1), 127, "acme".into()));
     assert!(read(kind::TENANT, &[1, 0x80, 1]).is_err(), "slots end with TENANTS_MAX");
+    check(Entry::Unrouted(Unrouted { route: EntityId(4), told: true, omitted: 300, batch: b"batch" }));
     check(Entry::Moment(Moment { at: Millis(1 << 40), client: ClientId(70_000), step: Step::Timer }));
     let client = Client { id: ClientId(7), door: "test", address: "[::1]:1", user: "shop", name: "" };
     check(Entry::Client(client));
@@ -94,5 +95,5 @@ proptest! {
 #[test]
 fn every_kind_has_a_name() {
     let named: Vec<u8> = (0..=u8::MAX).filter(|kind| kind_name(*kind).is_some()).collect();
-    assert_eq!(named, (kind::DECLARE..=kind::TENANT).collect::<Vec<_>>());
+    assert_eq!(named, (kind::DECLARE..=kind::UNROUTED).collect::<Vec<_>>());
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use waystation_base::limits::CREDIT_MAX;
 use waystation_broker::{
     Source,
-    command::{Payload, Publish, Target, Transaction as Transact},
+    command::{Payload, Publish, Transaction as Transact},
     effect::Published,
 };
 use waystation_host::{Consumer, Delivery};
@@ -251,7 +251,6 @@ async fn commit(
     settlements: Vec<waystation_broker::command::Settle>,
 ) -> Result<Vec<Returned>, Failure> {
     let told = |refusal| failure(&refusal, &context.vhost);
-    let there = queues::there(context, parts.iter().flat_map(|(part, _)| &part.publishes)).await?;
     let mut publishes: Vec<Publish> = Vec::new();
     let mut owners = Vec::new();
     let mut taken: Vec<bool> = Vec::new();
@@ -263,14 +262,8 @@ async fn commit(
         taken.push(addressed.is_taken);
         returns.push(returned);
         for publish in addressed.publishes {
-            let is_there = match &publish.to {
-                Target::Address(name) => there.contains(name),
-                Target::Route { .. } => true,
-            };
-            if is_there {
-                publishes.push(publish);
-                owners.push(part);
-            }
+            publishes.push(publish);
+            owners.push(part);
         }
     }
     debug_assert!(publishes.iter().all(|publish| matches!(publish.payload, Payload::One(_))));

@@ -11,7 +11,7 @@ use smallvec::{SmallVec, smallvec};
 use smol_str::SmolStr;
 use waystation_base::{Message, Name, message::header, value::Value};
 use waystation_broker::{
-    Command, Kind, Refusal, Reply,
+    Command, Refusal, Reply,
     command::{Payload, Publish, Target},
     effect::Published,
 };
@@ -249,7 +249,7 @@ impl Connection {
         let Incoming { message, copies } = incoming;
         let mut keys = smallvec![publish.routing_key.clone()];
         keys.extend(copies);
-        let to = Target::Route { route, keys };
+        let to = Target::Route { route, keys, told: publish.mandatory };
         let publish = Publish { to, partition: None, payload: Payload::One(message) };
         Ok(Addressed { doubt, ..Addressed::to(smallvec![publish]) })
     }
@@ -279,7 +279,7 @@ impl Connection {
                 addresses.push(name);
             }
         }
-        Ok(Addressed::to(to_queues(addresses, message)))
+        Ok(Addressed::to(to_queues(addresses, publish.mandatory, message)))
     }
 
     /// Reads a message; `route` and `key` are what it shows as published to.
@@ -418,14 +418,13 @@ enum Fate {
 }
 
 impl Fate {
-    /// Several parts are the queues that a message names one by one: that one is not there is no error.
+    /// Several parts are the queues that a message names one by one.
     fn of(is_taken: bool, parts: impl Iterator<Item = Result<Published, Refusal>>) -> Fate {
         let mut is_taken = is_taken;
         let mut refused = None;
         for part in parts {
             match part {
                 Ok(published) => is_taken |= published.unrouted == 0,
-                Err(Refusal::NotFound { kind, .. }) if kind != Kind::Route => {}
                 Err(refusal) => refused = refused.or(Some(refusal)),
             }
         }
@@ -448,9 +447,11 @@ fn passes(refusal: &Refusal) -> bool {
 }
 
 /// One publish for each queue.
-fn to_queues(mut addresses: SmallVec<[Name; 1]>, message: Message) -> SmallVec<[Publish; 1]> {
-    let publish = |address, message| Publish {
-        to: Target::Address(address),
+fn to_queues(mut addresses: SmallVec<[Name; 1]>, told: bool, message: Message) -> SmallVec<[Publish; 1]> {
+    // It goes back only if none of them is there.
+    let told = told && addresses.len() == 1;
+    let publish = |key, message| Publish {
+        to: Target::Key { key, told },
         partition: None,
         payload: Payload::One(message),
     };

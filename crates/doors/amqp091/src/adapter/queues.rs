@@ -1,12 +1,10 @@
 //! How are queues declared, purged and deleted, with RabbitMQ's checks in RabbitMQ's order?
 
-use std::collections::HashSet;
-
 use smol_str::SmolStr;
 use waystation_base::Name;
 use waystation_broker::{
     Command, Kind, Refusal, Reply,
-    command::{Counted, Delete, Publish, Target},
+    command::{Counted, Delete},
     spec::Spec,
     view::{QueueInfo, TopicInfo},
 };
@@ -53,26 +51,6 @@ pub(super) async fn find(context: &Context, name: &Name) -> Result<Found, Failur
         None => view.topic(&name).map_or(Found::Nothing, Found::Topic),
     });
     found.await.map_err(|refusal| failure(&refusal, &context.vhost))
-}
-
-/// Which of the queues and topics that are published to are there.
-pub(super) async fn there<'a>(
-    context: &Context,
-    publishes: impl Iterator<Item = &'a Publish>,
-) -> Result<HashSet<Name>, Failure> {
-    let names: HashSet<Name> = publishes
-        .filter_map(|publish| match &publish.to {
-            Target::Address(name) => Some(name.clone()),
-            Target::Route { .. } => None,
-        })
-        .collect();
-    if names.is_empty() {
-        return Ok(names);
-    }
-    let there = context.door.broker.query(move |view| {
-        names.into_iter().filter(|name| view.queue(name).is_some() || view.topic(name).is_some()).collect()
-    });
-    there.await.map_err(|refusal| failure(&refusal, &context.vhost))
 }
 
 /// Refuses what belongs to another connection.

@@ -126,13 +126,13 @@ pub(super) async fn publish(
     let payload = |message| Payload::Messages(vec![message]);
     let publishes = match route {
         Some(route) => {
-            let to = Target::Route { route, keys: keys.into_iter().collect() };
+            let to = Target::Route { route, keys: keys.into_iter().collect(), told: true };
             vec![Publish { to, partition: None, payload: payload(incoming.message) }]
         }
         None => {
             let address = |key: &smol_str::SmolStr| names::name(&host, key).ok();
-            let publish = |to| Publish {
-                to: Target::Address(to),
+            let publish = |key| Publish {
+                to: Target::Key { key, told: true },
                 partition: None,
                 payload: payload(incoming.message.clone()),
             };
@@ -144,7 +144,6 @@ pub(super) async fn publish(
         match result {
             Ok(published) => routed |= published.unrouted == 0,
             Err(Refusal::NotFound { kind: Kind::Route, .. }) => return Err(absent()),
-            Err(Refusal::NotFound { .. }) => {}
             // A full queue refuses; the message counts as not taken.
             Err(Refusal::Full { .. }) => routed = true,
             Err(refusal) => return Err(refusal.into()),

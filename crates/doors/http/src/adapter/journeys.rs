@@ -1,11 +1,16 @@
 //! What became of a message, and of all that belongs to it?
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{extract::State, response::Response};
 use serde::Deserialize;
 use utoipa::IntoParams;
-use waystation_journeys::{Error, Journey, MESSAGES, MESSAGES_MAX, Query, Role, find};
+use waystation_base::Millis;
+use waystation_broker::{Kind as What, Source};
+use waystation_calls::UpstreamState;
+use waystation_journeys::{Error, Journey, MESSAGES, MESSAGES_MAX, Pause, Pauses, Query, Role, find};
+use waystation_routes::RouteState;
+use waystation_webhooks::push::{PUSHES_MAX, PushState};
 
 use super::{
     extract::{Params, at_most},
@@ -68,6 +73,54 @@ fn query(params: JourneyParams) -> Result<Query, Failure> {
     Ok(Query { role, key: key.flatten(), text, messages_max })
 }
 
+/// Waystation's own consumers that take nothing for now.
+async fn pauses(door: &Door) -> Pauses {
+    let pause = |who: String, state: &str, why: Option<String>, until: Option<Millis>| Pause {
+        who,
+        state: state.to_owned(),
+        why,
+        until: until.map(|until| until.0),
+    };
+    let mut pauses: BTreeMap<(What, String), Pause> = BTreeMap::new();
+    for push in door.pushes.list(None, PUSHES_MAX, |_| true).await {
+        let state = match push.state {
+            PushState::Active => continue,
+            PushState::Suspended => "suspended",
+            PushState::Waiting => "waiting",
+            PushState::Paused => "paused",
+            PushState::Disabled => "disabled",
+        };
+        let source = match push.spec.source() {
+            Ok(Source::Queue(queue)) => (What::Queue, queue.to_string()),
+            Ok(Source::Subscription(subscription)) => (What::Subscription, subscription.to_string()),
+            Err(_) => continue,
+        };
+        pauses.insert(source, pause(format!("push {}", push.name), state, push.reason, push.until));
+    }
+    for (name, source, state, why) in door.routes.idle().await {
+        let state = if state == RouteState::Paused { "paused" } else { "waiting" };
+        let source = match source {
+            Source::Queue(queue) => (What::Queue, queue.to_string()),
+            Source::Subscription(subscription) => (What::Subscription, subscription.to_string()),
+        };
+        pauses.insert(source, pause(format!("route {name}"), state, why, None));
+    }
+    for (name, operation) in door.calls.operations().await.iter() {
+        let Some(upstream) = door.calls.upstream(name, operation) else { continue };
+        let state = match upstream.state {
+            UpstreamState::Suspended => "suspended",
+            UpstreamState::Paused => "paused",
+            _ => continue,
+        };
+        if let Ok(queue) = operation.queue_name(name) {
+            let who = format!("the upstream of {name}");
+            pauses
+                .insert((What::Queue, queue.to_string()), pause(who, state, upstream.reason, upstream.until));
+        }
+    }
+    pauses
+}
+
 /// What became of a message, and why: the messages that belong together, where each is, and where it stopped.
 ///
 /// Finds by message id, correlation id, trace id, call id or business key. What it tells comes from the record, which is kept for a
@@ -84,7 +137,7 @@ pub(super) async fn journeys(
     let query = query(params)?;
     let _permit = door.begin_request()?;
     let may_read = |name: &waystation_base::Name| caller.require(Permission::Read, name).is_ok();
-    match find(&door.broker, query, may_read).await {
+    match find(&door.broker, query, may_read, &pauses(&door).await).await {
         Ok(journey) => ok(&journey),
         Err(Error::Refused(refusal)) => Err(refusal.into()),
         Err(error @ Error::Off) => Err(Failure::new(Kind::NotFound, error)),

@@ -208,7 +208,7 @@ pub(super) async fn send(
                 message.headers.set(header::ROUTE, name.as_str());
                 message.headers.set(header::ROUTING_KEY, Value::String(key.clone()));
             }
-            Target::Route { route: name, keys: [key.clone()].into_iter().collect() }
+            Target::Route { route: name, keys: [key.clone()].into_iter().collect(), told: true }
         }
     };
     let publish = Publish { to, partition: address.partition, payload: Payload::Messages(messages) };

@@ -70,6 +70,7 @@ impl Destination {
             Destination::Route(name, key) => command::Target::Route {
                 route: name.clone(),
                 keys: std::iter::once(key.clone().unwrap_or_default()).collect(),
+                told: false,
             },
         }
     }
