@@ -239,6 +239,53 @@ fn business_keys_samples_and_permissions_are_as_configured() {
     assert_eq!(told["messages"][0]["stays"][0]["address"], "open");
 }
 
+#[test]
+fn business_keys_are_declared_with_queues_and_topics_and_changed_while_they_live() {
+    let setup = Setup::new();
+    let server = setup.start();
+    server.ok("queue create orders --business order=.order.id --business customer=header:x-customer");
+    server.ok("topic create events --business order=.id");
+    let publish = |server: &Server, address: &str, body: Value, id: &str| {
+        let words = ["publish", address, &body.to_string(), "--id", id, "--header", "x-customer=c-9"];
+        server.cli(&words).good();
+    };
+    let found = |server: &Server, query: &str| {
+        let mut ids = texts(&journey(server, &format!("business={query}"))["messages"], "message_id");
+        ids.sort();
+        ids
+    };
+    publish(&server, "orders", json!({"order": {"id": 4711}}), "m-1");
+    publish(&server, "events", json!({"id": 4711}), "e-1");
+    assert_eq!(found(&server, "order:4711"), ["e-1", "m-1"]);
+    assert_eq!(found(&server, "customer:c-9"), ["m-1"]);
+    let shown = server.ok("queue show orders");
+    assert!(shown.contains(".order.id") && shown.contains("x-customer"), "{shown}");
+
+    // They are in the file of the topology, which changes nothing when it is applied.
+    let file = setup.path("topology.toml").display().to_string();
+    server.ok(&format!("topology export -o {file}"));
+    let plan = server.ok(&format!("apply {file} --dry-run"));
+    assert!(plan.contains("0 to create") && plan.contains("0 to change"), "{plan}");
+    let text = std::fs::read_to_string(&file).expect("a file").replace(".order.id", ".order.number");
+    let file = setup.file("changed.toml", text);
+    let plan = server.ok(&format!("apply {file} --dry-run"));
+    assert!(plan.contains(".order.number") && plan.contains("1 to change"), "{plan}");
+    server.ok(&format!("apply {file}"));
+    publish(&server, "orders", json!({"order": {"id": 1, "number": 4712}}), "m-2");
+    assert_eq!((found(&server, "order:4712"), found(&server, "order:1")), (vec!["m-2".to_owned()], vec![]));
+
+    // What was declared is known after a restart, and from then on what is changed.
+    server.kill();
+    let server = setup.start();
+    publish(&server, "orders", json!({"order": {"number": 4713}}), "m-3");
+    assert_eq!(found(&server, "order:4713"), ["m-3"]);
+    server.ok("queue change orders --business none");
+    publish(&server, "orders", json!({"order": {"number": 4714}}), "m-4");
+    assert_eq!(found(&server, "order:4714"), Vec::<String>::new());
+    let wrong = ["queue", "change", "orders", "--business", "a:b=.x"];
+    server.cli(&wrong).bad(4, "is no name for a business key");
+}
+
 /// A token and its hash.
 fn token() -> (String, String) {
     let made = common::run(&["token", "new", "shop", "--json"]).json();

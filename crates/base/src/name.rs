@@ -23,6 +23,10 @@ pub const DIRECT_REPLY_PREFIX: &str = "amq.rabbitmq.reply-to.";
 /// The queue of replies to such addresses from outside that door, which hands them over; `reply-to` of each says to whom.
 pub const DIRECT_REPLIES: &str = "$replies.direct";
 
+/// What the name of a topic begins with that one subscription alone reads, beside what it is declared for: dead letters of the
+/// subscription come back by it, and to nobody else.
+const REDRIVEN_PREFIX: &str = "$redriven.";
+
 /// Topics of Waystation's own that may be subscribed to by their names: what they tell is meant for others.
 pub const TOLD: [&str; 2] = ["$alerts", "$audit"];
 
@@ -64,6 +68,16 @@ impl Name {
     pub fn reserved(text: impl AsRef<str>) -> Result<Name, Error> {
         let text = text.as_ref();
         Name::check(text, text.strip_prefix('$').ok_or(Error::Reserved)?)
+    }
+
+    /// The topic by which dead letters come back to a subscription of this name.
+    pub fn redriven(&self) -> Result<Name, Error> {
+        Name::reserved(format!("{REDRIVEN_PREFIX}{self}"))
+    }
+
+    /// Of such a topic: the subscription.
+    pub fn redriven_to(&self) -> Option<&str> {
+        self.0.strip_prefix(REDRIVEN_PREFIX)
     }
 
     fn check(whole: &str, text: &str) -> Result<Name, Error> {
@@ -194,6 +208,15 @@ mod tests {
         check("a//b", Err(Error::Part));
         check("../b", Err(Error::Part));
         assert!(Name::reserved("$alerts").is_ok_and(|name| name.is_reserved()));
+    }
+
+    #[test]
+    fn a_subscription_has_a_topic_for_what_comes_back() {
+        let topic = Name::new("shop/board").expect("a name").redriven().expect("a name");
+        assert_eq!((topic.as_str(), topic.redriven_to()), ("$redriven.shop/board", Some("shop/board")));
+        assert_eq!(Name::new("board").expect("a name").redriven_to(), None);
+        let longest = "x".repeat(NAME_BYTES_MAX);
+        assert!(Name::new(&longest).expect("a name").redriven().is_err());
     }
 
     #[test]

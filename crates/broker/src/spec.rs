@@ -1,6 +1,8 @@
 //! What a queue, topic, subscription or route is declared to be. These are the words of the topology file and of the HTTP API.
 
+pub mod business;
 mod laid;
+pub mod path;
 pub mod quality;
 pub mod retry;
 mod route;
@@ -13,6 +15,7 @@ use waystation_base::{
     name,
 };
 
+pub use business::{BusinessKeys, KeyFrom};
 pub use laid::BEFORE;
 pub use quality::{Fair, MessageRate};
 pub use retry::RetryPolicy;
@@ -30,6 +33,17 @@ pub enum Spec {
     Subscription(SubscriptionSpec),
     /// Published to, stores nothing, hands on by its bindings.
     Route(RouteSpec),
+}
+
+impl Spec {
+    /// The business keys that it declares.
+    pub fn business(&self) -> Option<&BusinessKeys> {
+        match self {
+            Spec::Queue(spec) => spec.business.as_deref(),
+            Spec::Topic(spec) => spec.business.as_deref(),
+            Spec::Subscription(_) | Spec::Route(_) => None,
+        }
+    }
 }
 
 /// What a publish meets when a queue is at its length limit.
@@ -115,6 +129,9 @@ pub struct QueueSpec {
     pub auto_delete: bool,
     /// Milliseconds without consumer, pull or declaration after which it goes; none: never.
     pub idle_expiry_ms: Option<u64>,
+    /// Business keys by their names: what messages are found by, each as `{"header": NAME}` or `{"jq": PATH}`.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    pub business: Option<Box<BusinessKeys>>,
     /// What the declaring door was given; kept, not interpreted.
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub arguments: Arguments,
@@ -144,6 +161,7 @@ impl Default for QueueSpec {
             exclusive: false,
             auto_delete: false,
             idle_expiry_ms: None,
+            business: None,
             arguments: Arguments::new(),
         }
     }
@@ -164,6 +182,9 @@ pub struct TopicSpec {
     pub compact: bool,
     /// Milliseconds for which a message without body (a deletion) is kept on a compacted topic.
     pub tombstone_retention_ms: u64,
+    /// Business keys by their names: what messages are found by, each as `{"header": NAME}` or `{"jq": PATH}`.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    pub business: Option<Box<BusinessKeys>>,
     /// What the declaring door was given; kept, not interpreted.
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub arguments: Arguments,
@@ -177,6 +198,7 @@ impl Default for TopicSpec {
             retention_bytes: None,
             compact: false,
             tombstone_retention_ms: 24 * 60 * 60 * 1000,
+            business: None,
             arguments: Arguments::new(),
         }
     }
@@ -360,6 +382,7 @@ impl QueueSpec {
         {
             return Err(error("overflow", "has no meaning without max_messages or max_bytes"));
         }
+        business::check(self.business.as_deref())?;
         check_arguments(&self.arguments)
     }
 
@@ -376,6 +399,7 @@ impl TopicSpec {
         check_range("retention_ms", self.retention_ms, 1, DELAY_MS_MAX)?;
         check_range("retention_bytes", self.retention_bytes, 1, u64::MAX)?;
         check_range("tombstone_retention_ms", Some(self.tombstone_retention_ms), 0, DELAY_MS_MAX)?;
+        business::check(self.business.as_deref())?;
         check_arguments(&self.arguments)
     }
 }

@@ -144,13 +144,14 @@ fn record(
 ) -> Result<(Option<Recorder>, Option<Record>), OpenError> {
     let Some(record) = options.record.clone() else { return Ok((None, None)) };
     let (entities, sources) = shard.inventory();
+    let business = shard.business_keys();
     let sources = Sources {
         disk: disk.clone(),
         dir: dir.record(),
         clock: clock.clone(),
         reader: reader.clone(),
         committer: committer.clone(),
-        known: Known { entities, sources },
+        known: Known { entities, business, sources },
     };
     let (recorder, record) = Recorder::start(record, sources).map_err(io("opening the record"))?;
     Ok((Some(recorder), Some(record)))

@@ -14,7 +14,6 @@ mod figures;
 mod meta;
 mod observer;
 mod options;
-mod path;
 mod publish;
 mod rates;
 mod recent;
@@ -32,10 +31,9 @@ pub use feed::Feed;
 pub use meta::{Client, Gap, Sweep};
 pub use observer::Known;
 pub use options::{Options, Sources};
-pub use path::Path;
 pub use record::{Damage, Event, Happening, Mention, Mentions, Record, Status, hash_of, hash_of_id};
 pub use recorder::Recorder;
-pub use rules::{BUSINESS_KEYS_MAX, KeyFrom, RULES_MAX, Rule};
+pub use rules::{RULES_MAX, Rule};
 pub use tap::{Tap, Told};
 
 /// A map whose order does not matter.

@@ -7,6 +7,7 @@ use waystation_broker::{
     Kind,
     entry::{self, Entry, Item, Moment, Reason, Step, Unrouted},
     place::LogId,
+    spec::BusinessKeys,
 };
 use waystation_journal::Entry as Written;
 
@@ -31,6 +32,8 @@ const SINGLE_MAX: u64 = 64;
 pub struct Known {
     /// Queues, topics, subscriptions and routes.
     pub entities: Vec<(EntityId, Kind, Name)>,
+    /// Business keys that are declared.
+    pub business: Vec<(EntityId, BusinessKeys)>,
     /// What subscriptions read: which source is which log.
     pub sources: Vec<((EntityId, u16), LogId)>,
 }
@@ -39,6 +42,7 @@ pub struct Known {
 pub(crate) struct Observer {
     rules: Vec<Rule>,
     names: HashMap<EntityId, (Kind, Name)>,
+    business: HashMap<EntityId, BusinessKeys>,
     terms: HashMap<EntityId, Arc<Terms>>,
     last_terms: Option<(EntityId, Arc<Terms>)>,
     sources: HashMap<(EntityId, u16), LogId>,
@@ -71,6 +75,7 @@ impl Observer {
         Observer {
             rules,
             names: names.collect(),
+            business: known.business.into_iter().collect(),
             terms: HashMap::default(),
             last_terms: None,
             sources: known.sources.into_iter().collect(),
@@ -124,6 +129,10 @@ impl Observer {
             Entry::Declare(id, declaration) => {
                 self.terms.remove(&id);
                 self.last_terms = None;
+                match declaration.spec.business() {
+                    Some(keys) => drop(self.business.insert(id, keys.clone())),
+                    None => drop(self.business.remove(&id)),
+                }
                 self.names.insert(id, (declaration.spec.kind(), declaration.name));
             }
             Entry::Source(id, number, log, _) => drop(self.sources.insert((id, number), log)),
@@ -232,10 +241,10 @@ impl Observer {
             return terms.clone();
         }
         let named = self.names.get(&address);
-        let rules = &self.rules;
+        let (rules, declared) = (&self.rules, self.business.get(&address));
         let terms = self.terms.entry(address).or_insert_with(|| {
             let is_topic = named.is_some_and(|(kind, _)| *kind == Kind::Topic);
-            Arc::new(Terms::of(rules, named.map(|(_, name)| name), is_topic))
+            Arc::new(Terms::of(rules, named.map(|(_, name)| name), is_topic, declared))
         });
         let terms = terms.clone();
         self.last_terms = Some((address, terms.clone()));
@@ -430,6 +439,7 @@ impl Observer {
         }
         self.names.remove(&id);
         self.terms.remove(&id);
+        self.business.remove(&id);
         self.last_terms = None;
         self.rates().remove(id);
         self.sources.retain(|(subscription, _), _| *subscription != id);

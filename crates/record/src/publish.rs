@@ -8,12 +8,12 @@ use waystation_base::{
     message::header,
     text::cut,
 };
-use waystation_broker::entry::Step;
+use waystation_broker::{entry::Step, spec::KeyFrom};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     fact::{ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX, Attribute, Fate, Published},
-    rules::{KeyFrom, Terms},
+    rules::Terms,
 };
 
 /// Bytes of a body past which no business key is looked for in it.
@@ -168,7 +168,7 @@ mod tests {
         encoder.finish();
         let rules: Vec<Rule> = serde_json::from_str(rule).expect("rules");
         let name = waystation_base::Name::new("orders").expect("a name");
-        let terms = Terms::of(&rules, Some(&name), false);
+        let terms = Terms::of(&rules, Some(&name), false, None);
         published(&Record::read(&out, at).expect("a record"), &terms, Millis(1000), Step::Request)
             .expect("read")
     }

@@ -2,16 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
-use std::collections::BTreeMap;
 use waystation_base::{Name, name};
+use waystation_broker::spec::{BusinessKeys, KeyFrom, business::check_keys};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::{fact::Place, path::Path};
+use crate::fact::Place;
 
 /// Rules that there may be.
 pub const RULES_MAX: usize = 256;
-/// Business keys of one rule.
-pub const BUSINESS_KEYS_MAX: usize = 16;
 
 /// For addresses whose names a pattern stands for. The first rule that fits holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,22 +21,12 @@ pub struct Rule {
     #[serde(default = "whole")]
     pub sample: f64,
     /// Business keys by their names, and where their values are found.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub business: BTreeMap<SmolStr, KeyFrom>,
+    #[serde(default, skip_serializing_if = "BusinessKeys::is_empty")]
+    pub business: BusinessKeys,
 }
 
 fn whole() -> f64 {
     1.0
-}
-
-/// Where a business key's value is found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum KeyFrom {
-    /// In this header.
-    Header(SmolStr),
-    /// At this path of the JSON body, as jq writes paths.
-    Jq(Path),
 }
 
 impl Rule {
@@ -50,16 +38,7 @@ impl Rule {
         if !(0.0..=1.0).contains(&self.sample) {
             return Err(format!("sample must lie between 0 and 1, is {}", self.sample));
         }
-        if self.business.len() > BUSINESS_KEYS_MAX {
-            let count = self.business.len();
-            return Err(format!("an address may have {BUSINESS_KEYS_MAX} business keys, here are {count}"));
-        }
-        match self.business.keys().find(|name| name.is_empty() || name.contains(['=', ':'])) {
-            Some(name) => {
-                Err(format!("'{name}' is no name for a business key: it must not be empty nor hold = or :"))
-            }
-            None => Ok(()),
-        }
+        check_keys(&self.business)
     }
 }
 
@@ -73,18 +52,26 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// What holds for an address. The ledgers of Waystation's own are not recorded: they are records themselves.
-    pub fn of(rules: &[Rule], address: Option<&Name>, is_topic: bool) -> Terms {
+    /// What holds for an address that declares these business keys: they come before those of a rule. The ledgers of Waystation's
+    /// own are not recorded: they are records themselves.
+    pub fn of(
+        rules: &[Rule],
+        address: Option<&Name>,
+        is_topic: bool,
+        declared: Option<&BusinessKeys>,
+    ) -> Terms {
         let Some(address) = address else { return Terms::default() };
         let rule = rules.iter().find(|rule| name::matches(&rule.address, address.as_str()));
-        match rule {
-            Some(rule) => Terms {
-                below: (rule.sample < 1.0).then_some((rule.sample * u64::MAX as f64) as u64),
-                business: rule.business.iter().map(|(name, from)| (name.clone(), from.clone())).collect(),
-            },
-            None if address.is_reserved() && is_topic => Terms { below: Some(0), business: Vec::new() },
-            None => Terms::default(),
-        }
+        let below = match rule {
+            Some(rule) => (rule.sample < 1.0).then_some((rule.sample * u64::MAX as f64) as u64),
+            // What comes back to a subscription is messages like others.
+            None if address.is_reserved() && is_topic && address.redriven_to().is_none() => Some(0),
+            None => None,
+        };
+        let configured = rule.into_iter().flat_map(|rule| &rule.business);
+        let configured = configured.filter(|(name, _)| declared.is_none_or(|keys| !keys.contains_key(*name)));
+        let business = declared.into_iter().flatten().chain(configured);
+        Terms { below, business: business.map(|(name, from)| (name.clone(), from.clone())).collect() }
     }
 
     /// Whether nothing is recorded.
@@ -101,12 +88,12 @@ impl Terms {
 #[cfg(test)]
 mod tests {
     use waystation_base::{EntityId, Offset};
-    use waystation_broker::place::LogId;
+    use waystation_broker::{place::LogId, spec::business::BUSINESS_KEYS_MAX};
 
     use super::*;
 
     fn rule(address: &str, sample: f64) -> Rule {
-        Rule { address: address.into(), sample, business: BTreeMap::new() }
+        Rule { address: address.into(), sample, business: BusinessKeys::new() }
     }
 
     fn taken(terms: &Terms) -> usize {
@@ -117,18 +104,34 @@ mod tests {
     #[test]
     fn the_first_rule_that_fits_holds() {
         let rules = [rule("a.b", 1.0), rule("a.#", 0.0), rule("#", 0.1)];
-        let of = |name| taken(&Terms::of(&rules, Some(&Name::new(name).expect("a name")), false));
+        let of = |name| taken(&Terms::of(&rules, Some(&Name::new(name).expect("a name")), false, None));
         assert_eq!((of("a.b"), of("a.c")), (10_000, 0));
         assert!((800..1200).contains(&of("x")), "{}", of("x"));
-        assert_eq!(taken(&Terms::of(&[], None, false)), 10_000);
+        assert_eq!(taken(&Terms::of(&[], None, false, None)), 10_000);
     }
 
     #[test]
     fn ledgers_of_our_own_are_left_out_unless_a_rule_wants_them() {
         let ledger = Name::reserved("$calls").expect("a name");
-        assert!(Terms::of(&[], Some(&ledger), true).is_off());
-        assert!(!Terms::of(&[], Some(&ledger), false).is_off());
-        assert!(!Terms::of(&[rule("$calls", 1.0)], Some(&ledger), true).is_off());
+        assert!(Terms::of(&[], Some(&ledger), true, None).is_off());
+        assert!(!Terms::of(&[], Some(&ledger), false, None).is_off());
+        let redriven = Name::new("board").and_then(|name| name.redriven()).expect("a name");
+        assert!(!Terms::of(&[], Some(&redriven), true, None).is_off());
+        assert!(!Terms::of(&[rule("$calls", 1.0)], Some(&ledger), true, None).is_off());
+    }
+
+    #[test]
+    fn what_an_address_declares_comes_before_what_is_configured() {
+        let keys = |json: &str| serde_json::from_str::<BusinessKeys>(json).expect("keys");
+        let configured = Rule {
+            business: keys(r#"{"order": {"header": "old"}, "shop": {"header": "shop"}}"#),
+            ..rule("#", 1.0)
+        };
+        let declared = keys(r#"{"order": {"jq": ".order"}}"#);
+        let name = Name::new("orders").expect("a name");
+        let terms = Terms::of(&[configured], Some(&name), false, Some(&declared));
+        let expected = keys(r#"{"order": {"jq": ".order"}, "shop": {"header": "shop"}}"#);
+        assert_eq!(terms.business.into_iter().collect::<BusinessKeys>(), expected);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod record;
 mod redrive;
 mod routes;
 mod shard;
+mod trace;
 
 use crate::tool::Tool;
 
@@ -22,6 +23,7 @@ pub const ALL: &[Bench] = &[
     calls::BENCH,
     jq::BENCH,
     record::BENCH,
+    trace::BENCH,
     routes::BENCH,
     redrive::BENCH,
 ];

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use waystation_base::filter::Filter;
+use waystation_broker::spec::path::Path;
 
 use super::{quality, retry::retry};
 use crate::units;
@@ -118,6 +119,10 @@ pub struct QueueFields {
     /// Without use for how long it goes
     #[arg(long, value_name = "DURATION|none", value_parser = setting(units::duration_ms))]
     pub idle_expiry: Option<Setting<u64>>,
+    /// A business key by which messages are found, like order=.order.id (a path in the JSON body) or customer=header:x-customer; may be
+    /// said again; all keys are said anew, none takes them away
+    #[arg(long, value_name = "KEY=PATH|none", value_parser = business)]
+    pub business: Vec<Setting<(String, Value)>>,
     /// More to keep and show beside it, as a JSON object
     #[arg(long, value_name = "JSON", value_parser = object)]
     pub arguments: Option<Value>,
@@ -149,6 +154,7 @@ impl QueueFields {
         put_plain(&mut fields, "auto_delete", &self.auto_delete);
         put_plain(&mut fields, "exclusive", &self.exclusive);
         put(&mut fields, "idle_expiry_ms", &self.idle_expiry);
+        put_business(&mut fields, &self.business);
         fields
     }
 }
@@ -172,6 +178,10 @@ pub struct TopicFields {
     /// For how long a compacted topic keeps a deletion
     #[arg(long, value_name = "DURATION", value_parser = units::duration_ms)]
     pub tombstone_retention: Option<u64>,
+    /// A business key by which messages are found, like order=.order.id (a path in the JSON body) or customer=header:x-customer; may be
+    /// said again; all keys are said anew, none takes them away
+    #[arg(long, value_name = "KEY=PATH|none", value_parser = business)]
+    pub business: Vec<Setting<(String, Value)>>,
     /// More to keep and show beside it, as a JSON object
     #[arg(long, value_name = "JSON", value_parser = object)]
     pub arguments: Option<Value>,
@@ -186,6 +196,7 @@ impl TopicFields {
         put(&mut fields, "retention_bytes", &self.retention_bytes);
         put_plain(&mut fields, "compact", &self.compact);
         put_plain(&mut fields, "tombstone_retention_ms", &self.tombstone_retention);
+        put_business(&mut fields, &self.business);
         put_plain(&mut fields, "arguments", &self.arguments);
         fields
     }
@@ -250,6 +261,30 @@ fn filter(text: &str) -> Result<Value, String> {
     let filter: Filter = serde_json::from_str(text).map_err(|error| error.to_string())?;
     filter.check().map_err(|error| error.to_string())?;
     serde_json::to_value(&filter).map_err(|error| error.to_string())
+}
+
+/// A business key with where its value is found.
+fn business(text: &str) -> Result<Setting<(String, Value)>, String> {
+    if text == "none" {
+        return Ok(Setting(None));
+    }
+    let (name, from) = text.split_once('=').ok_or_else(|| {
+        format!("'{text}' says no place; write it like order=.order.id or customer=header:x-customer")
+    })?;
+    let from = match from.strip_prefix("header:") {
+        Some(header) => json!({"header": header}),
+        None => json!({"jq": Path::try_from(from.to_owned())?}),
+    };
+    Ok(Setting(Some((name.to_owned(), from))))
+}
+
+fn put_business(fields: &mut Map<String, Value>, said: &[Setting<(String, Value)>]) {
+    if said.is_empty() {
+        return;
+    }
+    let keys: Map<String, Value> = said.iter().filter_map(|Setting(key)| key.clone()).collect();
+    let value = if keys.is_empty() { Value::Null } else { Value::Object(keys) };
+    fields.insert("business".to_owned(), value);
 }
 
 /// Where a subscription begins, as the declaration has it: `latest`, `earliest`, `offset:N` or `time:T`.
@@ -425,18 +460,21 @@ mod tests {
         let all = "queue create q --max-messages 5 --max-bytes 1MiB --overflow drop_head --ttl 1h --dead-letter dead \
             --max-attempts none --lease 5s --order key --deduplication 1d --single-active-consumer --auto-delete=false \
             --exclusive=false --idle-expiry 7d --dead-letter-route dlx --dead-letter-key late --max-priority 9 --durable=false \
-            --retry linear,first=5s,invalid.give_up --rate 100/s,burst=9 --concurrency 5 --fair tenant,concurrency=2 --arguments {\"a\":1}";
+            --retry linear,first=5s,invalid.give_up --rate 100/s,burst=9 --concurrency 5 --fair tenant,concurrency=2 --arguments {\"a\":1} \
+            --business order=.order.id --business customer=header:x-customer";
         let Command::Queue(QueueCommand::Create { fields, .. }) = parse(all) else { panic!("a queue") };
         let fields = fields.fields();
         let spec: QueueSpec = serde_json::from_value(Value::Object(fields.clone())).expect("a declaration");
         assert_eq!((spec.ttl_ms, spec.max_bytes, spec.max_attempts), (Some(3_600_000), Some(1 << 20), None));
         assert!(spec.single_active_consumer && !spec.auto_delete);
+        let keys = json!({"customer": {"header": "x-customer"}, "order": {"jq": ".order.id"}});
+        assert_eq!(serde_json::to_value(spec.business).expect("json"), keys);
         check_all(fields, serde_json::to_value(QueueSpec::default()).expect("json"));
     }
 
     #[test]
     fn every_field_of_a_topic_has_an_option() {
-        let all = "topic change t --partitions 4 --retention none --retention-bytes 1GiB --compact --tombstone-retention 1h --arguments {}";
+        let all = "topic change t --partitions 4 --retention none --retention-bytes 1GiB --compact --tombstone-retention 1h --arguments {} --business none";
         let Command::Topic(TopicCommand::Change { fields, .. }) = parse(all) else { panic!("a topic") };
         let fields = fields.fields();
         assert_eq!(fields["retention_ms"], Value::Null);
@@ -479,6 +517,8 @@ mod tests {
             ("subscription create s --topic t --filter {}", "filter"),
             ("subscription create s --topic t --start never", "write latest, earliest"),
             ("queue create q --arguments []", "is not an object"),
+            ("queue create q --business order", "write it like order=.order.id"),
+            ("queue create q --business order=.order[]", "at column"),
             ("queue make q", "unrecognized subcommand"),
         ] {
             let all = std::iter::once("waystation").chain(arguments.split_whitespace());

@@ -21,9 +21,13 @@ use crate::{
     spec::{Overflow, Spec, Start, SubscriptionSpec},
 };
 
-/// Whether a subscription is to a topic. No pattern stands for Waystation's own: they are named, or not meant.
-fn reads(spec: &SubscriptionSpec, topic: &Name) -> bool {
-    spec.topic == topic.as_str() || !topic.is_reserved() && name::matches(&spec.topic, topic.as_str())
+/// Whether a subscription is to a topic. No pattern stands for Waystation's own: they are named, or not meant; but for the one by which
+/// its own dead letters come back.
+fn reads(subscription: &Name, spec: &SubscriptionSpec, topic: &Name) -> bool {
+    match topic.is_reserved() {
+        true => spec.topic == topic.as_str() || topic.redriven_to() == Some(subscription.as_str()),
+        false => name::matches(&spec.topic, topic.as_str()) || spec.topic == topic.as_str(),
+    }
 }
 
 impl Shard {
@@ -34,7 +38,7 @@ impl Shard {
         match self.find(spec.kind(), &name) {
             Some(id) => self.redeclare(id, &name, &spec, change, session, ctx),
             None => {
-                self.check_new(&spec)?;
+                self.check_new(&name, &spec)?;
                 let id = self.create(name, spec, ctx);
                 self.own(id, session);
                 Ok(Declared::Created)
@@ -120,7 +124,7 @@ impl Shard {
         Ok(Declared::Changed)
     }
 
-    fn check_new(&self, spec: &Spec) -> Result<(), Refusal> {
+    fn check_new(&self, name: &Name, spec: &Spec) -> Result<(), Refusal> {
         if self.entities() >= ENTITIES_MAX {
             return Err(Refusal::Limit {
                 what: "queues, topics, subscriptions and routes",
@@ -129,7 +133,7 @@ impl Shard {
         }
         let Spec::Subscription(spec) = spec else { return Ok(()) };
         if name::is_pattern(&spec.topic) {
-            let logs: usize = self.matching_topics(spec).map(|topic| topic.logs.len()).sum();
+            let logs: usize = self.matching_topics(name, spec).map(|topic| topic.logs.len()).sum();
             if logs > SUBSCRIPTION_LOGS_MAX {
                 let limit = SUBSCRIPTION_LOGS_MAX as u64;
                 return Err(Refusal::Limit { what: "topic partitions in one subscription", limit });
@@ -142,9 +146,13 @@ impl Shard {
         }
     }
 
-    fn matching_topics<'a>(&'a self, spec: &'a SubscriptionSpec) -> impl Iterator<Item = &'a Topic> {
+    fn matching_topics<'a>(
+        &'a self,
+        name: &'a Name,
+        spec: &'a SubscriptionSpec,
+    ) -> impl Iterator<Item = &'a Topic> {
         let topics = self.topics.values().map(|topic| &**topic);
-        topics.filter(|topic| reads(spec, &topic.name))
+        topics.filter(|topic| reads(name, spec, &topic.name))
     }
 
     fn create(&mut self, name: Name, spec: Spec, ctx: &mut Ctx<'_>) -> EntityId {
@@ -213,14 +221,15 @@ impl Shard {
     fn follow_up(&mut self, id: EntityId, ctx: &mut Ctx<'_>) {
         self.arm(id, ctx);
         if let Some(subscription) = self.subscriptions.get(&id) {
-            let (topics, start) = (self.matching_topics(&subscription.spec), subscription.spec.start);
+            let topics = self.matching_topics(&subscription.outlet.name, &subscription.spec);
+            let start = subscription.spec.start;
             let mut logs: Vec<(LogId, Offset)> = topics.flat_map(|topic| starts(topic, start)).collect();
             logs.sort_unstable();
             self.add_sources(id, logs, ctx);
         }
         if let Some(topic) = self.topics.get(&id) {
             let (name, logs) = (topic.name.clone(), starts(topic, Start::Earliest));
-            let matching = self.subscriptions.values().filter(|s| reads(&s.spec, &name));
+            let matching = self.subscriptions.values().filter(|s| reads(&s.outlet.name, &s.spec, &name));
             let mut readers: Vec<EntityId> = matching.map(|subscription| subscription.outlet.id).collect();
             readers.sort_unstable();
             for reader in readers {

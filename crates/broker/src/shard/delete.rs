@@ -87,11 +87,21 @@ impl Shard {
         } else if !matches!(kind, Kind::Topic | Kind::Route) {
             return;
         }
+        let redriven = self.redriven_of(id);
         let unbound = self.apply_delete(id);
         Entry::Delete(id).append(ctx.log);
+        if let Some(topic) = redriven {
+            self.remove(Kind::Topic, topic, ctx);
+        }
         for route in unbound {
             self.remove_if_unbound(route, ctx);
         }
+    }
+
+    /// The topic by which dead letters come back to a subscription, which goes with it.
+    fn redriven_of(&self, id: EntityId) -> Option<EntityId> {
+        let name = self.subscriptions.get(&id)?.outlet.name.redriven().ok()?;
+        self.addresses.get(&name).map(|address| address.id())
     }
 
     /// Forgets something with all bindings to and of it, now or after a restart. Returns the routes that led to it.

@@ -259,7 +259,7 @@ impl Outlet {
             from: Offset(cursor.scan),
             to: Offset(to),
             only: None,
-            filter: self.policy.filter.clone(),
+            filter: self.policy.filter.clone().filter(|_| !logs.comes_back(number)),
             messages_max: LOAD_MESSAGES_MAX,
             spans,
         }));

@@ -316,6 +316,10 @@ impl Logs for SourceLogs<'_> {
         let nothing = LogId { entity: EntityId(0), log: number };
         self.0.get(usize::from(number)).copied().flatten().unwrap_or(nothing)
     }
+
+    fn comes_back(&self, number: u16) -> bool {
+        self.1.get(&self.id(number).entity).is_some_and(|topic| topic.name.redriven_to().is_some())
+    }
 }
 
 impl Subscription {

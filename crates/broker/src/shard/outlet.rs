@@ -32,6 +32,10 @@ pub trait Logs {
     fn log(&self, number: u16) -> Option<&Log>;
     /// Its full name.
     fn id(&self, number: u16) -> LogId;
+    /// Whether what is in it was meant for this outlet before, and comes back: no filter keeps it out.
+    fn comes_back(&self, _number: u16) -> bool {
+        false
+    }
 }
 
 /// Where dead letters go.

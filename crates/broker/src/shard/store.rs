@@ -462,7 +462,8 @@ impl Subscription {
             return;
         }
         ctx.dirty.push((Kind::Subscription, outlet.id));
-        let (filter, since) = (outlet.policy.filter.clone(), outlet.policy.since);
+        let filter = outlet.policy.filter.clone().filter(|_| topic.redriven_to().is_none());
+        let since = outlet.policy.since;
         let Some(cursor) = outlet.cursors.get_mut(&number) else { return };
         if cursor.scan != first || cursor.window.len() + messages.len() > WINDOW_MESSAGES_MAX {
             return;

@@ -8,7 +8,7 @@ use super::{
     log::Log,
     outlet::{Logs, Outlet},
 };
-use crate::{Kind, place::LogId, view::HeldBack};
+use crate::{Kind, place::LogId, spec::BusinessKeys, view::HeldBack};
 
 /// What becomes of a message next, in a queue or for a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +96,13 @@ impl Shard {
             numbered.filter_map(move |(number, log)| Some(((*id, number), (*log)?)))
         });
         (queues.chain(topics).chain(subscriptions).chain(routes).collect(), sources.collect())
+    }
+
+    /// The business keys that queues and topics declare.
+    pub fn business_keys(&self) -> Vec<(EntityId, BusinessKeys)> {
+        let queues = self.queues.iter().map(|(id, queue)| (*id, queue.spec.business.as_deref()));
+        let topics = self.topics.iter().map(|(id, topic)| (*id, topic.spec.business.as_deref()));
+        queues.chain(topics).filter_map(|(id, keys)| Some((id, keys?.clone()))).collect()
     }
 
     /// Where stored messages are now, in the order of the question. What an outlet has put off is looked through once for all of them.

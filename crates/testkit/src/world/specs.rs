@@ -152,6 +152,7 @@ pub fn topic(random: &mut Random) -> TopicSpec {
         retention_bytes: random.maybe(10, |random| random.range(1000, 10_000)),
         compact: random.percent(25),
         tombstone_retention_ms: random.range(0, 3000),
+        business: None,
         arguments: Default::default(),
     }
 }

@@ -210,10 +210,20 @@ async fn may(
         groups.into_iter().flat_map(|group: Group| group.origins.into_keys()).collect();
     origins.sort_unstable();
     origins.dedup();
-    origins.retain(|origin| {
-        Name::new(origin).is_ok_and(|name| caller.require(Permission::Write, &name).is_ok())
-    });
-    Ok(Some(origins))
+    let mut allowed = Vec::new();
+    for origin in origins {
+        let Ok(name) = Name::new(&origin) else { continue };
+        let by_topic = match door.broker.subscription(name.clone()).await {
+            // Who may publish to its topic may have it handed such a message.
+            Ok(info) => caller.require_all(Permission::Write, &info.spec.topic).is_ok(),
+            Err(waystation_broker::Refusal::NotFound { .. }) => false,
+            Err(refusal) => return Err(refusal.into()),
+        };
+        if by_topic || caller.require(Permission::Write, &name).is_ok() {
+            allowed.push(origin);
+        }
+    }
+    Ok(Some(allowed))
 }
 
 #[derive(Serialize)]
@@ -243,7 +253,7 @@ fn preview_of(preview: &Preview, samples: &[Sample]) -> Result<Response, Failure
     let shown = samples.iter().zip(&then).map(|(sample, then)| ShownSample {
         queue: sample.now.address.as_str(),
         letter: Letter::of(&sample.now.message),
-        to: sample.to.as_ref().ok().map(Name::as_str),
+        to: sample.to.as_ref().ok().map(String::as_str),
         left: sample.to.as_ref().err().map(String::as_str),
         message: Shown(&sample.now),
         redriven: Shown(then),

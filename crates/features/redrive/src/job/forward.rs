@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use waystation_base::{Name, Tag};
 use waystation_broker::{
-    Kind, Refusal, Source,
+    Kind, Refusal, SessionId, Source,
     command::{Outcome, Payload, Publish, Settle, Settlement, Transaction},
+    spec::{Spec as Declaration, TopicSpec},
 };
 use waystation_host::{Browse, Delivery, Target};
 
@@ -28,10 +29,20 @@ const STEPS_PER_SECOND: u32 = 10;
 /// Somebody was given the message since it was looked at, or has settled it.
 pub(super) const TAKEN: &str = "somebody was given it meanwhile";
 
+/// Where a dead letter can be brought, and what that is called.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Goal {
+    pub to: Name,
+    pub shown: String,
+}
+
+/// Milliseconds for which what came back to a subscription is kept for it.
+const REDRIVEN_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+
 /// A dead letter on its way.
 struct Going {
     delivery: Delivery,
-    to: Name,
+    goal: Goal,
     message: waystation_base::Message,
 }
 
@@ -52,12 +63,29 @@ pub(super) fn target(spec: &Spec, queue: &Name, letter: &Letter) -> Result<Name,
     Ok(to)
 }
 
-/// Why nothing can be brought to a name.
-pub(super) fn no_address(name: &Name, is_subscription: bool) -> String {
-    match is_subscription {
-        true => format!("it failed in the subscription '{name}': name a queue or topic to bring it to"),
-        false => format!("there is no queue or topic '{name}'"),
+/// What a name stands for to which letters go, with what is there by that name; or why they stay.
+pub(super) fn goal(
+    to_origin: bool,
+    name: &Name,
+    address: Option<Kind>,
+    is_subscription: bool,
+) -> Result<Goal, String> {
+    match address {
+        Some(Kind::Topic) if to_origin => Err(of_topic(name)),
+        Some(_) => Ok(Goal { to: name.clone(), shown: name.to_string() }),
+        None if to_origin && is_subscription => {
+            let to = name.redriven().map_err(|error| {
+                format!("it failed in the subscription '{name}', whose name is too long to bring it back there ({error}): name a queue or topic")
+            })?;
+            Ok(Goal { to, shown: format!("subscription {name}") })
+        }
+        None => Err(no_address(name)),
     }
+}
+
+/// Why nothing can be brought to a name.
+pub(super) fn no_address(name: &Name) -> String {
+    format!("there is no queue or topic '{name}'")
 }
 
 /// Why nothing goes back to a topic that was not named.
@@ -151,6 +179,7 @@ impl Work {
             return Ok(Step::Moved(0));
         }
         let addresses = self.addresses(&queue, &chosen).await?;
+        self.set_up_goals(&addresses).await?;
         let editor = match &self.editor {
             Ok(editor) => editor.clone(),
             Err(invalid) => return Ok(Step::Rest(invalid.to_string())),
@@ -170,7 +199,7 @@ impl Work {
             let mut moved = record.clone();
             moved.redrive.moved += going.len() as u64;
             for one in &going {
-                *moved.redrive.targets.entry(one.to.to_string()).or_default() += 1;
+                *moved.redrive.targets.entry(one.goal.shown.clone()).or_default() += 1;
             }
             let transaction = self.transaction(&queue, &going);
             match self.commit(moved, transaction).await {
@@ -220,7 +249,7 @@ impl Work {
         &self,
         queue: &Name,
         chosen: &[Delivery],
-    ) -> Result<BTreeMap<Name, Result<(), String>>, Refusal> {
+    ) -> Result<BTreeMap<Name, Result<Goal, String>>, Refusal> {
         let spec = &self.record.redrive.spec;
         let targets =
             chosen.iter().filter_map(|delivery| target(spec, queue, &Letter::of(&delivery.message)).ok());
@@ -230,32 +259,42 @@ impl Work {
             .query(move |view| {
                 let each = names.into_iter().map(|name| {
                     let denied = may.as_ref().is_some_and(|may| !may.iter().any(|may| may == name.as_str()));
-                    let state = match view.address(name.as_str()) {
-                        Some(Kind::Topic) if to_origin => Err(of_topic(&name)),
-                        Some(_) if denied => Err(format!("who began this may not publish to '{name}'")),
-                        Some(_) => Ok(()),
-                        None => Err(no_address(&name, view.subscription(&name).is_some())),
+                    let is_subscription = view.subscription(&name).is_some();
+                    let goal = goal(to_origin, &name, view.address(name.as_str()), is_subscription);
+                    let goal = match goal {
+                        Ok(_) if denied => Err(format!("who began this may not publish to '{name}'")),
+                        goal => goal,
                     };
-                    (name, state)
+                    (name, goal)
                 });
                 each.collect()
             })
             .await
     }
 
+    /// Makes the topics by which letters come back to subscriptions, where they are not there yet.
+    async fn set_up_goals(&self, goals: &BTreeMap<Name, Result<Goal, String>>) -> Result<(), Refusal> {
+        for goal in goals.values().flatten().filter(|goal| goal.to.redriven_to().is_some()) {
+            let spec = TopicSpec { retention_ms: Some(REDRIVEN_MS), ..TopicSpec::default() };
+            let spec = Declaration::Topic(spec);
+            self.broker.declare(goal.to.clone(), spec, true, SessionId::default()).await?;
+        }
+        Ok(())
+    }
+
     async fn prepare(
         &self,
         queue: &Name,
         delivery: Delivery,
-        addresses: &BTreeMap<Name, Result<(), String>>,
+        addresses: &BTreeMap<Name, Result<Goal, String>>,
         editor: Option<&Editor>,
     ) -> Result<Going, Unchanged> {
         let redrive = &self.record.redrive;
         let letter = Letter::of(&delivery.message);
         let to = target(&redrive.spec, queue, &letter).map_err(Unchanged::Never)?;
-        let known = addresses.get(&to).cloned().unwrap_or_else(|| Err(no_address(&to, false)));
-        known.map_err(Unchanged::Never)?;
-        if redrive.targets.len() >= TARGETS_MAX && !redrive.targets.contains_key(to.as_str()) {
+        let known = addresses.get(&to).cloned().unwrap_or_else(|| Err(no_address(&to)));
+        let goal = known.map_err(Unchanged::Never)?;
+        if redrive.targets.len() >= TARGETS_MAX && !redrive.targets.contains_key(&goal.shown) {
             return Err(Unchanged::Never(format!("one redrive brings messages to {TARGETS_MAX} addresses")));
         }
         let mut message = outgoing::redriven(&delivery.message, queue, &redrive.id, self.now());
@@ -264,14 +303,14 @@ impl Work {
         }
         let too_large = |error| Unchanged::Never(format!("it would be past a limit: {error}"));
         message.check().map_err(too_large)?;
-        Ok(Going { delivery, to, message })
+        Ok(Going { delivery, goal, message })
     }
 
     fn transaction(&self, queue: &Name, going: &[Going]) -> Transaction {
         let redrive = &self.record.redrive;
         let mut by_target: BTreeMap<&Name, Vec<waystation_base::Message>> = BTreeMap::new();
         for one in going {
-            by_target.entry(&one.to).or_default().push(one.message.clone());
+            by_target.entry(&one.goal.to).or_default().push(one.message.clone());
         }
         let publish = |to: Name, messages| Publish {
             to: to.into(),

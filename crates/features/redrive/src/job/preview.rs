@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use waystation_base::Name;
-use waystation_broker::{Kind, Refusal};
+use waystation_broker::Refusal;
 use waystation_host::{Broker, Browse, Delivery, Target};
 
 use super::{
     edit::{Editor, Unchanged},
-    forward::{no_address, of_topic, target},
+    forward::{Goal, goal, target},
     outgoing,
     spec::Spec,
 };
@@ -42,7 +42,7 @@ pub struct Sample {
     /// As it is.
     pub now: Delivery,
     /// Where it would go, or why it would stay.
-    pub to: Result<Name, String>,
+    pub to: Result<String, String>,
     /// As it would be there.
     pub then: waystation_base::Message,
 }
@@ -75,14 +75,15 @@ pub(super) async fn preview(
     for ((queue, origin), messages) in count.by_origin {
         let letter = Letter { origin, ..Letter::default() };
         match goes(broker, spec, &queue, &letter, may).await? {
-            Ok(to) => *preview.targets.entry(to.to_string()).or_default() += messages,
+            Ok(goal) => *preview.targets.entry(goal.shown).or_default() += messages,
             Err(reason) => *preview.left.entry(reason).or_default() += messages,
         }
     }
     let mut samples = Vec::new();
     for now in count.samples {
         let letter = Letter::of(&now.message);
-        let mut to = goes(broker, spec, &now.address, &letter, may).await?;
+        let goal = goes(broker, spec, &now.address, &letter, may).await?;
+        let mut to = goal.map(|goal| goal.shown);
         let mut then = outgoing::redriven(&now.message, &now.address, "preview", now.message.timestamp);
         if let Some(editor) = editor
             && let Err(Unchanged::Never(reason) | Unchanged::Now(reason)) =
@@ -102,7 +103,7 @@ async fn goes(
     queue: &Name,
     letter: &Letter,
     may: Option<&[String]>,
-) -> Result<Result<Name, String>, Refusal> {
+) -> Result<Result<Goal, String>, Refusal> {
     let to = match target(spec, queue, letter) {
         Ok(to) => to,
         Err(reason) => return Ok(Err(reason)),
@@ -112,11 +113,8 @@ async fn goes(
     }
     let name = to.clone();
     let state = broker.query(move |view| (view.address(name.as_str()), view.subscription(&name).is_some()));
-    Ok(match state.await? {
-        (Some(Kind::Topic), _) if spec.to.is_none() => Err(of_topic(&to)),
-        (Some(_), _) => Ok(to),
-        (None, is_subscription) => Err(no_address(&to, is_subscription)),
-    })
+    let (address, is_subscription) = state.await?;
+    Ok(goal(spec.to.is_none(), &to, address, is_subscription))
 }
 
 /// From what is in memory, if that answers it and is complete.
