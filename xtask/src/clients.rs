@@ -17,7 +17,8 @@ pub const ALL: &[(&str, Kind)] = &[
     ("Celery on kombu", Kind::Python("run_celery.py")),
     ("amqplib", Kind::Node),
     ("lapin", Kind::Lapin),
-    ("crash", Kind::Crash),
+    ("pressure", Kind::Own("run_pressure.py", "amqp-pressure")),
+    ("crash", Kind::Own("run_crash.py", "amqp-crash")),
 ];
 
 #[derive(Debug, Clone, Copy)]
@@ -26,8 +27,8 @@ pub enum Kind {
     Python(&'static str),
     Node,
     Lapin,
-    /// Starts and kills servers of its own.
-    Crash,
+    /// A script that starts and ends servers of its own, with a folder for their data.
+    Own(&'static str, &'static str),
 }
 
 /// The clients made ready.
@@ -57,9 +58,9 @@ impl Clients {
     pub fn command(&self, kind: Kind, arguments: &[String], binary: &Path, scratch: &Path) -> Command {
         let mut command = match kind {
             Kind::Python(script) => self.script(script),
-            Kind::Crash => {
-                let mut command = self.script("run_crash.py");
-                command.arg("--server-binary").arg(binary).arg("--data").arg(scratch.join("amqp-crash"));
+            Kind::Own(script, data) => {
+                let mut command = self.script(script);
+                command.arg("--server-binary").arg(binary).arg("--data").arg(scratch.join(data));
                 return command;
             }
             Kind::Node => {

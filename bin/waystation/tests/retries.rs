@@ -32,9 +32,13 @@ fn receive(server: &Server) -> Vec<Value> {
 }
 
 fn settle(server: &Server, message: &Value, outcome: Value) {
+    settle_of(server, "queues/jobs", message, outcome);
+}
+
+fn settle_of(server: &Server, source: &str, message: &Value, outcome: Value) {
     let mut settlement = json!({"tag": message["tag"], "attempt": message["attempt"]});
     settlement.as_object_mut().expect("an object").extend(outcome.as_object().expect("one too").clone());
-    ask(server, "POST", "/v1/queues/jobs/settle", Some(json!({"settlements": [settlement]})));
+    ask(server, "POST", &format!("/v1/{source}/settle"), Some(json!({"settlements": [settlement]})));
 }
 
 fn count(server: &Server, queue: &str, what: &str) -> u64 {
@@ -100,6 +104,44 @@ fn pauses_go_on_through_kills() {
     let again = receive(&server);
     assert_eq!((again.len(), &again[0]["body"]["job"], &again[0]["attempt"]), (1, &json!(2), &json!(2)));
     assert_eq!(count(&server, "jobs", "delayed"), 1);
+}
+
+/// The bodies of all that an ordered subscription hands out now, each accepted as it comes.
+fn work_off(server: &Server) -> Vec<Value> {
+    let mut bodies = Vec::new();
+    loop {
+        let page = ask(server, "POST", "/v1/subscriptions/work/receive?max=1&wait_ms=0", None);
+        let Some(message) = page["messages"].get(0).cloned() else { return bodies };
+        bodies.push(message["body"].clone());
+        settle_of(server, "subscriptions/work", &message, json!({"outcome": "accept"}));
+    }
+}
+
+#[test]
+fn an_ordered_subscription_waits_with_the_key_that_failed_alone_through_a_kill() {
+    let setup = Setup::new();
+    let server = setup.start();
+    server.ok("topic create events --partitions 1");
+    server.ok("subscription create work --topic events --mode ordered --retry constant,first=3s,jitter=0");
+    for (body, key) in [("a1", "a"), ("b1", "b"), ("a2", "a"), ("b2", "b"), ("none", "")] {
+        let key = Some(key).filter(|key| !key.is_empty());
+        let line = format!("{}\n", json!({"body": body, "key": key}));
+        server.cli_with(&["publish", "events", "--ndjson", "-"], line.as_bytes()).good();
+    }
+    let page = ask(&server, "POST", "/v1/subscriptions/work/receive?max=1&wait_ms=9000", None);
+    let first = page["messages"][0].clone();
+    assert_eq!(first["body"], "a1");
+    settle_of(&server, "subscriptions/work", &first, json!({"outcome": "requeue", "error": "busy"}));
+    assert_eq!(work_off(&server), ["b1", "b2", "none"]);
+    server.kill();
+    let server = setup.start();
+    assert_eq!(work_off(&server), json!([]).as_array().cloned().expect("an array"), "a2 waits for a1");
+    let mut rest = Vec::new();
+    until("a1 is tried again", || {
+        rest.extend(work_off(&server));
+        rest.len() >= 2
+    });
+    assert_eq!(rest, ["a1", "a2"]);
 }
 
 #[test]

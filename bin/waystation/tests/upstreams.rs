@@ -15,7 +15,7 @@ use serde_json::Value;
 use service::{Asked, Do, Service, ok};
 
 /// Pauses that a test can wait for.
-const QUICK: &str = "--upstream-first-pause 20ms --upstream-most-pause 50ms --upstream-breaker-failures 1000";
+const QUICK: &str = "--upstream-retry first=20ms,most=50ms --upstream-breaker-failures 1000";
 
 fn setup() -> Setup {
     let mut setup = Setup::new();
@@ -202,7 +202,7 @@ fn an_upstream_that_fails_is_left_alone_and_goes_on_when_it_is_back() {
     let url = service.url();
     service.die();
     server.ok(&format!(
-        "operation create op --upstream {url} --max-attempts 1000 --upstream-first-pause 10ms --upstream-most-pause 20ms \
+        "operation create op --upstream {url} --max-attempts 1000 --upstream-retry first=10ms,most=20ms \
          --upstream-breaker-failures 3 --upstream-breaker-pause 300ms --upstream-breaker-pause-max 300ms"
     ));
     let ids: Vec<_> = (0..5).map(|n| call(&server, &format!("n{n}"))).collect();

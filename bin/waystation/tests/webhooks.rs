@@ -32,7 +32,7 @@ fn pushing(setup: &Setup, receiver: &Receiver, options: &str) -> Server {
     server.ok("queue create work --dead-letter dead");
     let url = receiver.url();
     server.ok(&format!(
-        "push create p --queue work --url {url} --secret {SECRET} --timeout 400ms --first-pause 50ms --most-pause 200ms \
+        "push create p --queue work --url {url} --secret {SECRET} --timeout 400ms --retry first=50ms,most=200ms \
          --breaker-failures 1000"
     ));
     if !options.is_empty() {
@@ -121,7 +121,7 @@ fn in_order_no_message_is_sent_before_the_one_ahead_has_arrived() {
         if count % 3 == 0 { Do::Answer(503) } else { Do::Answer(200) }
     });
     let setup = setup();
-    let server = pushing(&setup, &receiver, "--ordered --first-pause 1ms --most-pause 5ms");
+    let server = pushing(&setup, &receiver, "--ordered --retry first=1ms,most=5ms");
     publish(&server, 0..30);
     until("all have arrived", || show(&server)["counts"]["delivered"] == 30);
     let numbers: Vec<u64> = receiver.seen().iter().map(number).collect();
@@ -155,7 +155,7 @@ fn an_endpoint_that_fails_is_left_alone_and_tried_by_one_request() {
 fn what_is_given_up_goes_to_the_dead_letters_with_its_cause() {
     let receiver = Receiver::new(|seen| if number(seen) == 1 { Do::Answer(400) } else { Do::Answer(200) });
     let setup = setup();
-    let server = pushing(&setup, &receiver, "--attempts 3");
+    let server = pushing(&setup, &receiver, "--retry attempts=3");
     publish(&server, 0..3);
     until("one is given up", || show(&server)["counts"]["dead_lettered"] == 1);
     until("the others have arrived", || show(&server)["counts"]["delivered"] == 2);
@@ -163,9 +163,10 @@ fn what_is_given_up_goes_to_the_dead_letters_with_its_cause() {
     assert_eq!(letter["body"]["n"], 1, "{letter}");
     assert_eq!(letter["headers"]["ws-death-error"], "answered 400");
     assert_eq!(letter["headers"]["ws-death-attempts"], 3);
+    assert_eq!(letter["headers"]["ws-death-class"], "http_400");
     // The push may have a place of its own for them, and may not try again at all.
     server.ok("queue create own");
-    server.ok("push change p --dead-letter own --client-errors final");
+    server.ok("push change p --dead-letter own --retry http_4xx.give_up");
     publish(&server, 1..2);
     until("it is in the other place", || server.json("queue show own")["ready"] == 1);
     let letter = server.json("peek own");
@@ -175,6 +176,58 @@ fn what_is_given_up_goes_to_the_dead_letters_with_its_cause() {
     );
     assert_eq!(receiver.seen().len(), 6);
     assert!(is_empty(&server));
+}
+
+#[test]
+fn a_push_is_tried_again_by_the_policy_that_queues_have_with_what_differs_for_a_class() {
+    let mut count = 0;
+    let receiver = Receiver::new(move |_| {
+        count += 1;
+        [Do::Answer(429), Do::Answer(503), Do::Answer(503), Do::Answer(200)][count.min(4) - 1_usize]
+    });
+    let setup = setup();
+    let server = pushing(&setup, &receiver, "");
+    server.ok("push change p --retry linear,first=100ms,most=1s,jitter=0,http_later.first=1ms");
+    let policy = &show(&server)["spec"]["retry"].clone();
+    assert_eq!((&policy["backoff"], &policy["attempts_max"]), (&json!("linear"), &json!(16)), "{policy}");
+    publish(&server, 0..1);
+    until("it has arrived", || show(&server)["counts"]["delivered"] == 1);
+    assert_eq!(pauses(&server), [json!(2), json!(200), json!(300), json!(null)], "by class, then by steps");
+    // What is wrong is told with its field.
+    server.cli(&["push", "change", "p", "--retry", "first=2h,most=1h"]).bad(4, "retry.first_ms");
+}
+
+/// The pauses that followed the last attempts, oldest first.
+fn pauses(server: &Server) -> Vec<Value> {
+    let all = show(server)["attempts"].as_array().expect("attempts").clone();
+    all.into_iter().rev().map(|attempt| attempt["next_ms"].clone()).collect()
+}
+
+#[test]
+fn an_ordered_push_of_a_source_with_keys_waits_with_the_key_that_failed_alone() {
+    let mut failures = 0;
+    let receiver = Receiver::new(move |seen| {
+        let is_first = number(seen) == 0;
+        failures += u32::from(is_first);
+        if is_first && failures <= 2 { Do::Answer(503) } else { Do::Answer(200) }
+    });
+    let setup = setup();
+    let server = setup.start();
+    server.ok("topic create events --partitions 1");
+    server.ok("queue create dead");
+    server.ok("subscription create work --topic events --mode ordered --dead-letter dead");
+    let url = receiver.url();
+    server.ok(&format!(
+        "push create p --subscription work --url {url} --secret {SECRET} --ordered --breaker-failures 1000 \
+         --retry constant,first=700ms,jitter=0"
+    ));
+    for (n, key) in [(0, "a"), (1, "a"), (2, "b"), (3, "a"), (4, "b")] {
+        let line = format!("{}\n", json!({"body": {"n": n}, "key": key}));
+        server.cli_with(&["publish", "events", "--ndjson", "-"], line.as_bytes()).good();
+    }
+    until("all have arrived", || show(&server)["counts"]["delivered"] == 5);
+    let numbers: Vec<u64> = receiver.seen().iter().map(number).collect();
+    assert_eq!(numbers, [0, 2, 4, 0, 0, 1, 3], "b goes on while a waits, and a keeps its order");
 }
 
 #[test]
@@ -214,7 +267,7 @@ fn every_message_arrives_with_one_id_over_kills_of_the_server_and_of_the_receive
         }
     });
     let setup = setup();
-    let mut server = pushing(&setup, &receiver, "--attempts 1000 --format structured");
+    let mut server = pushing(&setup, &receiver, "--retry attempts=1000 --format structured");
     for kill in 0..KILLS {
         publish(&server, kill * MESSAGES..(kill + 1) * MESSAGES);
         let before = receiver.seen().len();
@@ -305,7 +358,7 @@ fn what_cannot_be_a_push_is_refused_with_what_to_do() {
     create("--queue work --url https://a.example/ --dead-letter absent").bad(3, "absent");
     create("--url https://a.example/").bad(4, "either 'queue' or 'subscription'");
     create("--queue work --url https://a.example/ --secret whsec_short").bad(4, "secrets");
-    create("--queue work --url https://localhost:1/ --first-pause 1h").good();
+    create("--queue work --url https://localhost:1/ --retry first=1h").good();
     create("--queue work --url https://a.example/").bad(4, "differs");
     // A name that leads inside is found out when it is resolved.
     publish(&server, 0..1);

@@ -64,6 +64,8 @@ pub const WITHDRAWN_RANGES_MAX: usize = 500_000;
 pub const RETRIES_WAITING_MAX: usize = 2_000_000;
 /// Bytes of the error text that is kept of a failed attempt; a longer one is cut.
 pub const ERROR_TEXT_BYTES_MAX: usize = 4 << 10;
+/// Messages that a subscription that is fair to tenants reads ahead: beyond them tenants are not told apart.
+pub const FAIR_AHEAD_MAX: usize = 100_000;
 /// Tenants that have lanes of their own in one queue at a time: more of them share one lane until another tenant's is empty.
 pub const TENANTS_MAX: usize = 127;
 /// Depth of a filter expression.

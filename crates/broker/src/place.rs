@@ -1,9 +1,11 @@
 //! Where a stored message is, and what the shard keeps in memory of one that is near delivery.
 
+use smol_str::{SmolStr, ToSmolStr};
 use waystation_base::{
-    EntityId, Millis, Offset, Position,
+    EntityId, Message, Millis, Offset, Position,
     batch::{self, Record},
     filter::Filter,
+    value::Value,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -44,6 +46,8 @@ pub struct Meta {
     pub expires_at: Millis,
     /// A hash of its key; 0 if it has none.
     pub key_hash: u64,
+    /// A hash of its tenant's name; 0 if it has none, or nobody asked.
+    pub tenant: u64,
 }
 
 impl Meta {
@@ -59,6 +63,7 @@ impl Meta {
             timestamp: record.timestamp.max(system.deliver_at.unwrap_or_default()),
             expires_at: system.expires_at.unwrap_or(Millis::NEVER),
             key_hash: key_hash(record.key),
+            tenant: 0,
         })
     }
 }
@@ -66,6 +71,47 @@ impl Meta {
 /// A hash of a key that is never 0; 0 if there is none.
 pub fn key_hash(key: Option<&[u8]>) -> u64 {
     key.map_or(0, |key| xxh3_64(key).max(1))
+}
+
+/// What names a message's tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TenantBy {
+    /// A header of it.
+    Header(SmolStr),
+    /// The virtual host of the address that it was published to.
+    VirtualHost,
+}
+
+impl TenantBy {
+    /// A hash of the name; 0 if there is none.
+    pub fn of(&self, address: &str, message: &Message) -> u64 {
+        match self {
+            TenantBy::Header(header) => {
+                let name = tenant_of(message, header);
+                key_hash(name.as_ref().map(|name| name.as_bytes()))
+            }
+            TenantBy::VirtualHost => {
+                key_hash(address.split_once(VIRTUAL_HOST_ENDS).map(|(host, _)| host.as_bytes()))
+            }
+        }
+    }
+}
+
+/// What parts the virtual host from the rest of a name.
+const VIRTUAL_HOST_ENDS: &str = "::";
+/// Bytes of a tenant's name; of a longer one the beginning counts.
+const TENANT_BYTES_MAX: usize = 255;
+
+/// The tenant that a header of a message names.
+pub(crate) fn tenant_of(message: &Message, header: &str) -> Option<SmolStr> {
+    let value = message.headers.get(header)?;
+    let text = match value {
+        Value::String(text) => text.clone(),
+        other => other.as_i64()?.to_smolstr(),
+    };
+    let most = text.len().min(TENANT_BYTES_MAX);
+    let end = (0..=most).rev().find(|at| text.is_char_boundary(*at))?;
+    Some(SmolStr::new(&text[..end])).filter(|text| !text.is_empty())
 }
 
 /// See [`crate::Effect::Load`]: messages of one log, from an offset on.
@@ -83,6 +129,8 @@ pub struct Load {
     pub only: Option<Vec<Offset>>,
     /// Give back only messages for which this holds.
     pub filter: Option<std::sync::Arc<Filter>>,
+    /// Tell whose each message is ([`Meta::tenant`]).
+    pub tenant_by: Option<TenantBy>,
     /// Most messages to give back; the reader may stop sooner (after 256 KiB, say), but looks at one at least.
     pub messages_max: usize,
     /// Where the batches with these offsets are, in order.
@@ -146,7 +194,7 @@ pub struct Loaded {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use waystation_base::{Message, batch::Encoder};
+    use waystation_base::batch::Encoder;
 
     use super::*;
 

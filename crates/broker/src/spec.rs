@@ -273,6 +273,9 @@ pub struct SubscriptionSpec {
     /// Messages that consumers may hold together; none: no limit.
     #[serde(default)]
     pub concurrency: Option<u32>,
+    /// To whom handing out is fair, with the mode `competing`; none: in the order of each partition.
+    #[serde(default)]
+    pub fair: Option<Box<Fair>>,
 }
 
 fn lease_default() -> u64 {
@@ -295,6 +298,7 @@ impl SubscriptionSpec {
             retry: None,
             rate: None,
             concurrency: None,
+            fair: None,
         }
     }
 }
@@ -357,6 +361,10 @@ impl QueueSpec {
         self.rate.as_ref().map_or(Ok(()), MessageRate::check)?;
         quality::check_concurrency("concurrency", self.concurrency)?;
         self.fair.as_deref().map_or(Ok(()), Fair::check)?;
+        if self.fair.as_ref().is_some_and(|fair| fair.virtual_host) {
+            let why = "a queue belongs to one virtual host, and is in no other's way: name a header";
+            return Err(error("fair.virtual_host", why));
+        }
         check_range("lease_ms", Some(self.lease_ms), 1, LEASE_MS_MAX)?;
         check_range("deduplication_ms", self.deduplication_ms, 1, DELAY_MS_MAX)?;
         check_range("idle_expiry_ms", self.idle_expiry_ms, 1, DELAY_MS_MAX)?;
@@ -419,6 +427,13 @@ impl SubscriptionSpec {
         self.retry.as_ref().map_or(Ok(()), |retry| retry.check())?;
         self.rate.as_ref().map_or(Ok(()), MessageRate::check)?;
         quality::check_concurrency("concurrency", self.concurrency)?;
+        self.fair.as_deref().map_or(Ok(()), Fair::check)?;
+        if self.fair.is_some() && self.mode == Mode::Ordered {
+            return Err(error(
+                "fair",
+                "tenants cannot take turns in a partition that is handed out in order",
+            ));
+        }
         check_address("dead_letter", self.dead_letter.as_deref())?;
         self.filter
             .as_ref()

@@ -119,6 +119,9 @@ pub struct QueueInfo {
     /// Why messages that stand ready are not handed out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held_back: Vec<HeldBack>,
+    /// The limit for which it refuses what is published, while it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full: Option<String>,
     /// When the oldest message that waits or is held was published; none if there is none.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<u64>))]
     pub oldest: Option<Millis>,

@@ -2,17 +2,17 @@
 
 mod common;
 
-use common::{World, queue, subscription};
+use common::{World, name, queue, subscription};
 use waystation_base::{Attempt, ConsumerId, limits::TENANTS_MAX};
 use waystation_broker::{
-    Command,
-    command::{Failure, Hold, Outcome},
-    spec::{Fair, MessageRate, Order, Overflow, QueueSpec},
+    Command, PoolId, SessionId, Source,
+    command::{Attach, Declare, Failure, Hold, Outcome},
+    spec::{Fair, MessageRate, Mode, Order, Overflow, QueueSpec, Spec, SubscriptionSpec},
     view::HeldBack,
 };
 
 fn fair() -> Fair {
-    Fair { header: "tenant".into(), concurrency: None, rate: None }
+    Fair { header: "tenant".into(), ..Fair::default() }
 }
 
 fn rate(messages: u32, per_ms: u64, burst: u32) -> Option<MessageRate> {
@@ -290,4 +290,207 @@ fn it_is_said_what_keeps_messages_back() {
     assert_eq!(w.take(consumer)[0].attempt, Attempt(1));
     w.run(Command::Credit(consumer, 5)).expect("more credit");
     assert!(w.queue_info("q").held_back.is_empty());
+}
+
+/// A subscription `s` to `t` that is fair to tenants.
+fn subscribed(change: impl FnOnce(&mut SubscriptionSpec)) -> World {
+    let mut w = World::new();
+    w.topic("t", |_| ());
+    w.queue("dead", |_| ());
+    w.subscribe("s", "t", |spec| {
+        spec.fair = Some(Box::new(fair()));
+        change(spec);
+    });
+    w
+}
+
+/// Messages `a1`, `a2`… of the tenant `a`, to any address.
+fn send_to(w: &mut World, address: &str, tenant: &str, count: usize) {
+    let messages = (1..=count).map(|n| {
+        let mut message = w.message(&format!("{tenant}{n}"));
+        message.headers.set("tenant", tenant);
+        message
+    });
+    let messages = messages.collect();
+    w.publish_messages(address, messages).expect("published");
+}
+
+/// Takes messages of `s` one after the other and accepts each.
+fn work_at(w: &mut World, source: &Source, consumer: ConsumerId, count: usize) -> Vec<String> {
+    let mut bodies = Vec::new();
+    while bodies.len() < count {
+        let handed = w.take(consumer);
+        assert!(!handed.is_empty(), "after {bodies:?}");
+        for one in handed {
+            bodies.push(w.body(&one));
+            w.accept(source.clone(), &one);
+        }
+    }
+    bodies
+}
+
+#[test]
+fn in_a_subscription_too_ten_thousand_messages_of_one_tenant_do_not_delay_one_of_another() {
+    for restart in [false, true] {
+        let mut w = subscribed(|_| ());
+        send_to(&mut w, "t", "a", 10_000);
+        send_to(&mut w, "t", "b", 2);
+        if restart {
+            w.restart_from_snapshot();
+        }
+        let s = subscription("s");
+        let consumer = w.attach(s.clone(), 1);
+        let first = work_at(&mut w, &s, consumer, 6);
+        assert!(first[..3].contains(&"b1".to_owned()) && first[..5].contains(&"b2".to_owned()), "{first:?}");
+        send_to(&mut w, "t", "c", 1);
+        assert!(work_at(&mut w, &s, consumer, 2).contains(&"c1".to_owned()));
+        let rest = work_at(&mut w, &s, consumer, 9_995);
+        let own = |body: &String| body.strip_prefix('a').and_then(|n| n.parse::<u32>().ok());
+        let numbers: Vec<u32> = rest.iter().filter_map(own).collect();
+        assert!(numbers.is_sorted(), "each tenant's in their order");
+        assert_eq!(
+            (w.subscription_info("s").lag, w.subscription_info("s").counters.acknowledged),
+            (0, 10_003)
+        );
+    }
+}
+
+#[test]
+fn the_virtual_host_of_a_topic_may_name_the_tenant() {
+    let mut w = World::new();
+    for topic in ["shop::events", "bank::events", "events"] {
+        w.topic(topic, |_| ());
+    }
+    w.subscribe("s", "#", |spec| {
+        spec.fair = Some(Box::new(Fair { virtual_host: true, ..Fair::default() }));
+    });
+    w.publish("shop::events", &["s1", "s2", "s3", "s4", "s5", "s6"]);
+    w.publish("events", &["e1"]);
+    w.publish("bank::events", &["b1"]);
+    let s = subscription("s");
+    let consumer = w.attach(s.clone(), 1);
+    let first = work_at(&mut w, &s, consumer, 4);
+    assert!(["e1", "b1"].iter().all(|body| first.contains(&(*body).to_owned())), "{first:?}");
+    assert_eq!(work_at(&mut w, &s, consumer, 4).last().map(String::as_str), Some("s6"));
+}
+
+#[test]
+fn ten_thousand_messages_of_one_virtual_host_do_not_delay_one_of_another_at_the_same_worker() {
+    let mut w = World::new();
+    for queue in ["shop::jobs", "bank::jobs"] {
+        w.queue(queue, |_| ());
+    }
+    send_to(&mut w, "shop::jobs", "a", 10_000);
+    send_to(&mut w, "bank::jobs", "b", 2);
+    // One worker for both, that holds one message at a time.
+    let session = SessionId(7);
+    let pool = PoolId { session, number: 0 };
+    w.run(Command::Pool(pool, Some(1))).expect("a pool");
+    let join = |attach: &mut Attach| (attach.session, attach.pool) = (session, Some(pool));
+    let shop = w.attach_with(queue("shop::jobs"), 9, join).expect("attached");
+    let bank = w.attach_with(queue("bank::jobs"), 9, join).expect("attached");
+    let mut seen = Vec::new();
+    while seen.len() < 6 {
+        for (consumer, source) in [(shop, queue("shop::jobs")), (bank, queue("bank::jobs"))] {
+            for one in w.take(consumer) {
+                seen.push(w.body(&one));
+                w.accept(source.clone(), &one);
+            }
+        }
+    }
+    assert!(seen[..3].contains(&"b1".to_owned()) && seen[..5].contains(&"b2".to_owned()), "{seen:?}");
+}
+
+#[test]
+fn a_tenants_limits_hold_in_a_subscription_and_others_go_on() {
+    let mut w = subscribed(|spec| {
+        spec.fair = Some(Box::new(Fair { concurrency: Some(2), ..fair() }));
+    });
+    send_to(&mut w, "t", "a", 5);
+    send_to(&mut w, "t", "b", 1);
+    let s = subscription("s");
+    let consumer = w.attach(s.clone(), 9);
+    let held = w.take(consumer);
+    let bodies: Vec<_> = held.iter().map(|it| w.body(it)).collect();
+    assert_eq!(bodies.len(), 3, "{bodies:?}");
+    assert_eq!(w.subscription_info("s").held_back, [HeldBack::TenantConcurrency]);
+    let of_a = held.iter().find(|it| w.body(it) == "a1").copied().expect("a1");
+    w.accept(s.clone(), &of_a);
+    assert_eq!(w.bodies(consumer), ["a3"]);
+    w.run(Command::Detach(consumer)).expect("detached");
+    let consumer = w.attach(s, 9);
+    assert_eq!(w.take(consumer).len(), 3, "what came back counts no more");
+
+    let mut w = subscribed(|spec| {
+        spec.fair = Some(Box::new(Fair { rate: rate(1, 100, 1), ..fair() }));
+    });
+    send_to(&mut w, "t", "a", 3);
+    send_to(&mut w, "t", "b", 1);
+    let consumer = w.attach(subscription("s"), 9);
+    let mut first = w.bodies(consumer);
+    first.sort();
+    assert_eq!(
+        (first, w.subscription_info("s").held_back),
+        (vec!["a1".into(), "b1".into()], vec![HeldBack::TenantRate])
+    );
+    w.pass(99);
+    assert!(w.take(consumer).is_empty());
+    w.pass(1);
+    assert_eq!(w.bodies(consumer), ["a2"]);
+}
+
+#[test]
+fn what_failed_keeps_its_attempts_in_its_tenants_line_through_restart_and_change() {
+    for snapshot in [false, true] {
+        let mut w = subscribed(|spec| (spec.max_attempts, spec.dead_letter) = (Some(2), Some("dead".into())));
+        send_to(&mut w, "t", "a", 3);
+        let s = subscription("s");
+        let consumer = w.attach(s.clone(), 1);
+        let first = w.take(consumer)[0];
+        let failed = Outcome::Failed(Failure { delay_ms: Some(50), ..Failure::default() });
+        w.settle(s.clone(), &first, failed).expect("failed");
+        w.pass(50);
+        if snapshot {
+            w.restart_from_snapshot()
+        } else {
+            w.restart()
+        }
+        w.pass(1);
+        let mut spec = w.subscription_info("s").spec;
+        spec.fair = None;
+        let declare = |spec| Declare {
+            name: name("s"),
+            spec: Spec::Subscription(spec),
+            change: true,
+            session: SessionId(0),
+        };
+        w.run(Command::Declare(declare(spec.clone()))).expect("changed");
+        spec.fair = Some(Box::new(Fair { header: "other".into(), ..Fair::default() }));
+        w.run(Command::Declare(declare(spec))).expect("changed");
+        let consumer = w.attach(s, 9);
+        let mut seen: Vec<_> = w.take(consumer).iter().map(|it| (w.body(it), it.attempt)).collect();
+        seen.sort();
+        let expected = [("a1", 2), ("a2", 2), ("a3", 1)];
+        let expected: Vec<_> = expected.iter().map(|(body, n)| ((*body).to_owned(), Attempt(*n))).collect();
+        assert_eq!(seen, expected);
+    }
+}
+
+#[test]
+fn a_subscription_in_order_cannot_be_fair_and_a_queue_not_to_virtual_hosts() {
+    let refused = |spec: Spec, field: &str| {
+        let error = spec.check().expect_err("refused");
+        assert_eq!(error.field, field);
+    };
+    let ordered =
+        SubscriptionSpec { mode: Mode::Ordered, fair: Some(Box::new(fair())), ..SubscriptionSpec::new("t") };
+    refused(Spec::Subscription(ordered), "fair");
+    let host = Fair { virtual_host: true, ..Fair::default() };
+    refused(
+        Spec::Queue(QueueSpec { fair: Some(Box::new(host)), ..QueueSpec::default() }),
+        "fair.virtual_host",
+    );
+    let both = Fair { virtual_host: true, ..fair() };
+    let both = SubscriptionSpec { fair: Some(Box::new(both)), ..SubscriptionSpec::new("t") };
+    refused(Spec::Subscription(both), "fair.header");
 }

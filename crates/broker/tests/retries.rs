@@ -4,19 +4,19 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{World, queue, subscription};
+use common::{World, name, queue, subscription};
 use waystation_base::{
-    Attempt, Message,
+    Attempt, ConsumerId, Message, Offset,
     limits::ERROR_TEXT_BYTES_MAX,
     message::header::{DEATH_ATTEMPTS, DEATH_CLASS, DEATH_ERROR, DEATH_REASON},
     value::Value,
 };
 use waystation_broker::{
-    Command, Source,
-    command::{Failure, Outcome},
+    Command, SessionId, Source,
+    command::{Declare, Failure, Outcome, Seek},
     effect::Handed,
     spec::{
-        Mode, Order, QueueSpec, RetryPolicy,
+        Mode, Order, QueueSpec, RetryPolicy, Spec,
         retry::{Backoff, CONSUMER_LOST, ClassPolicy, LEASE_ENDED},
     },
 };
@@ -179,6 +179,183 @@ fn an_ordered_subscription_keeps_its_order_through_a_pause() {
     assert!(w.take(consumer).is_empty());
     w.pass(1);
     assert_eq!(w.bodies(consumer), ["1"]);
+}
+
+/// An ordered subscription `s` with messages `a1`, `b1`, `a2` and so on, each of the key that its letter names; `-` has none.
+fn ordered_by_key(bodies: &[&str]) -> World {
+    let mut w = World::new();
+    w.topic("t", |_| ());
+    w.queue("dead", |_| ());
+    w.subscribe("s", "t", |spec| {
+        (spec.mode, spec.retry) = (Mode::Ordered, policy(|it| it.backoff = Backoff::Constant));
+        (spec.max_attempts, spec.dead_letter) = (Some(3), Some("dead".into()));
+    });
+    for body in bodies {
+        let key = body[..1].to_owned();
+        w.publish_with("t", body, |message| message.key = (key != "-").then(|| key.into()))
+            .expect("published");
+    }
+    w
+}
+
+/// Takes the next message of `s`, which has that body, and says that it failed.
+fn fail_next(w: &mut World, consumer: ConsumerId, body: &str) {
+    let handed = w.take(consumer);
+    assert_eq!(handed.iter().map(|it| w.body(it)).collect::<Vec<_>>(), [body]);
+    w.settle(subscription("s"), &handed[0], failed(None, None)).expect("failed");
+}
+
+/// Accepts all that is handed out, as it comes.
+fn work_off(w: &mut World, consumer: ConsumerId) -> Vec<String> {
+    let mut bodies = Vec::new();
+    loop {
+        let handed = w.take(consumer);
+        if handed.is_empty() {
+            return bodies;
+        }
+        for one in handed {
+            bodies.push(w.body(&one));
+            w.accept(subscription("s"), &one);
+        }
+    }
+}
+
+#[test]
+fn of_an_ordered_subscription_only_the_key_of_what_failed_waits() {
+    for (last, snapshot) in [(false, false), (true, false), (true, true)] {
+        let mut w = ordered_by_key(&["a1", "b1", "a2", "c1", "b2", "-1", "a3"]);
+        let mut consumer = w.attach(subscription("s"), 1);
+        fail_next(&mut w, consumer, "a1");
+        assert_eq!(work_off(&mut w, consumer), ["b1", "c1", "b2", "-1"]);
+        if last {
+            if snapshot {
+                w.restart_from_snapshot()
+            } else {
+                w.restart()
+            }
+            consumer = w.attach(subscription("s"), 1);
+        }
+        assert!(w.take(consumer).is_empty(), "a2 and a3 wait for a1");
+        w.publish_with("t", "a4", |message| message.key = Some("a".into())).expect("published");
+        w.publish_with("t", "b3", |message| message.key = Some("b".into())).expect("published");
+        assert_eq!(work_off(&mut w, consumer), ["b3"]);
+        w.pass(100);
+        assert_eq!(work_off(&mut w, consumer), ["a1", "a2", "a3", "a4"]);
+        assert_eq!((w.subscription_info("s").lag, w.subscription_info("s").counters.acknowledged), (0, 9));
+    }
+}
+
+#[test]
+fn what_failed_has_its_key_until_it_is_done_through_a_restart_in_mid_attempt() {
+    for restart in [None, Some(World::restart as fn(&mut World)), Some(World::restart_from_snapshot)] {
+        let mut w = ordered_by_key(&["a1", "a2", "b1"]);
+        let mut consumer = w.attach(subscription("s"), 1);
+        fail_next(&mut w, consumer, "a1");
+        assert_eq!(work_off(&mut w, consumer), ["b1"]);
+        w.run(Command::Credit(consumer, 9)).expect("more credit");
+        w.pass(100);
+        if let Some(restart) = restart {
+            restart(&mut w);
+            consumer = w.attach(subscription("s"), 9);
+        }
+        let again = w.take(consumer);
+        assert_eq!(
+            again.iter().map(|it| w.body(it)).collect::<Vec<_>>(),
+            ["a1"],
+            "alone, though there is credit"
+        );
+        w.settle(subscription("s"), &again[0], failed(None, None)).expect("failed");
+        w.pass(100);
+        if restart.is_none() {
+            fail_next(&mut w, consumer, "a1");
+        }
+        // The third attempt was its last: it lies with the dead letters, or is done now.
+        assert_eq!(work_off(&mut w, consumer).last().map(String::as_str), Some("a2"));
+    }
+}
+
+#[test]
+fn messages_without_a_key_keep_their_order_among_themselves() {
+    let mut w = ordered_by_key(&["-1", "-2", "a1"]);
+    let consumer = w.attach(subscription("s"), 1);
+    fail_next(&mut w, consumer, "-1");
+    assert_eq!(work_off(&mut w, consumer), ["a1"]);
+    w.pass(100);
+    assert_eq!(work_off(&mut w, consumer), ["-1", "-2"]);
+}
+
+#[test]
+fn messages_of_a_key_that_failed_together_come_back_in_their_order() {
+    let mut w = ordered_by_key(&["a1", "a2", "a3", "a4"]);
+    let consumer = w.attach(subscription("s"), 3);
+    let held = w.take(consumer);
+    assert_eq!(held.len(), 3);
+    let later = Outcome::Failed(Failure { delay_ms: Some(50), ..Failure::default() });
+    w.settle(subscription("s"), &held[1], later).expect("failed");
+    w.settle(subscription("s"), &held[0], failed(None, None)).expect("failed");
+    w.settle(subscription("s"), &held[2], Outcome::Released).expect("released");
+    w.pass(60);
+    assert!(w.take(consumer).is_empty(), "a2 is due, and waits for a1");
+    w.restart();
+    let consumer = w.attach(subscription("s"), 3);
+    assert!(w.take(consumer).is_empty());
+    w.pass(40);
+    assert_eq!(work_off(&mut w, consumer), ["a1", "a2", "a3", "a4"]);
+}
+
+#[test]
+fn a_key_is_free_when_its_message_becomes_a_dead_letter_or_the_subscription_moves_on() {
+    let mut w = ordered_by_key(&["a1", "a2"]);
+    let consumer = w.attach(subscription("s"), 1);
+    (0..3).for_each(|_| {
+        fail_next(&mut w, consumer, "a1");
+        w.pass(100);
+    });
+    assert_eq!((work_off(&mut w, consumer), w.drain("dead")), (vec!["a2".into()], vec!["a1".into()]));
+
+    let mut w = ordered_by_key(&["a1", "a2", "a3"]);
+    let consumer = w.attach(subscription("s"), 1);
+    fail_next(&mut w, consumer, "a1");
+    assert!(w.take(consumer).is_empty());
+    let to = vec![(name("t"), 0, Offset(1))];
+    w.run(Command::Seek(Seek { subscription: name("s"), to })).expect("moved");
+    assert_eq!(work_off(&mut w, consumer), ["a2", "a3"]);
+}
+
+#[test]
+fn another_mode_lets_what_waits_behind_a_key_go() {
+    let mut w = ordered_by_key(&["a1", "a2"]);
+    let consumer = w.attach(subscription("s"), 1);
+    fail_next(&mut w, consumer, "a1");
+    assert!(w.take(consumer).is_empty());
+    let mut spec = w.subscription_info("s").spec;
+    spec.mode = Mode::Competing;
+    let declare = |spec| Declare {
+        name: name("s"),
+        spec: Spec::Subscription(spec),
+        change: true,
+        session: SessionId(0),
+    };
+    w.run(Command::Declare(declare(spec.clone()))).expect("changed");
+    assert_eq!(work_off(&mut w, consumer), ["a2"]);
+    w.publish_with("t", "a3", |message| message.key = Some("a".into())).expect("published");
+    let held = w.take(consumer);
+    spec.mode = Mode::Ordered;
+    w.run(Command::Declare(declare(spec))).expect("changed");
+    w.publish_with("t", "a4", |message| message.key = Some("a".into())).expect("published");
+    w.accept(subscription("s"), &held[0]);
+    assert!(w.take(consumer).is_empty(), "a4 waits for a1, which waits for its time");
+    w.pass(100);
+    assert_eq!(work_off(&mut w, consumer), ["a1", "a4"]);
+}
+
+#[test]
+fn those_of_a_key_follow_each_other_where_what_is_handed_out_is_done_at_once() {
+    let mut w = world_with(|_| (), |spec| spec.order = Order::Key);
+    for body in ["a1", "a2", "a3"] {
+        w.publish_with("q", body, |message| message.key = Some("a".into())).expect("published");
+    }
+    assert_eq!(w.drain("q"), ["a1", "a2", "a3"]);
 }
 
 #[test]

@@ -95,18 +95,16 @@ impl LoadScan {
         let needs_body = matches!(self.load.purpose, Purpose::DeadLetter { .. });
         // A filter may reject many: what was read counts, so that one load stays short.
         self.bytes += record.bytes;
-        let message = match &self.load.filter {
-            None if !needs_body => None,
-            None => Some(record.message(batch)?),
-            Some(filter) => {
-                let message = record.message(batch)?;
-                if !filter.matches(&self.address, &message) {
-                    return Ok(());
-                }
-                needs_body.then_some(message)
+        let mut meta = Meta::of(self.load.log, place, record)?;
+        let looks = self.load.filter.is_some() || self.load.tenant_by.is_some();
+        let message = if looks || needs_body { Some(record.message(batch)?) } else { None };
+        if let Some(message) = &message {
+            if self.load.filter.as_ref().is_some_and(|filter| !filter.matches(&self.address, message)) {
+                return Ok(());
             }
-        };
-        self.messages.push((Meta::of(self.load.log, place, record)?, message));
+            meta.tenant = self.load.tenant_by.as_ref().map_or(0, |by| by.of(&self.address, message));
+        }
+        self.messages.push((meta, message.filter(|_| needs_body)));
         Ok(())
     }
 
@@ -265,6 +263,7 @@ mod tests {
             from: Offset(from),
             to: Offset(to),
             only: None,
+            tenant_by: None,
             filter: None,
             messages_max: 100,
             spans: Vec::new(),

@@ -4,6 +4,7 @@
 
 pub mod backoff;
 pub mod breaker;
+pub mod class;
 pub mod client;
 pub mod exchange;
 pub mod guard;

@@ -156,7 +156,8 @@ impl Storage {
                     seen += 1;
                     let message = record.message(batch).expect("a message");
                     if load.filter.as_ref().is_none_or(|filter| filter.matches(address, &message)) {
-                        let meta = Meta::of(load.log, span.place, &record).expect("a meta");
+                        let mut meta = Meta::of(load.log, span.place, &record).expect("a meta");
+                        meta.tenant = load.tenant_by.as_ref().map_or(0, |by| by.of(address, &message));
                         loaded.messages.push((meta, with_body.then_some(message)));
                     }
                     if loaded.messages.len() >= load.messages_max || (load.only.is_none() && seen >= stop) {

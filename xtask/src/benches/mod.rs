@@ -2,6 +2,7 @@
 
 mod amqp;
 mod calls;
+mod delayed;
 mod http;
 mod journal;
 mod jq;
@@ -26,6 +27,7 @@ pub const ALL: &[Bench] = &[
     trace::BENCH,
     routes::BENCH,
     redrive::BENCH,
+    delayed::BENCH,
 ];
 
 /// A program that measures, and what its figures are held against.

@@ -39,7 +39,7 @@ fn run(context: &Context) -> Outcome {
 fn one_client(context: &Context, clients: &Clients, kind: Kind, binary: &Path, log: &Path) -> Outcome {
     let scratch = context.scratch();
     let server = match kind {
-        Kind::Crash => None,
+        Kind::Own(..) => None,
         _ => match Server::start(
             binary,
             &context.root,

@@ -237,6 +237,9 @@ pub struct SubscriptionFields {
     /// Messages that consumers may hold together
     #[arg(long, value_name = "N|none", value_parser = setting(number::<u32>))]
     pub concurrency: Option<Setting<u32>>,
+    /// Fair to tenants, whom a header names, or (@virtual_host) their topics' virtual hosts: HEADER,concurrency=N,rate=N/s
+    #[arg(long, value_name = "TENANTS|none", value_parser = setting(quality::fair))]
+    pub fair: Option<Setting<Value>>,
 }
 
 impl SubscriptionFields {
@@ -253,6 +256,7 @@ impl SubscriptionFields {
         put(&mut fields, "retry", &self.retry);
         put(&mut fields, "rate", &self.rate);
         put(&mut fields, "concurrency", &self.concurrency);
+        put(&mut fields, "fair", &self.fair);
         fields
     }
 }

@@ -3,7 +3,10 @@
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use super::entities::{Setting, put, put_plain, setting, text};
+use super::{
+    entities::{Setting, put, put_plain, setting, text},
+    retry::retry,
+};
 use crate::units;
 
 /// The fields of a push.
@@ -40,24 +43,12 @@ pub struct PushFields {
     /// The queue or topic for messages that are given up
     #[arg(long, value_name = "ADDRESS|none", value_parser = setting(text))]
     pub dead_letter: Option<Setting<String>>,
-    /// Attempts after which a message is given up
-    #[arg(long, value_name = "N")]
-    pub attempts: Option<u32>,
-    /// Age at which a message is given up
-    #[arg(long, value_name = "DURATION|none", value_parser = setting(units::duration_ms))]
-    pub age: Option<Setting<u64>>,
-    /// Pause after the first failure; each further one is twice as long
-    #[arg(long, value_name = "DURATION", value_parser = units::duration_ms)]
-    pub first_pause: Option<u64>,
-    /// The longest pause
-    #[arg(long, value_name = "DURATION", value_parser = units::duration_ms)]
-    pub most_pause: Option<u64>,
+    /// When what failed is tried again: BACKOFF,first=TIME,most=TIME,attempts=N,age=TIME,http_4xx.give_up; what is not said stays
+    #[arg(long, value_name = "POLICY", value_parser = retry)]
+    pub retry: Option<Value>,
     /// Up to which Retry-After is honoured
     #[arg(long, value_name = "DURATION", value_parser = units::duration_ms)]
     pub retry_after_max: Option<u64>,
-    /// What becomes of answers 3xx and 4xx that have no meaning of their own
-    #[arg(long, value_parser = ["retry", "final"])]
-    pub client_errors: Option<String>,
     /// Failures in a row after which the endpoint is left alone for a while
     #[arg(long, value_name = "N")]
     pub breaker_failures: Option<u32>,
@@ -97,21 +88,16 @@ impl PushFields {
         put_plain(fields, "timeout_ms", &self.timeout);
         put_plain(fields, "body_bytes_max", &self.body_bytes_max);
         put(fields, "dead_letter", &self.dead_letter);
-        let mut retry = taken(fields, "retry");
-        put_plain(&mut retry, "attempts_max", &self.attempts);
-        put(&mut retry, "age_ms_max", &self.age);
-        put_plain(&mut retry, "first_ms", &self.first_pause);
-        put_plain(&mut retry, "most_ms", &self.most_pause);
-        put_plain(&mut retry, "retry_after_ms_max", &self.retry_after_max);
-        put_plain(&mut retry, "client_errors", &self.client_errors);
+        put_plain(fields, "retry_after_ms_max", &self.retry_after_max);
+        if let Some(said) = &self.retry {
+            lay(fields.entry("retry").or_insert_with(|| json!({})), said);
+        }
         let mut breaker = taken(fields, "breaker");
         put_plain(&mut breaker, "failures", &self.breaker_failures);
         put_plain(&mut breaker, "pause_ms", &self.breaker_pause);
         put_plain(&mut breaker, "pause_ms_max", &self.breaker_pause_max);
-        for (name, group) in [("retry", retry), ("breaker", breaker)] {
-            if !group.is_empty() {
-                fields.insert(name.to_owned(), Value::Object(group));
-            }
+        if !breaker.is_empty() {
+            fields.insert("breaker".to_owned(), Value::Object(breaker));
         }
         if !self.secret.is_empty() {
             fields.insert("secrets".to_owned(), json!(self.secret));
@@ -120,6 +106,18 @@ impl PushFields {
             let headers = self.header.iter().map(|(name, value)| (name.clone(), json!(value)));
             fields.insert("headers".to_owned(), Value::Object(headers.collect()));
         }
+    }
+}
+
+/// Lays what was said over what is there, member by member.
+fn lay(there: &mut Value, said: &Value) {
+    match (there, said) {
+        (Value::Object(there), Value::Object(said)) => {
+            for (name, value) in said {
+                lay(there.entry(name.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (there, said) => *there = said.clone(),
     }
 }
 
@@ -213,8 +211,8 @@ mod tests {
     #[test]
     fn every_field_of_a_push_has_an_option() {
         let all = "waystation push create p --queue q --url https://a.example --format batch --ordered --concurrency 2 \
-            --batch-max 3 --timeout 1s --body-bytes-max 1KiB --dead-letter d --attempts 3 --age 1h --first-pause 1s \
-            --most-pause 2s --retry-after-max 3s --client-errors final --breaker-failures 2 --breaker-pause 1s \
+            --batch-max 3 --timeout 1s --body-bytes-max 1KiB --dead-letter d --retry linear,first=1s,http_4xx.give_up \
+            --retry-after-max 3s --breaker-failures 2 --breaker-pause 1s \
             --breaker-pause-max 2s --secret x --header a=b=c";
         let cli =
             Cli::try_parse_from(all.split_whitespace()).map_err(|error| error.to_string()).expect("good");
@@ -223,13 +221,11 @@ mod tests {
         fields.put_into(&mut said);
         let spec: PushSpec = serde_json::from_value(Value::Object(said.clone())).expect("a declaration");
         assert_eq!(
-            (spec.retry.first_ms, spec.breaker.pause_ms_max, spec.body_bytes_max),
-            (1_000, 2_000, 1_024)
+            (spec.retry.first_ms, spec.retry.attempts_max, spec.breaker.pause_ms_max, spec.body_bytes_max),
+            (1_000, Some(16), 2_000, 1_024)
         );
         let Ok(Value::Object(mut known)) = serde_json::to_value(&spec) else { panic!("an object") };
-        for (name, members) in [("retry", 6), ("breaker", 3)] {
-            assert_eq!(said[name].as_object().map(Map::len), Some(members), "{name}");
-        }
+        assert_eq!(said["breaker"].as_object().map(Map::len), Some(3));
         known.remove("subscription");
         assert_eq!(said.keys().collect::<Vec<_>>(), known.keys().collect::<Vec<_>>());
     }
@@ -237,9 +233,11 @@ mod tests {
     #[test]
     fn a_change_keeps_what_is_not_said() {
         let mut there = json!({"queue": "q", "url": "u", "retry": {"first_ms": 5, "most_ms": 9}});
-        let fields =
-            PushFields { subscription: Some("s".into()), first_pause: Some(7), ..PushFields::default() };
+        let said = retry("first=7ms,timeout.attempts=2").expect("a policy");
+        let fields = PushFields { subscription: Some("s".into()), retry: Some(said), ..PushFields::default() };
         fields.put_into(there.as_object_mut().expect("an object"));
-        assert_eq!(there, json!({"subscription": "s", "url": "u", "retry": {"first_ms": 7, "most_ms": 9}}));
+        let classes = json!({"timeout": {"attempts_max": 2}});
+        let expected = json!({"first_ms": 7, "most_ms": 9, "classes": classes});
+        assert_eq!(there, json!({"subscription": "s", "url": "u", "retry": expected}));
     }
 }

@@ -18,13 +18,16 @@ pub fn rate(text: &str) -> Result<Value, String> {
     Ok(fields)
 }
 
-/// Fair to whom a header names: `tenant`, or `tenant,concurrency=5,rate=10/s`.
+/// Fair to whom a header names: `tenant`, or `tenant,concurrency=5,rate=10/s`; `@virtual_host` for virtual hosts.
 pub fn fair(text: &str) -> Result<Value, String> {
     let mut parts = text.split(',');
     let header = parts.next().filter(|header| !header.is_empty() && !header.contains('='));
     let header =
         header.ok_or("begin with the header that names the tenant, like tenant,concurrency=5,rate=10/s")?;
-    let mut fields = Map::from_iter([("header".to_owned(), Value::from(header))]);
+    let mut fields = match header {
+        "@virtual_host" => Map::from_iter([("virtual_host".to_owned(), Value::from(true))]),
+        header => Map::from_iter([("header".to_owned(), Value::from(header))]),
+    };
     for part in parts {
         let (name, value) = match part.split_once('=') {
             Some(("concurrency", value)) => ("concurrency", number(value)?),
@@ -49,6 +52,8 @@ mod tests {
         assert_eq!(rate("100/s"), Ok(json!({"messages": 100, "per_ms": 1_000})));
         assert_eq!(rate("5/200ms,burst=9"), Ok(json!({"messages": 5, "per_ms": 200, "burst": 9})));
         assert_eq!(fair("tenant"), Ok(json!({"header": "tenant"})));
+        let hosts = json!({"virtual_host": true, "concurrency": 5});
+        assert_eq!(fair("@virtual_host,concurrency=5"), Ok(hosts));
         let all = json!({"header": "tenant", "concurrency": 5, "rate": {"messages": 10, "per_ms": 60_000}});
         assert_eq!(fair("tenant,concurrency=5,rate=10/m"), Ok(all));
     }

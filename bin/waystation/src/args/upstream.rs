@@ -5,7 +5,7 @@ use std::str::FromStr;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::messages::header;
+use super::{messages::header, retry::retry};
 use crate::units;
 
 /// The fields of an upstream; all but the first need it.
@@ -39,12 +39,9 @@ pub struct UpstreamFields {
     /// Whether a request is sent again that got no whole answer, though it may have had its effect
     #[arg(long, value_name = "BOOL", requires = "upstream")]
     pub upstream_retry_unanswered: Option<bool>,
-    /// Pause after the first failure; each further one is twice as long
-    #[arg(long, value_name = "DURATION", requires = "upstream", value_parser = units::duration_ms)]
-    pub upstream_first_pause: Option<u64>,
-    /// The longest pause
-    #[arg(long, value_name = "DURATION", requires = "upstream", value_parser = units::duration_ms)]
-    pub upstream_most_pause: Option<u64>,
+    /// When they are tried again: BACKOFF,first=TIME,most=TIME,attempts=N,age=TIME,timeout.give_up
+    #[arg(long, value_name = "POLICY", requires = "upstream", value_parser = retry)]
+    pub upstream_retry: Option<Value>,
     /// Up to which Retry-After is honoured
     #[arg(long, value_name = "DURATION", requires = "upstream", value_parser = units::duration_ms)]
     pub upstream_retry_after_max: Option<u64>,
@@ -113,21 +110,19 @@ impl UpstreamFields {
         put(&mut rate, "requests", self.upstream_rate.map(|rate| rate.requests));
         put(&mut rate, "per_ms", self.upstream_rate.map(|rate| rate.per_ms));
         put(&mut rate, "burst", self.upstream_burst);
-        let mut retry = Map::new();
-        put(&mut retry, "unanswered", self.upstream_retry_unanswered);
-        put(&mut retry, "first_ms", self.upstream_first_pause);
-        put(&mut retry, "most_ms", self.upstream_most_pause);
-        put(&mut retry, "retry_after_ms_max", self.upstream_retry_after_max);
+        put(&mut fields, "retry_unanswered", self.upstream_retry_unanswered);
+        put(&mut fields, "retry", self.upstream_retry.clone());
+        put(&mut fields, "retry_after_ms_max", self.upstream_retry_after_max);
         if !self.upstream_retry_on.is_empty() {
             // `none` alone: no answer is tried again.
             let named = self.upstream_retry_on.iter().filter(|it| *it != "none");
-            retry.insert("statuses".to_owned(), named.map(|it| statuses(it)).collect());
+            fields.insert("retry_on".to_owned(), named.map(|it| statuses(it)).collect());
         }
         let mut breaker = Map::new();
         put(&mut breaker, "failures", self.upstream_breaker_failures);
         put(&mut breaker, "pause_ms", self.upstream_breaker_pause);
         put(&mut breaker, "pause_ms_max", self.upstream_breaker_pause_max);
-        for (name, members) in [("rate", rate), ("retry", retry), ("breaker", breaker)] {
+        for (name, members) in [("rate", rate), ("breaker", breaker)] {
             put(&mut fields, name, (!members.is_empty()).then_some(members));
         }
         if !self.upstream_response_header.is_empty() {
@@ -157,7 +152,7 @@ mod tests {
     fn every_field_of_an_upstream_has_an_option() {
         let all = "waystation operation create o --upstream https://a.example --upstream-method PUT --upstream-header a=b \
             --upstream-timeout 1s --upstream-concurrency 2 --upstream-rate 10/s --upstream-burst 3 --upstream-retry-on \
-            503,4xx --upstream-retry-unanswered false --upstream-first-pause 1s --upstream-most-pause 2s \
+            503,4xx --upstream-retry-unanswered false --upstream-retry linear,first=1s,http_5xx.attempts=2 \
             --upstream-retry-after-max 3s --upstream-breaker-failures 2 --upstream-breaker-pause 1s \
             --upstream-breaker-pause-max 2s --upstream-response-bytes-max 1KiB --upstream-response-header location \
             --upstream-paused";
@@ -166,13 +161,14 @@ mod tests {
         let Command::Operation(OperationCommand::Create { fields, .. }) = cli.command else { panic!() };
         let said = fields.upstream.field().expect("an upstream");
         let upstream: Upstream = serde_json::from_value(said.clone()).expect("a declaration");
-        assert_eq!(upstream.retry.statuses, [Statuses::One(503), Statuses::Class("4xx".into())]);
+        assert_eq!(upstream.retry_on, [Statuses::One(503), Statuses::Class("4xx".into())]);
         assert_eq!(upstream.check(), Ok(()));
+        assert_eq!((upstream.retry.first_ms, upstream.retry.most_ms), (1_000, 60_000));
         let known = serde_json::to_value(&upstream).expect("JSON");
         let names =
             |value: &Value| value.as_object().map(|members| members.keys().cloned().collect::<Vec<_>>());
         assert_eq!(names(&said), names(&known));
-        for name in ["rate", "retry", "breaker"] {
+        for name in ["rate", "breaker"] {
             assert_eq!(names(&said[name]), names(&known[name]), "{name}");
         }
     }

@@ -180,6 +180,7 @@ mod tests {
             bytes: 2048,
             consumers: 1,
             held_back: Vec::new(),
+            full: None,
             oldest: Some(Millis(0)),
             counters: Counters { published: 7, ..Counters::default() },
             owner: None,

@@ -6,7 +6,7 @@ use super::{HashMap, HashSet};
 use smol_str::SmolStr;
 use waystation_base::{Attempt, ConsumerId, Millis, Tag};
 
-use super::ranges::Done;
+use super::{line::Line, ranges::Done};
 use crate::place::Meta;
 
 /// A message in somebody's hands.
@@ -131,6 +131,8 @@ pub struct Cursor {
     pub generation: u32,
     /// The same for loads of messages that came back.
     pub find_generation: u32,
+    /// Ordered subscriptions: what waits behind a message of its key that failed.
+    pub line: Option<Box<Line>>,
     /// Ordered subscriptions: who gets this partition.
     pub owner: Option<ConsumerId>,
 }
@@ -148,6 +150,7 @@ impl Cursor {
 
     /// Forgets what was loaded and scans from the head again, as after a restart.
     pub fn rescan(&mut self) {
+        self.forget_line();
         self.scan = self.done.head();
         self.window.clear();
         self.loading = false;
@@ -219,7 +222,8 @@ impl Cursor {
     pub fn metas_mut(&mut self) -> impl Iterator<Item = &mut Meta> {
         let window = self.window.iter_mut();
         let returned = self.returned.values_mut().filter_map(|returned| returned.meta.as_mut());
-        window.chain(returned).chain(self.flying.values_mut().filter_map(|flight| flight.meta.as_mut()))
+        let flying = self.flying.values_mut().filter_map(|flight| flight.meta.as_mut());
+        window.chain(returned).chain(flying).chain(Cursor::parked_mut(&mut self.line))
     }
 }
 

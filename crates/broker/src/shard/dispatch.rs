@@ -89,6 +89,9 @@ impl Outlet {
             self.shorten(length, logs, &mut finished, ctx);
         }
         let mut round = Round::default();
+        if self.shares.is_some() {
+            self.hand_by_turns(before, logs, &mut round, &mut finished, ctx);
+        }
         while let Some((log, returned, consumer)) = self.next_pair(logs, ctx) {
             if let Popped::Ready(meta, attempt) = self.pop(log, returned, logs, &mut finished, before, ctx) {
                 self.hand(log, meta, attempt, consumer, &mut round, &mut finished, ctx);
@@ -104,7 +107,10 @@ impl Outlet {
             self.shorten(length, logs, &mut finished, ctx);
         }
         self.end_gets(ctx);
-        self.finish(finished, ctx);
+        if self.finish(finished, ctx) && (self.policy.by_key || self.policy.ordered) {
+            // What is done at once may have let go of a key.
+            ctx.dirty.push((self.kind, self.id));
+        }
         ctx.pools.give_back(self.consumers.take_freed());
         if self.consumers.len() > 0 || length.is_limited() {
             self.read_ahead(logs, ctx);
@@ -113,7 +119,7 @@ impl Outlet {
 
     /// Which message goes to whom now.
     fn next_pair(&mut self, logs: &dyn Logs, ctx: &mut Ctx<'_>) -> Option<(u16, Option<u64>, ConsumerId)> {
-        if !self.consumers.any_available() || !self.is_open(ctx) {
+        if self.shares.is_some() || !self.consumers.any_available() || !self.is_open(ctx) {
             return None;
         }
         if self.kind == Kind::Subscription {
@@ -128,6 +134,37 @@ impl Outlet {
             .consumers
             .next(|id, consumer| fits(id, consumer.hold) && ctx.pools.admits(consumer.pool(), place))?;
         Some((log, returned, consumer))
+    }
+
+    /// Hands out what stands ready of a subscription that is fair to tenants.
+    fn hand_by_turns(
+        &mut self,
+        before: Millis,
+        logs: &dyn Logs,
+        round: &mut Round,
+        finished: &mut Finished,
+        ctx: &mut Ctx<'_>,
+    ) {
+        let place = (self.kind, self.id);
+        loop {
+            self.line_up(before, logs, finished, ctx);
+            // One that came back must be known by its tenant before any later one of that tenant goes.
+            let is_finding = self.cursors.values().any(|cursor| !cursor.finding.is_empty());
+            if is_finding || !self.consumers.any_available() || !self.is_open(ctx) {
+                return;
+            }
+            let Some(consumer) = self.consumers.next(|_, consumer| ctx.pools.admits(consumer.pool(), place))
+            else {
+                return;
+            };
+            let Some(next) = self.next_of_tenants(ctx) else { return };
+            if next.meta.expires_at <= before {
+                let how = (next.attempt, Some(0).filter(|_| next.attempt.0 > 0));
+                self.discard(next.number, next.meta, how, Reason::Expired, logs, finished, ctx);
+            } else {
+                self.hand(next.number, next.meta, next.attempt, consumer, round, finished, ctx);
+            }
+        }
     }
 
     /// Strict priority: the first message of the highest lane that has any.
@@ -201,19 +238,31 @@ impl Outlet {
     }
 
     /// What is next in one log.
-    fn look(&mut self, number: u16, logs: &dyn Logs, ctx: &mut Ctx<'_>) -> Pick {
+    pub(super) fn look(&mut self, number: u16, logs: &dyn Logs, ctx: &mut Ctx<'_>) -> Pick {
         let Some((log, cursor)) = logs.log(number).zip(self.cursors.get(&number)) else { return Pick::Empty };
-        if self.policy.ordered && !cursor.aside.is_empty() {
-            // One that is tried again later keeps its place: those behind it wait.
-            return Pick::Empty;
+        if cursor.keyless().next().is_some() {
+            self.find(number, logs, ctx);
+            return Pick::Wait;
         }
+        let may_park = self.may_park() && cursor.may_park();
+        let stays = |meta: &Meta| !may_park && (cursor.behind(meta).is_some() || self.is_busy(number, meta));
         let next = |returned, rank| Pick::Next { log: number, returned, rank };
         let ahead = !is_delayed(number) && cursor.scan < log.next;
         let front = cursor.window.front();
-        if let Some((&(rank, offset), returned)) = cursor.returned.first_key_value() {
-            if returned.meta.is_none() {
+        // In order of offsets: after a restart what was behind a key is found by its log again.
+        let is_later = |offset: u64| match front {
+            Some(meta) => meta.offset.0 < offset,
+            None => ahead && cursor.scan < offset,
+        };
+        let returned = cursor.returned.first_key_value();
+        let returned = returned.filter(|((_, offset), _)| !self.policy.ordered || !is_later(*offset));
+        if let Some((&(rank, offset), returned)) = returned {
+            let Some(meta) = &returned.meta else {
                 self.find(number, logs, ctx);
                 return Pick::Wait;
+            };
+            if cursor.behind(meta).is_some() && !may_park {
+                return Pick::Empty;
             }
             match front {
                 Some(meta) if meta.timestamp.0 < rank => return next(None, meta.timestamp.0),
@@ -222,7 +271,8 @@ impl Outlet {
             }
         }
         // What waits to be tried again has its own limit: it does not keep others from being handed out.
-        let waiting = cursor.aside.len();
+        let lined_up = self.shares.as_ref().map_or(0, |shares| shares.of_source(number));
+        let waiting = cursor.aside.len() + cursor.parked_count() + lined_up;
         if waiting >= RETRIES_WAITING_MAX {
             return Pick::Empty;
         }
@@ -231,10 +281,9 @@ impl Outlet {
             return Pick::Empty;
         }
         if let Some(meta) = front {
-            let blocked = !self.may_park() && self.is_busy(number, meta);
-            return if blocked { Pick::Empty } else { next(None, meta.timestamp.0) };
+            return if stays(meta) { Pick::Empty } else { next(None, meta.timestamp.0) };
         }
-        if ahead && self.may_park() {
+        if ahead && may_park {
             self.fill(number, logs, ctx);
             return Pick::Wait;
         }
@@ -260,6 +309,7 @@ impl Outlet {
             to: Offset(to),
             only: None,
             filter: self.policy.filter.clone().filter(|_| !logs.comes_back(number)),
+            tenant_by: self.policy.tenant_by.clone(),
             messages_max: LOAD_MESSAGES_MAX,
             spans,
         }));
@@ -269,7 +319,8 @@ impl Outlet {
     fn find(&mut self, number: u16, logs: &dyn Logs, ctx: &mut Ctx<'_>) {
         let Some((log, cursor)) = logs.log(number).zip(self.cursors.get(&number)) else { return };
         let lost = cursor.returned.iter().filter(|(_, returned)| returned.meta.is_none());
-        let lost = lost.map(|((_, offset), _)| *offset).take(LOAD_MESSAGES_MAX).collect();
+        let lost = cursor.keyless().chain(lost.map(|((_, offset), _)| *offset));
+        let lost = lost.take(LOAD_MESSAGES_MAX).collect();
         self.find_offsets(number, lost, log, logs, ctx);
     }
 
@@ -284,6 +335,7 @@ impl Outlet {
     ) {
         let Some(cursor) = self.cursors.get_mut(&number) else { return };
         lost.sort_unstable();
+        lost.dedup();
         let (true, Some(&from), Some(&to)) = (cursor.finding.is_empty(), lost.first(), lost.last()) else {
             return;
         };
@@ -298,6 +350,7 @@ impl Outlet {
             messages_max: lost.len(),
             only: Some(lost.into_iter().map(Offset).collect()),
             filter: None,
+            tenant_by: self.policy.tenant_by.clone(),
             spans,
         }));
     }
@@ -399,6 +452,7 @@ impl Outlet {
         if self.is_fair {
             self.turn_on(log);
         }
+        self.note_share(&meta, true, ctx.now);
         let (holder, held_until) = match hold {
             Hold::Attached | Hold::Once | Hold::None => (Some(consumer), Millis::NEVER),
             Hold::Pull { lease_ms, .. } => (None, ctx.now.plus(lease_ms.unwrap_or(self.policy.lease_ms))),
@@ -556,6 +610,7 @@ impl Outlet {
         let mut found = loaded.messages.iter().map(|(meta, _)| meta).peekable();
         for offset in asked {
             let meta = found.next_if(|meta| meta.offset.0 == offset).copied();
+            cursor.learn_key(offset, meta.map(|meta| meta.key_hash));
             if let Some(returned) = cursor.returned_mut(offset) {
                 match meta {
                     Some(_) => returned.meta = meta,

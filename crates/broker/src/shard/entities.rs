@@ -212,7 +212,7 @@ fn queue_rules(spec: &QueueSpec) -> Rules {
 }
 
 fn subscription_rules(spec: &SubscriptionSpec) -> Rules {
-    Rules { rate: spec.rate.clone(), concurrency: spec.concurrency, fair: None }
+    Rules { rate: spec.rate.clone(), concurrency: spec.concurrency, fair: spec.fair.clone().map(Arc::from) }
 }
 
 fn queue_policy(spec: &QueueSpec) -> Policy {
@@ -327,12 +327,17 @@ impl Subscription {
     pub fn new(id: EntityId, name: Name, spec: SubscriptionSpec) -> Subscription {
         let mut outlet = Outlet::new(id, Kind::Subscription, name, subscription_policy(&spec));
         outlet.change_limits(subscription_rules(&spec));
+        outlet.share(spec.fair.as_deref());
         Subscription { spec, outlet, sources: Vec::new() }
     }
 
     /// Changes its declaration.
     pub fn change(&mut self, spec: SubscriptionSpec) {
-        self.outlet.policy = subscription_policy(&spec);
+        let tenant_by = self.outlet.policy.tenant_by.take();
+        let policy = subscription_policy(&spec);
+        self.outlet.order_by_partition(policy.ordered);
+        self.outlet.policy = Policy { tenant_by, ..policy };
+        self.outlet.share(spec.fair.as_deref());
         self.outlet.change_limits(subscription_rules(&spec));
         self.spec = spec;
     }

@@ -4,7 +4,7 @@ use waystation_base::{Millis, Name, Tag};
 
 use super::{Address, Shard, cursor::is_delayed, outlet::Logs};
 use crate::{
-    Kind,
+    Kind, Refusal,
     view::{PartitionInfo, QueueInfo, SourceInfo, SubscriptionInfo, TopicInfo, Waits},
 };
 
@@ -29,6 +29,10 @@ impl Shard {
             delayed,
             bytes: queue.outlet.bytes,
             consumers: queue.outlet.consumers.len() as u64,
+            full: match queue.check_room(1, 1) {
+                Err(Refusal::Full { limit, .. }) => Some(limit),
+                _ => None,
+            },
             oldest: oldest.min(),
             counters: queue.outlet.counters,
             owner: queue.owner,

@@ -31,19 +31,19 @@ impl Rules {
 
 /// What is left of a rate: the generic cell rate algorithm (ITU-T I.371), in microseconds.
 #[derive(Clone, Copy, Debug, Default)]
-struct Bucket {
+pub(super) struct Bucket {
     /// When the next message would be due in an even flow.
     due_us: u64,
 }
 
 impl Bucket {
     /// The moment from which on one more may go.
-    fn opens_at(&self, rate: &MessageRate) -> Millis {
+    pub(super) fn opens_at(&self, rate: &MessageRate) -> Millis {
         let spare_us = interval_us(rate) * u64::from(rate.burst.unwrap_or(rate.messages).max(1) - 1);
         Millis(self.due_us.saturating_sub(spare_us).div_ceil(1_000))
     }
 
-    fn take(&mut self, rate: &MessageRate, now: Millis) {
+    pub(super) fn take(&mut self, rate: &MessageRate, now: Millis) {
         self.due_us = self.due_us.max(now.0 * 1_000) + interval_us(rate);
     }
 }
@@ -131,7 +131,13 @@ impl Limits {
         }
     }
 
-    fn arm(&mut self, at: Option<Millis>) -> Option<Millis> {
+    /// To whom it is fair.
+    pub(super) fn fair(&self) -> Option<Arc<Fair>> {
+        self.rules.fair.clone()
+    }
+
+    /// When the shard is to look again: nothing if it does so sooner.
+    pub(super) fn arm(&mut self, at: Option<Millis>) -> Option<Millis> {
         let at = at.filter(|at| self.armed.is_none_or(|armed| *at < armed))?;
         self.armed = Some(at);
         Some(at)

@@ -14,11 +14,12 @@ use super::{
     keys::Key,
     limits::Limits,
     log::Log,
+    shares::Shares,
     tenants::Turn,
 };
 use crate::{
     Effect, Kind,
-    place::{Load, LogId, Meta, Purpose},
+    place::{Load, LogId, Meta, Purpose, TenantBy},
     spec::RetryPolicy,
     view::{Counters, Waits},
 };
@@ -72,6 +73,8 @@ pub struct Policy {
     pub filter: Option<Arc<Filter>>,
     /// Only messages from this time on.
     pub since: Option<Millis>,
+    /// What names the tenant of a subscription's message.
+    pub tenant_by: Option<TenantBy>,
 }
 
 /// A message that waits for its time.
@@ -121,6 +124,8 @@ pub struct Outlet {
     pub limits: Option<Box<Limits>>,
     /// Tenants have lanes of their own.
     pub is_fair: bool,
+    /// The lines of tenants, of a subscription that is fair to them.
+    pub shares: Option<Box<Shares>>,
     /// Whose turn it is among them, by priority.
     pub turns: BTreeMap<u8, Turn>,
     /// Its name.
@@ -188,6 +193,7 @@ impl Outlet {
             armed: Millis::NEVER,
             limits: None,
             is_fair: false,
+            shares: None,
             turns: BTreeMap::new(),
             faults: Faults::default(),
             keys: HashMap::default(),
@@ -234,6 +240,7 @@ impl Outlet {
             } else {
                 cursor.done.insert(start, start + length)
             }
+            cursor.release_keys(start, start + length);
             if cursor.flying.is_empty() && cursor.returned.is_empty() {
                 continue;
             }
@@ -269,6 +276,9 @@ impl Outlet {
         cursor.take_returned(offset);
         let Some(flight) = cursor.flying.remove(&offset) else { return };
         self.dying -= usize::from(flight.dying.is_some());
+        if let (Some(shares), None) = (&mut self.shares, &flight.dying) {
+            shares.let_go(flight.meta);
+        }
         if let Some(consumer) = flight.consumer {
             self.consumers.let_go(consumer, tag(log, offset));
         }
@@ -330,6 +340,9 @@ impl Outlet {
         }
         Entry::Dying(self.id, dying.reason, dying.error.clone(), item).append(ctx.log);
         let consumer = flight.consumer.take();
+        if let Some(shares) = &mut self.shares {
+            shares.let_go(flight.meta);
+        }
         flight.dying = Some(Box::new(dying));
         flight.held_until = Millis::NEVER;
         self.dying += 1;
@@ -350,6 +363,7 @@ impl Outlet {
             to: Offset(offset + 1),
             only: Some(vec![Offset(offset)]),
             filter: None,
+            tenant_by: None,
             messages_max: 1,
             spans,
         }));
@@ -385,12 +399,14 @@ impl Outlet {
         self.load_dying(log, meta.offset.0, logs, ctx);
     }
 
-    /// Writes down and applies what is done.
-    pub fn finish(&mut self, finished: Finished, ctx: &mut Ctx<'_>) {
-        if !finished.0.is_empty() {
+    /// Writes down and applies what is done; says whether anything was.
+    pub fn finish(&mut self, finished: Finished, ctx: &mut Ctx<'_>) -> bool {
+        let any = !finished.0.is_empty();
+        if any {
             finished
                 .write(self.id, ctx, |reason, bytes, stretches| self.apply_done(reason, bytes, stretches));
         }
+        any
     }
 
     /// Room for more that expire or overflow.
@@ -424,6 +440,14 @@ impl Outlet {
                 self.free_key(tag(log, meta.offset.0), Some(meta));
             }
             self.discard(log, meta, (attempt, rank), Reason::Expired, logs, finished, ctx);
+            if let (None, Some(cursor)) = (&self.policy.dead_letter, self.cursors.get_mut(&log)) {
+                // It is done with this step, and those behind it may go in this step.
+                cursor.release_keys(meta.offset.0, meta.offset.0 + 1);
+            }
+            return Popped::Gone;
+        }
+        if self.policy.ordered && cursor.behind(&meta).is_some() {
+            cursor.park(meta, attempt);
             return Popped::Gone;
         }
         if !self.take_key(log, meta, attempt) {

@@ -223,17 +223,35 @@ impl Outlet {
             (Leaving::Files(files), Place::Settled(file)) => files.contains(file),
             _ => false,
         };
+        let mut forgotten = Vec::new();
         for (number, cursor) in &mut self.cursors {
             let Some(log) = logs.log(*number) else { continue };
             let asked = cursor.loading || !cursor.finding.is_empty();
-            if compacted && (asked || cursor.metas_mut().any(|meta| left(&meta.place))) {
+            if compacted
+                && (asked || cursor.metas_mut().any(|meta| left(&meta.place)) || self.shares.is_some())
+            {
                 // Some of them may not be there any more: they are looked for again.
-                cursor.forget_places();
+                forgotten.push(*number);
                 continue;
             }
             for meta in cursor.metas_mut().filter(|meta| left(&meta.place)) {
                 meta.place = log.settled_file(meta.offset.0).map_or(meta.place, Place::Settled);
             }
+            if let Some(shares) = &mut self.shares {
+                shares.relocate(*number, |meta| match log.settled_file(meta.offset.0) {
+                    Some(file) if left(&meta.place) => Place::Settled(file),
+                    _ => meta.place,
+                });
+            }
+        }
+        self.unshare(|waits| forgotten.contains(&waits.number));
+        for number in &forgotten {
+            if let Some(cursor) = self.cursors.get_mut(number) {
+                cursor.forget_places();
+            }
+        }
+        if !forgotten.is_empty() {
+            self.count_shares();
         }
         let parked = self.keys.values_mut().flat_map(|key| key.parked.values_mut()).map(|(meta, _)| meta);
         for meta in parked.filter(|meta| left(&meta.place)) {

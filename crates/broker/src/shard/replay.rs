@@ -11,7 +11,7 @@ use super::{
     cursor::{Dying, is_delayed, tag},
     entry::{self, Entry, Publish},
     log::Hot,
-    outlet::{Outlet, Waiting},
+    outlet::{Logs, Outlet, Waiting},
 };
 use crate::{Append, Effect, Kind};
 
@@ -172,11 +172,19 @@ impl Shard {
             outlet.last_used = ctx.now;
             outlet.arm_due(ctx);
         }
+        self.pass_over_trimmed(id);
         self.release_attached(kind, id, ctx);
         self.with_outlet(kind, id, |outlet, logs| {
             outlet.cursors.values_mut().for_each(|cursor| cursor.rescan());
             for (number, offset) in outlet.dying_messages() {
                 outlet.load_dying(number, offset, logs, ctx);
+            }
+            if outlet.policy.ordered {
+                for (number, offsets) in outlet.keyless_by_log() {
+                    if let Some(log) = logs.log(number) {
+                        outlet.find_offsets(number, offsets, log, logs, ctx);
+                    }
+                }
             }
             if outlet.policy.by_key {
                 for (number, offsets) in outlet.holders_by_log() {
@@ -188,6 +196,20 @@ impl Shard {
         });
         self.arm(id, ctx);
         ctx.dirty.push((kind, id));
+    }
+}
+
+impl Shard {
+    /// What retention took while it was on its way to the dead letters is alive in a snapshot of that time, and nowhere else.
+    fn pass_over_trimmed(&mut self, id: EntityId) {
+        let Shard { subscriptions, topics, .. } = self;
+        let Some(subscription) = subscriptions.get_mut(&id) else { return };
+        for number in 0..subscription.sources.len() as u16 {
+            let base = subscription.logs(topics).log(number).map(|log| log.base);
+            if let Some(base) = base {
+                subscription.apply_overrun(number, base);
+            }
+        }
     }
 }
 
@@ -210,7 +232,12 @@ impl Outlet {
         });
         cursors.values_mut().for_each(|cursor| cursor.aside.clear());
         for (_, tag) in self.delayed.keys().filter(|(_, tag)| !is_delayed(tag.log())) {
-            cursors.entry(tag.log()).or_default().aside.insert(tag.offset().0);
+            let cursor = cursors.entry(tag.log()).or_default();
+            cursor.aside.insert(tag.offset().0);
+            if self.policy.ordered {
+                // A snapshot of an earlier version does not say so.
+                cursor.hold_key(tag.offset().0, None);
+            }
         }
     }
 
@@ -222,6 +249,12 @@ impl Outlet {
         let mut messages: Vec<_> = each.collect();
         messages.sort_unstable();
         messages
+    }
+
+    /// Messages of ordered subscriptions that failed: what comes behind one of its key waits.
+    fn keyless_by_log(&self) -> Vec<(u16, Vec<u64>)> {
+        let each = self.cursors.iter().map(|(number, cursor)| (*number, cursor.keyless().collect()));
+        each.filter(|(_, offsets): &(u16, Vec<u64>)| !offsets.is_empty()).collect()
     }
 
     /// Messages that may hold a key: those that were handed out before.

@@ -190,6 +190,12 @@ impl Outlet {
             let Some(cursor) = self.cursors.get_mut(&item.log) else { continue };
             let flight = cursor.flying.remove(&item.offset);
             let meta = flight.as_ref().and_then(|flight| flight.meta);
+            if let Some(shares) = &mut self.shares {
+                shares.let_go(meta);
+            }
+            if self.policy.ordered && item.due != Millis(0) {
+                cursor.hold_key(item.offset, meta.map(|meta| meta.key_hash));
+            }
             let (attempt, bytes) = (item.attempt, item.bytes);
             if item.due == Millis(0) {
                 cursor.give_back(0, item.offset, Returned { attempt, bytes, meta });

@@ -66,5 +66,6 @@ impl Subscription {
         outlet.delayed.retain(|(_, tag), _| tag.log() != number);
         outlet.faults.forget_log(number);
         outlet.cursors.insert(number, Box::new(cursor));
+        outlet.leave_lines(number, None);
     }
 }

@@ -2,10 +2,12 @@
 //! left out: the journal itself says so ([`Shard::reindex`]). So a snapshot grows with what is under way, not with what waits.
 //!
 //! ```text
-//! version u8 = 5 | entity counter | journal settled to | topics | queues | subscriptions | routes | bindings | documents |
+//! version u8 = 6 | entity counter | journal settled to | topics | queues | subscriptions | routes | bindings | documents |
 //!               queues with anything withdrawn: id, messages; each behind its count; numbers are varints;
-//!               version 1 ends with the subscriptions, version 2 with the documents; 3 has no error classes and no faults, 4 no tenants;
+//!               version 1 ends with the subscriptions, version 2 with the documents; 3 has no error classes and no faults, 4 no tenants,
+//!               5 nothing behind them;
 //!               queues with tenants: id, count of (slot | name behind its length)
+//!               logs of ordered subscriptions with messages that failed: id | number | count of offsets
 //! topic:        id | declaration | counters | partitions: base, next, runs
 //! queue:        id | declaration | outlet | logs: number, base, next, runs | recent ids: until, 16 bytes
 //! subscription: id | declaration | outlet | sources: 0, or 1 + topic + partition
@@ -37,7 +39,9 @@ use crate::{
     view::Counters,
 };
 
-const VERSION: u8 = 5;
+const VERSION: u8 = 6;
+/// The version before a message that failed held up only those of its key.
+const VERSION_WITHOUT_FAILED: u8 = 5;
 /// The version before tenants had lanes of their own.
 const VERSION_WITHOUT_TENANTS: u8 = 4;
 /// The version before failed messages had an error with a class.
@@ -104,6 +108,7 @@ impl Shard {
             put(&mut out, count);
         }
         put_tenants(&mut out, self);
+        put_failed(&mut out, self);
         out
     }
 
@@ -134,6 +139,9 @@ impl Shard {
         }
         if version > VERSION_WITHOUT_TENANTS {
             take_tenants(input, &mut shard)?;
+        }
+        if version > VERSION_WITHOUT_FAILED {
+            take_failed(input, &mut shard)?;
         }
         Ok(shard)
     }
@@ -190,6 +198,34 @@ fn take_tenants(input: &mut &[u8], shard: &mut Shard) -> Result<(), Error> {
             queue.tenants.apply(slot, name.ok_or(Error::Unknown("tenant"))?.into());
         }
         queue.outlet.is_fair = true;
+    }
+    Ok(())
+}
+
+/// What holds up others of its key, of ordered subscriptions.
+fn put_failed(out: &mut Vec<u8>, shard: &Shard) {
+    let cursors = shard.subscriptions.iter().flat_map(|(id, subscription)| {
+        subscription.outlet.cursors.iter().map(move |(number, cursor)| (*id, *number, cursor.failed()))
+    });
+    let mut logs: Vec<_> = cursors.filter(|(.., failed)| !failed.is_empty()).collect();
+    logs.sort_unstable();
+    put(out, logs.len() as u64);
+    for (id, number, failed) in logs {
+        put(out, id.0.into());
+        put(out, number.into());
+        put(out, failed.len() as u64);
+        failed.into_iter().for_each(|offset| put(out, offset));
+    }
+}
+
+fn take_failed(input: &mut &[u8], shard: &mut Shard) -> Result<(), Error> {
+    for _ in 0..count(input)? {
+        let (id, log) = (EntityId(number(input)?), number::<u16>(input)?);
+        let subscription = shard.subscriptions.get_mut(&id).ok_or(Error::Unknown("subscription"))?;
+        let cursor = subscription.outlet.cursors.get_mut(&log).ok_or(Error::Unknown("source"))?;
+        for _ in 0..count(input)? {
+            cursor.hold_key(take(input)?, None);
+        }
     }
     Ok(())
 }
@@ -417,6 +453,10 @@ fn take_outlet(input: &mut &[u8], outlet: &mut Outlet, version: u8) -> Result<()
 
 /// Messages that wait behind keys and that the log alone would not bring back as they are.
 fn parked(outlet: &Outlet, number: u16) -> Vec<(u64, u64, Attempt, u32)> {
+    if let Some(shares) = &outlet.shares {
+        let tried = shares.tried(number);
+        return tried.map(|(rank, meta, attempt)| (rank, meta.offset.0, attempt, meta.bytes)).collect();
+    }
     if outlet.parked == 0 {
         return Vec::new();
     }
@@ -457,6 +497,8 @@ fn put_cursor(
         }
     }
     returned.extend(parked);
+    let behind = cursor.parked().filter(|(_, attempt)| attempt.0 > 0);
+    returned.extend(behind.map(|(meta, attempt)| (0, meta.offset.0, *attempt, meta.bytes)));
     returned.sort_unstable_by_key(|(rank, offset, ..)| (*rank, *offset));
     flights.sort_unstable_by_key(|(offset, _)| **offset);
     put(out, flights.len() as u64);

@@ -255,6 +255,7 @@ fn metas<'a>(
         timestamp: message.deliver_at.unwrap_or_default().max(message.timestamp),
         expires_at: message.expires_at.unwrap_or(Millis::NEVER),
         key_hash: key_hash(message.key.as_deref()),
+        tenant: 0,
     })
 }
 
@@ -468,7 +469,9 @@ impl Subscription {
         if cursor.scan != first || cursor.window.len() + messages.len() > WINDOW_MESSAGES_MAX {
             return;
         }
-        for (meta, message) in metas(log, first, stored, messages, places).zip(messages) {
+        let tenant_by = outlet.policy.tenant_by.as_ref();
+        for (mut meta, message) in metas(log, first, stored, messages, places).zip(messages) {
+            meta.tenant = tenant_by.map_or(0, |by| by.of(topic.as_str(), message));
             let wanted = filter.as_ref().is_none_or(|filter| filter.matches(topic.as_str(), message));
             if wanted && since.is_none_or(|since| meta.timestamp >= since) {
                 outlet.expiring |= meta.expires_at != Millis::NEVER;

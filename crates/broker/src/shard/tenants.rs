@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use smol_str::{SmolStr, ToSmolStr};
-use waystation_base::{Message, limits::TENANTS_MAX, value::Value};
+use smol_str::SmolStr;
+use waystation_base::{Message, limits::TENANTS_MAX};
 
 use super::{
     Ctx, HashMap, Queue,
@@ -15,13 +15,12 @@ use super::{
     entry::Entry,
     outlet::{Logs, Outlet},
 };
+use crate::place::tenant_of;
 
 /// Slots: one for each tenant, and the common one.
 pub const SLOTS: usize = TENANTS_MAX + 1;
 /// Logs of one slot: one for each priority, and one beside it for delayed messages.
 const LOGS_PER_SLOT: u16 = 2 * DELAYED_LOGS;
-/// Bytes of a tenant's name; of a longer one the beginning counts.
-const TENANT_BYTES_MAX: usize = 255;
 
 const _: () = assert!(SLOTS * LOGS_PER_SLOT as usize == 1 << 16, "every log of a queue has a number");
 
@@ -72,24 +71,12 @@ impl Tenants {
     }
 }
 
-/// The tenant that a message names.
-fn tenant(message: &Message, header: &str) -> Option<SmolStr> {
-    let value = message.headers.get(header)?;
-    let text = match value {
-        Value::String(text) => text.clone(),
-        other => other.as_i64()?.to_smolstr(),
-    };
-    let most = text.len().min(TENANT_BYTES_MAX);
-    let end = (0..=most).rev().find(|at| text.is_char_boundary(*at))?;
-    Some(SmolStr::new(&text[..end])).filter(|text| !text.is_empty())
-}
-
 impl Queue {
     /// The number of the log that a message goes to, its tenant's slot counted; `taken` has the slots that the same step uses.
     pub(super) fn log_for(&mut self, message: &Message, taken: &mut u128, ctx: &mut Ctx<'_>) -> u16 {
         let plain = self.log_of(message, ctx.now);
         let Some(fair) = &self.spec.fair else { return plain };
-        let Some(name) = tenant(message, &fair.header) else { return plain };
+        let Some(name) = tenant_of(message, &fair.header) else { return plain };
         let slot = match self.tenants.by_name.get(&name) {
             Some(slot) => *slot,
             None => self.give_slot(name, *taken, ctx),

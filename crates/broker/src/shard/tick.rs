@@ -148,7 +148,7 @@ impl Shard {
 
 impl super::Subscription {
     /// Messages below `base` are not there any more: what had not been read of them will not be. Returns how many.
-    fn apply_overrun(&mut self, number: u16, base: u64) -> u64 {
+    pub(super) fn apply_overrun(&mut self, number: u16, base: u64) -> u64 {
         let outlet = &mut self.outlet;
         let Some(cursor) = outlet.cursors.get_mut(&number) else { return 0 };
         // What is in a consumer's hands may still be settled.
@@ -178,7 +178,9 @@ impl super::Subscription {
         }
         cursor.scan = cursor.scan.max(base);
         cursor.aside.retain(|offset| *offset >= base);
+        cursor.trim_line(base);
         outlet.delayed.retain(|(_, tag), _| tag.log() != number || tag.offset().0 >= base);
+        outlet.leave_lines(number, Some(base));
         let missed = unread.saturating_sub(held);
         outlet.counters.retired += missed;
         missed

@@ -221,6 +221,9 @@ fn stand(outlet: &Outlet, number: u16, offset: u64, logs: &dyn Logs, put_off: &P
             return Stand::BehindKey { holder: key.holder };
         }
     }
+    if let Some(holder) = cursor.and_then(|cursor| cursor.parked_behind(offset)) {
+        return Stand::BehindKey { holder: tag(number, holder) };
+    }
     let returned = cursor.and_then(|cursor| cursor.returned_of(offset));
     let attempt = returned.map_or(Attempt(0), |returned| returned.attempt);
     Stand::Ready { ahead: ahead(outlet, number, offset, logs), attempt }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Error, check_range, error};
+use crate::place::TenantBy;
 
 /// Messages of a rate.
 pub const RATE_MESSAGES_MAX: u32 = 1_000_000;
@@ -33,12 +34,16 @@ fn second() -> u64 {
 }
 
 /// Tenants get equal shares of what is handed out. An unknown field is an error.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Fair {
     /// The header that names a message's tenant; messages without it are one tenant together.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub header: String,
+    /// Subscriptions, instead of a header: the virtual host of the topic names the tenant.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub virtual_host: bool,
     /// Messages of one tenant that consumers may hold together; none: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u32>,
@@ -59,11 +64,26 @@ impl MessageRate {
 impl Fair {
     /// Checks each field against its limits.
     pub fn check(&self) -> Result<(), Error> {
-        if self.header.is_empty() || self.header.len() > HEADER_BYTES_MAX {
+        let bytes = self.header.len();
+        if self.virtual_host && bytes > 0 {
+            return Err(error("fair.header", "cannot be had together with virtual_host"));
+        }
+        if !self.virtual_host && !(1..=HEADER_BYTES_MAX).contains(&bytes) {
             return Err(error("fair.header", format!("must have 1 to {HEADER_BYTES_MAX} bytes")));
         }
         check_concurrency("fair.concurrency", self.concurrency)?;
         self.rate.as_ref().map_or(Ok(()), MessageRate::check)
+    }
+}
+
+impl Fair {
+    /// What names the tenant.
+    pub fn tenant_by(&self) -> Option<TenantBy> {
+        Some(if self.virtual_host {
+            TenantBy::VirtualHost
+        } else {
+            TenantBy::Header(self.header.as_str().into())
+        })
     }
 }
 
@@ -90,7 +110,7 @@ mod tests {
         check(1, 1, Some(0), Some("rate.burst"));
         check(1, 1, Some(RATE_MESSAGES_MAX + 1), Some("rate.burst"));
         let check = |header: &str, concurrency, expected: Option<&str>| {
-            let fair = Fair { header: header.to_owned(), concurrency, rate: None };
+            let fair = Fair { header: header.to_owned(), concurrency, ..Fair::default() };
             assert_eq!(fair.check().err().map(|error| error.field), expected, "{fair:?}");
         };
         check("tenant", Some(CONCURRENCY_MAX), None);

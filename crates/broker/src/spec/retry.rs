@@ -168,6 +168,16 @@ pub enum Limit {
 }
 
 impl RetryPolicy {
+    /// A policy of which some fields are given, laid over one that stands for the others.
+    pub fn over(
+        silent: &RetryPolicy,
+        given: serde_json::Map<String, serde_json::Value>,
+    ) -> serde_json::Result<RetryPolicy> {
+        let mut all = serde_json::to_value(silent)?;
+        all.as_object_mut().expect("a policy has fields").extend(given);
+        serde_json::from_value(all)
+    }
+
     /// What becomes of a failed attempt.
     pub fn judge(&self, failed: &Failed<'_>) -> Verdict {
         let rule = self.rule(failed.class);

@@ -162,7 +162,9 @@ impl World {
                     let message = record.message(&batch).expect("a message");
                     let address = self.shard.address_of(load.log).expect("a name");
                     if load.filter.as_ref().is_none_or(|filter| filter.matches(address.as_str(), &message)) {
-                        let meta = Meta::of(load.log, span.place, &record).expect("a meta");
+                        let mut meta = Meta::of(load.log, span.place, &record).expect("a meta");
+                        meta.tenant =
+                            load.tenant_by.as_ref().map_or(0, |by| by.of(address.as_str(), &message));
                         messages.push((meta, body.then_some(message)));
                     }
                 }

@@ -45,7 +45,7 @@ pub use operation::{Finished, Operation, SpecError};
 pub use record::{Fault, Held, Progress, Record, ResultHead, State};
 pub use reply_to::{Replied, ReplyTo};
 pub use upstream::{
-    Statuses, Upstream, UpstreamCounts, UpstreamFailure, UpstreamInfo, UpstreamMethod, UpstreamRetry,
-    UpstreamState, Upstreams,
+    Statuses, Upstream, UpstreamCounts, UpstreamFailure, UpstreamInfo, UpstreamMethod, UpstreamState,
+    Upstreams,
 };
 pub use work::{Answer, Work};

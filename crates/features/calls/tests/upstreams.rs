@@ -24,10 +24,10 @@ use waystation_base::{Name, os::OsClock};
 use waystation_broker::{
     Source,
     command::Hold,
-    spec::{QueueSpec, Spec},
+    spec::{QueueSpec, RetryPolicy, Spec},
 };
 use waystation_calls::{
-    Call, CallId, Error, Operation, State, Statuses, Upstream, UpstreamRetry, UpstreamState,
+    Call, CallId, Error, Operation, State, Statuses, Upstream, UpstreamState,
     limits::{UPSTREAM_BUFFER_BYTES_MIN, UPSTREAMS_MAX},
     names::LATE,
 };
@@ -153,7 +153,7 @@ fn quick(url: &str) -> Upstream {
     Upstream {
         url: url.into(),
         timeout_ms: 2_000,
-        retry: UpstreamRetry { first_ms: 1, most_ms: 2, ..UpstreamRetry::default() },
+        retry: RetryPolicy { first_ms: 1, most_ms: 2, ..RetryPolicy::default() },
         breaker: Breaking { failures: 1_000, ..Breaking::default() },
         ..Upstream::default()
     }
@@ -257,11 +257,10 @@ async fn a_redirect_is_an_answer_and_leads_nowhere() {
 async fn what_must_not_be_sent_twice_is_sent_once() {
     let dir = TempDir::new().expect("a folder");
     let serving = Serving::start(&dir, &["127.0.0.1"], Names::new(&[]));
-    let once =
-        UpstreamRetry { unanswered: false, statuses: vec![Statuses::One(409)], ..UpstreamRetry::default() };
     for (bytes, status) in [(String::new(), 502), (answer("503 x\r\n", "busy"), 503)] {
         let (address, asked) = service(bytes).await;
-        serving.declare("op", Upstream { retry: once.clone(), ..to(address) }, 5).await.expect("declared");
+        let once = Upstream { retry_unanswered: false, retry_on: vec![Statuses::One(409)], ..to(address) };
+        serving.declare("op", once, 5).await.expect("declared");
         let record = serving.outcome("x").await.record;
         let found = record.fault.map(|it| it.status).or(record.result.map(|it| it.status));
         assert_eq!((found, asked.load(Ordering::SeqCst)), (Some(status), 1));

@@ -1,124 +1,159 @@
 //! When is a failed delivery tried again, and when is it given up?
 
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use std::sync::LazyLock;
+
+use serde::{Deserialize, Deserializer};
+use waystation_broker::spec::{
+    self, RetryPolicy,
+    retry::{Failed, Limit, Verdict},
+};
+use waystation_outbound::class::Classes;
 pub use waystation_outbound::{Invalid, backoff::PAUSE_MS_MAX, check_range};
 
-/// Attempts that may be asked for.
-pub const ATTEMPTS_MAX: u32 = 10_000;
+/// Milliseconds up to which `Retry-After` is honoured, unless a push says otherwise.
+pub const RETRY_AFTER_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// What becomes of an answer 3xx or 4xx that has no meaning of its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ClientErrors {
-    /// It is tried again like any failure.
-    #[default]
-    Retry,
-    /// It will not get better: given up at once.
-    Final,
-}
+/// What a push's retry policy is where it says nothing.
+static SILENT: LazyLock<RetryPolicy> = LazyLock::new(|| RetryPolicy {
+    first_ms: 5_000,
+    most_ms: 60 * 60 * 1000,
+    attempts_max: Some(16),
+    ..RetryPolicy::default()
+});
 
-/// How failed deliveries are tried again. An unknown field is an error.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
+/// How failed deliveries are tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retry {
-    /// Attempts after which a message is given up; the source's own `max_attempts` counts too.
-    pub attempts_max: u32,
-    /// Milliseconds since it was stored after which it is given up; none: no limit.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub age_ms_max: Option<u64>,
-    /// Milliseconds until the second attempt; each further pause is twice as long, less up to half by chance.
-    pub first_ms: u64,
-    /// Milliseconds that no pause passes, except at the receiver's word.
-    pub most_ms: u64,
+    /// When, how often and for how long.
+    pub policy: RetryPolicy,
     /// Milliseconds up to which the receiver's `Retry-After` is honoured.
     pub retry_after_ms_max: u64,
-    /// What becomes of answers 3xx and 4xx other than 408, 410, 425 and 429.
-    pub client_errors: ClientErrors,
 }
 
 impl Default for Retry {
     fn default() -> Retry {
-        Retry {
-            attempts_max: 16,
-            age_ms_max: None,
-            first_ms: 5_000,
-            most_ms: 60 * 60 * 1000,
-            retry_after_ms_max: 24 * 60 * 60 * 1000,
-            client_errors: ClientErrors::Retry,
-        }
+        Retry { policy: SILENT.clone(), retry_after_ms_max: RETRY_AFTER_MS }
     }
 }
 
+/// A policy as a push declares it.
+pub(crate) fn read<'de, D: Deserializer<'de>>(from: D) -> Result<RetryPolicy, D::Error> {
+    let given = serde_json::Map::deserialize(from)?;
+    RetryPolicy::over(&SILENT, given).map_err(serde::de::Error::custom)
+}
+
+/// Checks a policy that a push declares.
+pub(crate) fn check(policy: &RetryPolicy) -> Result<(), Invalid> {
+    policy.check().map_err(|spec::Error { field, reason }| Invalid { field, reason })
+}
+
+/// A failed attempt.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempted<'a> {
+    /// Its number; 1 is the first.
+    pub attempt: u32,
+    /// Milliseconds since the message was stored.
+    pub age_ms: u64,
+    /// What went wrong.
+    pub classes: &'a Classes,
+    /// The receiver's `Retry-After`.
+    pub retry_after_ms: Option<u64>,
+    /// Any number.
+    pub chance: u64,
+}
+
 impl Retry {
-    /// Checks each field against its limits.
-    pub fn check(&self) -> Result<(), Invalid> {
-        check_range("retry.attempts_max", self.attempts_max.into(), 1, ATTEMPTS_MAX.into())?;
-        check_range("retry.age_ms_max", self.age_ms_max.unwrap_or(1), 1, u64::MAX)?;
-        check_range("retry.first_ms", self.first_ms, 1, PAUSE_MS_MAX)?;
-        check_range("retry.most_ms", self.most_ms, self.first_ms, PAUSE_MS_MAX)?;
-        check_range("retry.retry_after_ms_max", self.retry_after_ms_max, 0, PAUSE_MS_MAX)
+    /// Whether what failed in this way will not get better.
+    pub fn gives_up(&self, classes: &Classes) -> bool {
+        let class = Some(classes.known(|class| self.policy.classes.contains_key(class)));
+        let failed = Failed { attempt: 0, class, ..Failed::default() };
+        self.policy.judge(&failed) == Verdict::GivenUp(Limit::Class)
     }
 
-    /// Milliseconds to wait after attempt number `attempt` (1: the first) failed. `chance` is any number.
-    pub fn pause_ms(&self, attempt: u32, retry_after_ms: Option<u64>, chance: u64) -> u64 {
-        let pause = waystation_outbound::backoff::pause_ms(self.first_ms, self.most_ms, attempt, chance);
-        pause.max(retry_after_ms.unwrap_or(0).min(self.retry_after_ms_max))
+    /// Milliseconds to wait for the next attempt; none if this one was the last.
+    pub fn pause_ms(&self, failed: &Attempted<'_>) -> Option<u64> {
+        let class = Some(failed.classes.known(|class| self.policy.classes.contains_key(class)));
+        let Attempted { attempt, age_ms, chance, .. } = *failed;
+        let asked_ms = failed.retry_after_ms.unwrap_or(0).min(self.retry_after_ms_max);
+        let judge = |delay_ms| self.policy.judge(&Failed { attempt, age_ms, class, delay_ms, chance });
+        match judge(None) {
+            Verdict::Again { pause_ms } if pause_ms >= asked_ms => Some(pause_ms),
+            // The receiver wants more time than the policy takes: that may be past its age.
+            Verdict::Again { .. } => match judge(Some(asked_ms)) {
+                Verdict::Again { pause_ms } => Some(pause_ms),
+                Verdict::GivenUp(_) => None,
+            },
+            Verdict::GivenUp(_) => None,
+        }
     }
 
-    /// Whether attempt number `attempt` of a message of that age was the last.
-    pub fn is_over(&self, attempt: u32, age_ms: u64, source_max: Option<u32>) -> bool {
-        attempt >= source_max.unwrap_or(u32::MAX).min(self.attempts_max)
-            || self.age_ms_max.is_some_and(|most| age_ms >= most)
+    /// The longest pause: what is kept for want of dead letters is tried again after it.
+    pub fn most_ms(&self) -> u64 {
+        self.policy.most_ms.max(1)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use waystation_broker::spec::retry::{Backoff, ClassPolicy};
+
     use super::*;
 
-    #[test]
-    fn pauses_double_up_to_the_longest_and_chance_takes_at_most_half() {
-        let retry = Retry { first_ms: 100, most_ms: 1_000, ..Retry::default() };
-        for (attempt, longest) in [(1, 100), (2, 200), (4, 800), (5, 1_000), (64, 1_000), (u32::MAX, 1_000)] {
-            assert_eq!(retry.pause_ms(attempt, None, 0), longest, "attempt {attempt}");
-            let pauses: Vec<u64> = (0..2_000).map(|chance| retry.pause_ms(attempt, None, chance)).collect();
-            assert_eq!(pauses.iter().min(), Some(&(longest - longest / 2)));
-            assert_eq!(pauses.iter().max(), Some(&longest));
-        }
+    fn failed(classes: &Classes, attempt: u32, age_ms: u64, retry_after_ms: Option<u64>) -> Attempted<'_> {
+        Attempted { attempt, age_ms, classes, retry_after_ms, chance: 0 }
+    }
+
+    fn with(change: impl FnOnce(&mut RetryPolicy)) -> Retry {
+        let mut retry = Retry { retry_after_ms_max: 5_000, ..Retry::default() };
+        (retry.policy.first_ms, retry.policy.most_ms, retry.policy.jitter_percent) = (100, 1_000, 0);
+        change(&mut retry.policy);
+        retry
     }
 
     #[test]
-    fn the_receivers_word_prolongs_a_pause_within_the_cap() {
-        let retry = Retry { first_ms: 100, most_ms: 1_000, retry_after_ms_max: 5_000, ..Retry::default() };
-        assert_eq!(retry.pause_ms(1, Some(10), 0), 100);
-        assert_eq!(retry.pause_ms(1, Some(5_000), 0), 5_000);
-        assert_eq!(retry.pause_ms(1, Some(5_001), 0), 5_000);
-    }
-
-    #[test]
-    fn a_message_is_given_up_by_attempts_or_by_age() {
-        let retry = Retry { attempts_max: 3, age_ms_max: Some(1_000), ..Retry::default() };
-        assert!(!retry.is_over(2, 999, None));
-        assert!(retry.is_over(3, 0, None));
-        assert!(retry.is_over(2, 1_000, None));
-        assert!(retry.is_over(2, 0, Some(2)));
-    }
-
-    #[test]
-    fn fields_are_checked_at_their_bounds_and_past_them() {
-        let check = |change: fn(&mut Retry), expected: Option<&str>| {
-            let mut retry = Retry::default();
-            change(&mut retry);
-            assert_eq!(retry.check().err().map(|error| error.field), expected, "{retry:?}");
+    fn pauses_follow_the_policy_and_the_receivers_word_when_that_is_longer() {
+        let down = Classes::of_status(503);
+        let check = |retry: &Retry, attempt, retry_after, expected| {
+            assert_eq!(retry.pause_ms(&failed(&down, attempt, 0, retry_after)), expected, "{attempt}");
         };
-        check(|_| (), None);
-        check(|it| it.attempts_max = 0, Some("retry.attempts_max"));
-        check(|it| it.attempts_max = ATTEMPTS_MAX, None);
-        check(|it| it.attempts_max = ATTEMPTS_MAX + 1, Some("retry.attempts_max"));
-        check(|it| it.first_ms = it.most_ms, None);
-        check(|it| it.first_ms = it.most_ms + 1, Some("retry.most_ms"));
-        check(|it| it.most_ms = PAUSE_MS_MAX + 1, Some("retry.most_ms"));
-        check(|it| it.retry_after_ms_max = PAUSE_MS_MAX + 1, Some("retry.retry_after_ms_max"));
+        let exponential = with(|_| ());
+        for (attempt, pause) in [(1, 100), (2, 200), (4, 800), (5, 1_000), (15, 1_000)] {
+            check(&exponential, attempt, None, Some(pause));
+        }
+        check(&exponential, 1, Some(50), Some(100));
+        check(&exponential, 1, Some(3_000), Some(3_000));
+        check(&exponential, 1, Some(9_000), Some(5_000));
+        check(&with(|it| it.backoff = Backoff::Constant), 9, None, Some(100));
+        check(&with(|it| it.backoff = Backoff::Linear), 3, None, Some(300));
+    }
+
+    #[test]
+    fn a_delivery_is_given_up_by_attempts_by_age_and_by_class() {
+        let (down, absent) = (Classes::of_status(503), Classes::of_status(404));
+        let retry = with(|it| {
+            (it.attempts_max, it.age_ms_max) = (Some(3), Some(1_000));
+            it.classes.insert("http_4xx".into(), ClassPolicy { give_up: true, ..ClassPolicy::default() });
+        });
+        assert_eq!(retry.pause_ms(&failed(&down, 2, 0, None)), Some(200));
+        assert_eq!(retry.pause_ms(&failed(&down, 3, 0, None)), None);
+        assert_eq!(retry.pause_ms(&failed(&down, 1, 899, None)), Some(100));
+        assert_eq!(retry.pause_ms(&failed(&down, 1, 900, None)), None);
+        assert_eq!(retry.pause_ms(&failed(&down, 1, 0, Some(2_000))), None, "asked for past its age");
+        assert_eq!(retry.pause_ms(&failed(&absent, 1, 0, None)), None);
+        assert!(retry.gives_up(&absent) && !retry.gives_up(&down));
+        assert!(!retry.gives_up(&Classes::of_status(429)));
+    }
+
+    #[test]
+    fn what_a_push_does_not_say_is_as_pushes_have_it() {
+        let read = |json: &str| {
+            let mut from = serde_json::Deserializer::from_str(json);
+            read(&mut from).map_err(|error| error.to_string())
+        };
+        let policy = read(r#"{"backoff": "linear", "first_ms": 7}"#).expect("a policy");
+        let expected = RetryPolicy { backoff: Backoff::Linear, first_ms: 7, ..SILENT.clone() };
+        assert_eq!(policy, expected);
+        assert_eq!(read(r#"{"attempts_max": null}"#).expect("a policy").attempts_max, None);
+        assert!(read(r#"{"client_errors": "final"}"#).expect_err("unknown").contains("client_errors"));
     }
 }

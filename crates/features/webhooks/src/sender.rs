@@ -184,15 +184,18 @@ impl Sender {
                 let asked = retry_after_ms.map(|ms| ms.min(job.retry.retry_after_ms_max));
                 self.breakers.failed(&endpoint, &job.breaking, asked, now)
             }
-            // It answers, though not as one would like.
-            Verdict::Final | Verdict::Gone if result.is_ok() => {
-                self.breakers.succeeded(&endpoint);
-                None
-            }
-            Verdict::Final | Verdict::Gone => {
-                self.breakers.undecided(&endpoint);
-                None
-            }
+            Verdict::Final | Verdict::Gone => match &result {
+                // It answers, though not as one would like.
+                Ok(answer) if answer.status < 500 => {
+                    self.breakers.succeeded(&endpoint);
+                    None
+                }
+                Err(Failure::Target(_) | Failure::TooLarge { .. }) => {
+                    self.breakers.undecided(&endpoint);
+                    None
+                }
+                _ => self.breakers.failed(&endpoint, &job.breaking, None, now),
+            },
         };
         Sent { result, verdict, at, took_ms: now.since(at), suspended_until }
     }

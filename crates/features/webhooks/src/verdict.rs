@@ -1,7 +1,9 @@
 //! What does an answer mean for the delivery: done, again, given up, or nobody wants it any more?
 
+use waystation_outbound::class::{CONNECTION, Classes, REFUSED, TIMEOUT};
+
 use crate::{
-    retry::{ClientErrors, Retry},
+    retry::Retry,
     sender::{Answer, Failure},
 };
 
@@ -23,24 +25,32 @@ pub enum Verdict {
 
 /// Judges one attempt.
 pub fn judge(result: &Result<Answer, Failure>, retry: &Retry) -> Verdict {
-    let answer = match result {
+    let retry_after_ms = match result {
         Err(Failure::TooLarge { .. } | Failure::Target(_)) => return Verdict::Final,
-        Err(_) => return Verdict::Again { retry_after_ms: None },
-        Ok(answer) => answer,
+        Err(_) => None,
+        Ok(answer) if (200..=299).contains(&answer.status) => return Verdict::Done,
+        Ok(answer) if answer.status == 410 => return Verdict::Gone,
+        Ok(answer) => answer.retry_after_ms,
     };
-    let again = Verdict::Again { retry_after_ms: answer.retry_after_ms };
-    match answer.status {
-        200..=299 => Verdict::Done,
-        410 => Verdict::Gone,
-        // RFC 9110 §15.5.9, RFC 8470 §5.2, RFC 6585 §4: these say themselves that another try may succeed.
-        408 | 425 | 429 => again,
-        300..=499 if retry.client_errors == ClientErrors::Final => Verdict::Final,
-        _ => again,
+    if retry.gives_up(&classes(result)) { Verdict::Final } else { Verdict::Again { retry_after_ms } }
+}
+
+/// What kind of failure it is, for the retry policy.
+pub fn classes(result: &Result<Answer, Failure>) -> Classes {
+    match result {
+        Ok(answer) => Classes::of_status(answer.status),
+        Err(Failure::Timeout) => Classes::unanswered(TIMEOUT),
+        Err(Failure::Connection(_) | Failure::Suspended) => Classes::unanswered(CONNECTION),
+        Err(Failure::Target(_) | Failure::Refused(_) | Failure::TooLarge { .. }) => {
+            Classes::unanswered(REFUSED)
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use waystation_broker::spec::retry::ClassPolicy;
+
     use super::*;
 
     fn answer(status: u16) -> Result<Answer, Failure> {
@@ -50,8 +60,11 @@ mod tests {
     #[test]
     fn each_class_of_answer_has_its_meaning() {
         let again = Verdict::Again { retry_after_ms: Some(7) };
-        let (retrying, final_) =
-            (Retry::default(), Retry { client_errors: ClientErrors::Final, ..Retry::default() });
+        let (retrying, mut final_) = (Retry::default(), Retry::default());
+        for class in ["http_3xx", "http_4xx", "http_501"] {
+            let give_up = ClassPolicy { give_up: true, ..ClassPolicy::default() };
+            final_.policy.classes.insert(class.into(), give_up);
+        }
         for (status, if_retry, if_final) in [
             (200, Verdict::Done, Verdict::Done),
             (204, Verdict::Done, Verdict::Done),
@@ -64,6 +77,7 @@ mod tests {
             (425, again, again),
             (429, again, again),
             (500, again, again),
+            (501, again, Verdict::Final),
             (503, again, again),
             (599, again, again),
         ] {

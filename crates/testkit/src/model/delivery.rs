@@ -55,7 +55,8 @@ impl Ledger {
                     assert!(before.is_none(), "{line:?} was handed out twice at once");
                 }
             }
-            self.check_takes(id, &of_entity, now);
+            let at_once = entries.iter().filter(|one| accepted(one)).flat_map(|one| done(one)).collect();
+            self.check_takes(id, &of_entity, &at_once, now);
             entries.iter().filter(|one| takes(one)).for_each(|one| self.apply(one));
             self.hand_out(id, effects);
             if !of_entity.is_empty() {
@@ -124,7 +125,8 @@ impl Ledger {
         }
     }
 
-    fn check_takes(&self, id: EntityId, taken: &BTreeMap<Tag, Taken>, now: Millis) {
+    /// `at_once`: those that are done as they are handed out.
+    fn check_takes(&self, id: EntityId, taken: &BTreeMap<Tag, Taken>, at_once: &BTreeSet<Tag>, now: Millis) {
         let outlet = &self.outlets[&id];
         for (tag, take) in taken {
             let item = outlet.items.get(tag);
@@ -146,7 +148,10 @@ impl Ledger {
         }
         self.check_order(outlet, taken, now);
         if outlet.by_key() && !outlet.reordered {
-            check_keys(outlet, taken, now);
+            check_keys(outlet, taken, at_once, now);
+        }
+        if outlet.ordered() && !outlet.reordered {
+            check_line(outlet, taken, at_once);
         }
     }
 
@@ -161,16 +166,7 @@ impl Ledger {
             if taken.contains_key(tag) || (outlet.by_key() && is_blocked(outlet, taken, *tag, item)) {
                 continue;
             }
-            if outlet.ordered() && !outlet.reordered && matches!(item.state, State::Waiting(due) if due > now)
-            {
-                let later = by_log(tag.log()).find(|other| *other > tag);
-                assert!(
-                    later.is_none(),
-                    "{later:?} of '{}' overtakes {tag:?} that is tried again: {item:?}",
-                    outlet.name
-                );
-            }
-            if !item.is_available(now) {
+            if !item.is_available(now) || outlet.ordered() && failed_before(outlet, *tag).next().is_some() {
                 continue;
             }
             if outlet.queue().is_some() && !has_limits && lowest.is_some_and(|lowest| priority(*tag) > lowest)
@@ -184,10 +180,15 @@ impl Ledger {
                 || outlet.reordered
                 || outlet.by_key()
                 || tag.log() & DELAYED_LOGS != 0 && outlet.queue().is_some()
+                || outlet.ordered() && item.paused
             {
                 continue;
             }
-            let later = by_log(tag.log()).find(|other| *other > tag && !outlet.items[other].ranked);
+            let tenant = outlet.tenant(item);
+            let later = by_log(tag.log()).find(|other| {
+                let item = &outlet.items[other];
+                *other > tag && !item.ranked && outlet.tenant(item) == tenant
+            });
             assert!(later.is_none(), "{later:?} of '{}' at {now} overtakes {tag:?}: {item:?}", outlet.name);
         }
     }
@@ -220,7 +221,8 @@ impl Ledger {
                 .unwrap_or_else(|| panic!("{consumer:?} is not attached"))
                 .clone();
             // Room in a pool is handed on while handing out: the same queue is looked at again.
-            let again = who.pool.is_some_and(|pool| self.pools.contains_key(&pool));
+            // So is one whose order what is done at once holds up.
+            let again = who.pool.is_some_and(|pool| self.pools.contains_key(&pool)) || who.hold == Hold::None;
             assert!(seen.insert(*consumer) || again, "one delivery for each consumer in a flush");
             for handed in messages {
                 let take = taken.remove(&(who.entity, handed.tag));
@@ -369,12 +371,12 @@ fn is_blocked(outlet: &Outlet, taken: &BTreeMap<Tag, Taken>, tag: Tag, item: &It
 }
 
 /// Of each key at most one message is in somebody's hands, and they go in order.
-fn check_keys(outlet: &Outlet, taken: &BTreeMap<Tag, Taken>, now: Millis) {
+fn check_keys(outlet: &Outlet, taken: &BTreeMap<Tag, Taken>, at_once: &BTreeSet<Tag>, now: Millis) {
     for tag in taken.keys() {
         let key = outlet.items[tag].stored.key_hash();
         let same =
             outlet.items.iter().filter(|(other, o)| *other != tag && key != 0 && o.stored.key_hash() == key);
-        for (other, o) in same {
+        for (other, o) in same.filter(|(other, _)| !at_once.contains(other) && !at_once.contains(tag)) {
             let place = format!("'{}': {tag:?} and {other:?} have the same key at {now}: {o:?}", outlet.name);
             assert!(!taken.contains_key(other), "both are handed out: {place}");
             assert!(!o.is_held() && o.state != State::Dying, "one is held: {place}");
@@ -384,5 +386,30 @@ fn check_keys(outlet: &Outlet, taken: &BTreeMap<Tag, Taken>, now: Millis) {
             let over = o.condemned || o.stored.expired(now) || overtaken;
             assert!(!earlier || over, "an earlier one waits: {place}");
         }
+    }
+}
+
+/// The messages that an entry says are done.
+fn done(written: &Written) -> Vec<Tag> {
+    let Entry::Done(_, _, _, stretches) = entry(written) else { return Vec::new() };
+    let each = stretches
+        .into_iter()
+        .flat_map(|(log, start, count)| (start..start + count).map(move |o| tag(log, o)));
+    each.collect()
+}
+
+/// Of an ordered subscription: earlier messages of the same key that failed and are not done. One that retention or compaction
+/// took may have let go of its key, or not yet.
+fn failed_before(outlet: &Outlet, tag: Tag) -> impl Iterator<Item = (Tag, &Item)> {
+    let key = outlet.items[&tag].stored.key_hash();
+    let earlier = outlet.of_log(tag.log()).take_while(move |(other, _)| *other < tag);
+    earlier.filter(move |(_, o)| o.paused && o.stored.key_hash() == key)
+}
+
+/// Of an ordered subscription nothing goes before an earlier message of its key that is tried again.
+fn check_line(outlet: &Outlet, taken: &BTreeMap<Tag, Taken>, at_once: &BTreeSet<Tag>) {
+    for tag in taken.keys() {
+        let holder = failed_before(outlet, *tag).find(|(other, o)| !o.loose && !at_once.contains(other));
+        assert!(holder.is_none(), "{tag:?} of '{}' overtakes {holder:?}, which is tried again", outlet.name);
     }
 }

@@ -154,6 +154,7 @@ impl Ledger {
                 self.let_go_of_log(reader, number);
                 let outlet = self.outlets.get_mut(&reader).expect("a reader");
                 outlet.sources.remove(&number);
+                outlet.accounts.remove(&number);
                 outlet.items.retain(|tag, _| tag.log() != number);
                 outlet.done.retain(|tag| tag.log() != number);
             }
@@ -220,7 +221,8 @@ impl Ledger {
         let Some(outlet) = self.outlets.get_mut(&id) else { return };
         for (log, start, count) in stretches {
             for offset in *start..start + count {
-                outlet.items.remove(&tag(*log, offset));
+                let was_there = outlet.items.remove(&tag(*log, offset)).is_some();
+                outlet.accounts.entry(*log).or_default().done += u64::from(was_there);
                 outlet.done.insert(tag(*log, offset));
             }
             *match reason {
@@ -242,6 +244,7 @@ impl Ledger {
             if let Some(item) = self.item(id, line.log, line.offset) {
                 item.attempts = line.attempt.0;
                 item.ranked = line.due != Millis(0);
+                item.paused |= item.ranked;
                 item.state = if item.ranked { State::Waiting(line.due) } else { State::Ready };
             }
         }
@@ -273,6 +276,7 @@ impl Ledger {
         let outlet = outlets.get_mut(&id).expect("a subscription");
         outlet.items.retain(|tag, _| tag.log() != number);
         outlet.done.retain(|tag| tag.log() != number);
+        outlet.accounts.remove(&number);
         let Some(log) = outlet.sources.get(&number).copied() else { return };
         let Some(topic) = topics.get(&log.entity) else { return };
         for (offset, stored) in topic.logs[usize::from(log.log)].range(start..) {
@@ -287,10 +291,12 @@ impl Ledger {
         for outlet in self.outlets.values_mut() {
             let numbers = outlet.sources.iter().filter(|(_, source)| **source == log);
             for number in numbers.map(|(number, _)| *number).collect::<Vec<_>>() {
+                let retired = &mut outlet.accounts.entry(number).or_default().retired;
                 outlet.items.retain(|tag, item| {
                     let below = tag.log() == number && tag.offset().0 < base;
                     let held = item.is_held() || item.state == State::Dying || item.condemned;
                     item.loose |= below;
+                    *retired += u64::from(below && !held);
                     !below || held
                 });
             }
@@ -314,6 +320,7 @@ impl Outlet {
             items: BTreeMap::new(),
             done: Default::default(),
             sources: BTreeMap::new(),
+            accounts: BTreeMap::new(),
             next: BTreeMap::new(),
             recent: BTreeMap::new(),
             counters: Default::default(),
@@ -332,6 +339,11 @@ impl Outlet {
                 (item.loose, item.unwanted) = (true, false);
             }
         }
+        if let (Rules::Subscription(old), Rules::Subscription(new)) = (&self.rules, &rules)
+            && old.fair != new.fair
+        {
+            self.reordered |= !self.items.is_empty();
+        }
         let overflow = self.queue().map(|spec| spec.overflow);
         self.rules = rules;
         self.relimited |= overflow != self.queue().map(|spec| spec.overflow);
@@ -346,6 +358,17 @@ impl Outlet {
         let since = if let Start::Time(ms) = spec.start { Millis(ms) } else { Millis(0) };
         let unwanted = !wanted || timestamp < since;
         let item = Item { loose: unwanted, unwanted, ..Item::new(stored.clone(), State::Ready) };
-        self.items.insert(tag(number, offset), item);
+        let is_new = self.items.insert(tag(number, offset), item).is_none();
+        self.accounts.entry(number).or_default().offered += u64::from(is_new);
+    }
+
+    /// Asserts that each message published to a subscription since it began waits, is done, or went by retention.
+    pub fn check_accounts(&self) {
+        for (number, account) in self.accounts.iter().filter(|(number, _)| self.sources.contains_key(number))
+        {
+            let waiting = self.of_log(*number).count() as u64;
+            let gone = account.done + account.retired;
+            assert_eq!(account.offered, gone + waiting, "the account of '{}': {account:?}", self.name);
+        }
     }
 }

@@ -73,6 +73,8 @@ pub struct Item {
     pub attempts: u32,
     /// It has been in somebody's hands: it keeps its key until it is done.
     pub touched: bool,
+    /// It came back with a pause at some time: in an ordered subscription it has its key until it is done.
+    pub paused: bool,
     /// It came back with a delay: its place among others goes by time.
     pub ranked: bool,
     /// It was asked for in order to be dead-lettered.
@@ -96,6 +98,7 @@ impl Item {
             state,
             attempts: 0,
             touched: false,
+            paused: false,
             ranked: false,
             condemned: false,
             loose: false,
@@ -122,6 +125,17 @@ impl Item {
     }
 }
 
+/// Messages that one source has brought to a subscription since it began or was moved: each waits, is done, or went by retention.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Account {
+    /// Published since.
+    pub offered: u64,
+    /// Done, by a consumer or a policy, or passed over by the filter.
+    pub done: u64,
+    /// Gone by retention before they were read.
+    pub retired: u64,
+}
+
 /// How a queue or subscription is declared.
 #[derive(Clone, Debug)]
 pub enum Rules {
@@ -144,6 +158,8 @@ pub struct Outlet {
     pub done: BTreeSet<Tag>,
     /// Subscriptions: which log has which number.
     pub sources: BTreeMap<u16, LogId>,
+    /// Subscriptions: what became of what each source has brought since it began.
+    pub accounts: BTreeMap<u16, Account>,
     /// Queues: the next offset of each log.
     pub next: BTreeMap<u16, u64>,
     /// Until when message ids are remembered.
@@ -178,6 +194,13 @@ impl Outlet {
 
     fn ordered(&self) -> bool {
         matches!(&self.rules, Rules::Subscription(spec) if spec.mode == Mode::Ordered)
+    }
+
+    /// Whose a message is, of a subscription that is fair to tenants.
+    fn tenant(&self, item: &Item) -> u64 {
+        let Rules::Subscription(spec) = &self.rules else { return 0 };
+        let by = spec.fair.as_ref().and_then(|fair| fair.tenant_by());
+        by.map_or(0, |by| by.of("", &item.stored.message))
     }
 
     /// Whether it says where dead letters go.
@@ -301,6 +324,8 @@ pub struct Ledger {
     pub routes: BTreeMap<EntityId, routing::Route>,
     /// Routes by name.
     pub route_names: BTreeMap<Name, EntityId>,
+    /// Logs of which compaction left messages out.
+    pub compacted: BTreeSet<LogId>,
     /// Documents.
     pub documents: BTreeMap<Name, Vec<u8>>,
     consumer_order: u64,
@@ -365,6 +390,7 @@ impl Ledger {
         if let Some(topic) = self.topics.get_mut(&log.entity) {
             topic.logs[usize::from(log.log)].remove(&offset.0);
         }
+        self.compacted.insert(log);
         self.loosen(log, offset.0);
     }
 
@@ -378,6 +404,13 @@ impl Ledger {
                 }
             }
         }
+    }
+
+    /// Whether a log has offsets without a message: by compaction, or because its batches came so.
+    pub fn has_gaps(&self, log: LogId) -> bool {
+        let offsets = |topic: &Topic| topic.next.iter().sum::<u64>();
+        let topic = self.topics.get(&log.entity);
+        self.compacted.contains(&log) || topic.is_none_or(|topic| topic.published != offsets(topic))
     }
 
     /// Nobody is attached any more: the process is a new one.

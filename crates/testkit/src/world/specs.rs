@@ -112,6 +112,7 @@ fn fair(random: &mut Random) -> Fair {
         header: one(random, &["type", MESSAGE_ID]).to_owned(),
         concurrency: random.maybe(25, |random| random.range(1, 4) as u32),
         rate: random.maybe(15, rate),
+        ..Fair::default()
     }
 }
 
@@ -198,8 +199,10 @@ pub fn bind(random: &mut Random) -> Bind {
 /// A random subscription.
 pub fn subscription(random: &mut Random, now: Millis) -> SubscriptionSpec {
     let topic = if random.percent(30) { one(random, &PATTERNS) } else { one(random, &TOPICS) };
+    let mode = if random.percent(40) { Mode::Ordered } else { Mode::Competing };
     SubscriptionSpec {
-        mode: if random.percent(40) { Mode::Ordered } else { Mode::Competing },
+        fair: random.maybe(25, fair).filter(|_| mode == Mode::Competing).map(Box::new),
+        mode,
         filter: random.maybe(30, filter),
         start: match random.below(5) {
             0 | 1 => Start::Earliest,

@@ -264,6 +264,10 @@ impl World {
     /// Asserts that the shard says of itself what the ledger says.
     pub(super) fn check(&self) {
         self.ledger.check_routing(&self.node.shard);
+        for topic in self.ledger.topics.values() {
+            let info = self.node.shard.topic(&topic.name).expect("a topic");
+            assert_eq!(info.counters.published, topic.published, "published to '{}'", topic.name);
+        }
         for (id, outlet) in &self.ledger.outlets {
             let place = || format!("'{}' ({id:?}) at {}", outlet.name, self.now);
             let held = outlet
@@ -290,6 +294,13 @@ impl World {
                     let info = self.node.shard.subscription(&outlet.name, self.now);
                     let info = info.unwrap_or_else(|| panic!("{}", place()));
                     assert_eq!(info.in_flight, held, "in flight in {}", place());
+                    outlet.check_accounts();
+                    // What a filter passes over, or retention or compaction took, counts until it is met.
+                    let waiting = info.lag + info.in_flight + info.delayed;
+                    let sure = outlet.items.values().filter(|item| !item.loose).count() as u64;
+                    let has_gaps = outlet.sources.values().any(|log| self.ledger.has_gaps(*log));
+                    let all = sure..=if has_gaps { u64::MAX } else { outlet.items.len() as u64 };
+                    assert!(all.contains(&waiting), "{waiting} of {all:?} wait in {}: {info:?}", place());
                     info.counters
                 }
             };

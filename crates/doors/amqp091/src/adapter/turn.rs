@@ -14,7 +14,10 @@ use tokio::{
     time::Instant,
 };
 
-use super::connection::{Connection, GOODBYE};
+use super::{
+    connection::{Connection, GOODBYE},
+    door::LOW_ON_DISK,
+};
 use crate::{
     limits::{
         BACKLOG_BYTES_MAX, BACKLOG_MAX, PUBLISHES_OPEN_BYTES_MAX, PUBLISHES_OPEN_MAX, READ_BYTES,
@@ -61,6 +64,8 @@ impl Connection {
                 Poll::Ready(false) => return Poll::Ready(false),
                 Poll::Pending => {}
             }
+        } else if !self.has_credit() {
+            self.entered.entry.note_flow();
         }
         match self.poll_pulse(context) {
             Poll::Ready(true) => any = true,
@@ -88,12 +93,16 @@ impl Connection {
         let (backlog, backlog_bytes) = self.session.backlog();
         !self.session.is_waiting()
             && !self.is_held_up()
-            && self.publishes.open < PUBLISHES_OPEN_MAX
-            && self.publishes.open_bytes < PUBLISHES_OPEN_BYTES_MAX
+            && self.has_credit()
             && self.settles.open() < SETTLES_OPEN_MAX
             && self.output.len() < WRITE_BYTES_MAX
             && backlog < BACKLOG_MAX
             && backlog_bytes < BACKLOG_BYTES_MAX
+    }
+
+    /// Whether it may publish more: what it has published and what is not on disk yet is bounded.
+    fn has_credit(&self) -> bool {
+        self.publishes.open < PUBLISHES_OPEN_MAX && self.publishes.open_bytes < PUBLISHES_OPEN_BYTES_MAX
     }
 
     /// Whether it publishes while publishing is refused.
@@ -254,8 +263,9 @@ impl Connection {
             }
             _ => {}
         }
-        let state = if self.is_held_up() { "blocked" } else { "running" };
-        self.entered.entry.describe(|about| about.state = state);
+        let (state, by) =
+            if self.is_held_up() { ("blocked", Some(LOW_ON_DISK)) } else { ("running", None) };
+        self.entered.entry.describe(|about| (about.state, about.held_up_by) = (state, by));
     }
 
     fn poll_replies(&mut self, context: &mut Context<'_>) -> bool {

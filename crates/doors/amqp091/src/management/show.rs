@@ -226,6 +226,7 @@ pub(super) fn connection(info: &ConnectionInfo) -> Value {
         "type": "network",
         "protocol": "AMQP 0-9-1",
         "state": info.state,
+        "held_up_by": info.held_up_by,
         "ssl": info.tls,
         "auth_mechanism": info.mechanism,
         "host": info.local.ip().to_canonical().to_string(),

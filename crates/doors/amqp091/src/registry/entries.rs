@@ -7,13 +7,19 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use smol_str::SmolStr;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use waystation_base::{ConsumerId, Millis};
 
 use super::{ChannelCounts, ChannelInfo, ConnectionInfo, ConsumerInfo, Order, client_name, connection_name};
+
+/// For how long a connection that was held up is shown as such: it goes on and off too quickly to be seen otherwise.
+const FLOW_SHOWN: Duration = Duration::from_secs(5);
+/// Why a connection that publishes faster than the disk writes is held up.
+const BEHIND: &str = "what it published waits to be on disk";
 
 /// A number that one task writes and others read.
 #[derive(Debug, Default)]
@@ -44,6 +50,8 @@ pub(crate) struct About {
     pub frame_max: u32,
     pub heartbeat: u16,
     pub state: &'static str,
+    /// Why nothing is read from it, while it is blocked.
+    pub held_up_by: Option<&'static str>,
 }
 
 /// One connection.
@@ -55,6 +63,8 @@ pub(crate) struct ConnectionEntry {
     tls: bool,
     connected_at: Millis,
     about: Mutex<About>,
+    /// When it last published faster than the disk writes.
+    flow_at: Mutex<Option<Instant>>,
     channels: Mutex<BTreeMap<u16, Arc<ChannelEntry>>>,
     orders: mpsc::Sender<Order>,
     pub received_bytes: Counter,
@@ -82,6 +92,7 @@ impl ConnectionEntry {
             tls,
             connected_at,
             about: Mutex::new(About { state: "starting", ..About::default() }),
+            flow_at: Mutex::default(),
             channels: Mutex::default(),
             orders,
             received_bytes: Counter::default(),
@@ -101,6 +112,11 @@ impl ConnectionEntry {
         change(&mut lock(&self.about));
     }
 
+    /// It publishes faster than the disk writes, and is not read from for now.
+    pub fn note_flow(&self) {
+        *lock(&self.flow_at) = Some(Instant::now());
+    }
+
     pub fn add_channel(&self, number: u16) -> Arc<ChannelEntry> {
         let channel = Arc::new(ChannelEntry { number, ..ChannelEntry::default() });
         lock(&self.channels).insert(number, channel.clone());
@@ -117,6 +133,11 @@ impl ConnectionEntry {
 
     pub fn info(&self) -> ConnectionInfo {
         let about = lock(&self.about).clone();
+        let flows = lock(&self.flow_at).is_some_and(|at| at.elapsed() < FLOW_SHOWN);
+        let (state, held_up_by) = match about.state {
+            "running" if flows => ("flow", Some(BEHIND)),
+            state => (state, about.held_up_by),
+        };
         ConnectionInfo {
             name: self.name.clone(),
             client_name: client_name(&about.client_properties).map(String::from),
@@ -126,7 +147,8 @@ impl ConnectionEntry {
             local: self.local,
             tls: self.tls,
             mechanism: about.mechanism.into(),
-            state: about.state,
+            state,
+            held_up_by,
             connected_at: self.connected_at,
             client_properties: about.client_properties,
             channel_max: about.channel_max,

@@ -48,8 +48,10 @@ pub struct ConnectionInfo {
     pub tls: bool,
     /// How it logged in.
     pub mechanism: String,
-    /// `starting`, `running`, `blocked` or `closing`.
+    /// `starting`, `running`, `flow`, `blocked` or `closing`.
     pub state: &'static str,
+    /// Why it is held up, if it is or was a moment ago.
+    pub held_up_by: Option<&'static str>,
     /// When it came.
     pub connected_at: Millis,
     /// What the client said about itself.

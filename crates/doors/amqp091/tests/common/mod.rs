@@ -19,6 +19,7 @@ use waystation_amqp091::{
     wire::{ChannelId, Decoder, Frame, GREETING, Method, Output, Table, limits::FRAME_BYTES_MAX, methods::*},
 };
 use waystation_base::{
+    disk::Disk,
     os::{OsClock, OsDisk},
     value::Value,
 };
@@ -45,12 +46,21 @@ impl Server {
 
     /// With other bounds.
     pub async fn with(change: impl FnOnce(&mut Limits)) -> Server {
+        Server::on(Arc::new(OsDisk), 0, change).await
+    }
+
+    /// On a disk of one's own, of which so many bytes must stay free.
+    pub async fn on(
+        disk: Arc<dyn Disk>,
+        disk_reserve_bytes: u64,
+        change: impl FnOnce(&mut Limits),
+    ) -> Server {
         let dir = tempfile::tempdir().expect("a folder");
         let mut options = waystation_host::Options::new(dir.path());
-        options.disk_reserve_bytes = 0;
+        options.disk_reserve_bytes = disk_reserve_bytes;
         let clock = Arc::new(OsClock);
         let (broker, driver, _) =
-            waystation_host::open(options, Arc::new(OsDisk), clock.clone()).expect("an empty folder opens");
+            waystation_host::open(options, disk, clock.clone()).expect("an empty folder opens");
         let (stop, stopped) = oneshot::channel::<()>();
         let driver = tokio::spawn(driver.run(async { drop(stopped.await) }));
         let listener = Listener::bind(([127, 0, 0, 1], 0).into(), None).await.expect("any port");

@@ -18,9 +18,10 @@ use waystation_outbound::{
 use super::{
     live::UpstreamFailure,
     request::{self, About},
+    spec::Attempted,
     turn::Worker,
     upstreams::{BUFFER_UNIT, Outbound},
-    verdict::{self, Verdict, cause, judge, last},
+    verdict::{self, Verdict, cause, classes, judge, last},
 };
 use crate::{AttemptEnd, CallId, Calls, Change, Error, Held, Seen};
 
@@ -242,22 +243,27 @@ impl Desk {
             return None;
         }
         let asked = result.as_ref().ok().and_then(|answer| verdict::retry_after_ms(answer, now));
-        let asked = asked.map(|ms| ms.min(upstream.retry.retry_after_ms_max));
+        let asked = asked.map(|ms| ms.min(upstream.retry_after_ms_max));
         breakers.failed(endpoint, &upstream.breaker, asked, now)
     }
 
     /// Makes durable what came of an exchange.
     async fn conclude(&self, seen: &Seen, delivery: &Delivery, exchange: Exchange<'_>) -> Step {
         let (attempt, upstream) = (seen.attempt + 1, &self.worker.upstream);
-        let (end, next_ms) = match judge(&exchange.result, upstream, self.clock.now()) {
+        let now = self.clock.now();
+        let (end, next_ms) = match judge(&exchange.result, upstream, now) {
             Verdict::Final(end) => (end, None),
-            Verdict::Again { .. } if attempt >= self.worker.max_attempts => {
-                (last(&exchange.result, upstream), None)
-            }
             Verdict::Again { retry_after_ms } => {
-                let chance = os::random().unwrap_or_default() as u64;
-                let delay_ms = upstream.retry.pause_ms(attempt, retry_after_ms, chance);
-                (AttemptEnd::Again { error: cause(&exchange.result), delay_ms }, Some(delay_ms))
+                let (classes, chance) = (classes(&exchange.result), os::random().unwrap_or_default() as u64);
+                let age_ms = now.since(seen.id.time());
+                let failed = Attempted { attempt, age_ms, classes: &classes, retry_after_ms, chance };
+                let pause_ms = upstream.pause_ms(&failed).filter(|_| attempt < self.worker.max_attempts);
+                match pause_ms {
+                    Some(delay_ms) => {
+                        (AttemptEnd::Again { error: cause(&exchange.result), delay_ms }, Some(delay_ms))
+                    }
+                    None => (last(&exchange.result, upstream), None),
+                }
             }
         };
         self.tell(seen, attempt, &exchange, &end, next_ms);

@@ -14,6 +14,6 @@ mod verdict;
 
 pub(crate) use figures::figures;
 pub use live::{UpstreamCounts, UpstreamFailure, UpstreamInfo, UpstreamState};
-pub use spec::{Statuses, Upstream, UpstreamMethod, UpstreamRetry};
+pub use spec::{Statuses, Upstream, UpstreamMethod};
 pub(crate) use upstreams::Hub;
 pub use upstreams::Upstreams;

@@ -1,15 +1,15 @@
 //! How is an upstream declared: the HTTP service that serves an operation's calls?
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use waystation_broker::spec::{
+    self, RetryPolicy,
+    retry::{Failed, Verdict},
+};
 use waystation_outbound::{
-    Guard, Hidden, Invalid,
-    backoff::{self, PAUSE_MS_MAX},
-    breaker::Breaking,
-    check_range,
-    rate::Rate,
+    Guard, Hidden, Invalid, backoff::PAUSE_MS_MAX, breaker::Breaking, check_range, class::Classes, rate::Rate,
 };
 
 use crate::limits::{
@@ -76,57 +76,32 @@ impl Statuses {
     }
 }
 
-/// Which failures are tried again, and when. How often is the operation's `max_attempts`. An unknown field is an error.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(default, deny_unknown_fields)]
-pub struct UpstreamRetry {
-    /// Answers that are tried again: statuses like `503`, classes like `"5xx"`; all others are the call's result.
-    pub statuses: Vec<Statuses>,
-    /// Whether a request is sent again that got no whole answer (time-out, broken connection), though it may have had its
-    /// effect. A request that could not be sent is tried again in any case.
-    pub unanswered: bool,
-    /// Milliseconds until the second attempt; each further pause is twice as long, less up to half by chance.
-    pub first_ms: u64,
-    /// Milliseconds that no pause passes, except at the upstream's word.
-    pub most_ms: u64,
-    /// Milliseconds up to which the upstream's `Retry-After` is honoured.
-    pub retry_after_ms_max: u64,
+/// What an upstream's retry policy is where it says nothing: how often is the operation's `max_attempts`.
+static SILENT: LazyLock<RetryPolicy> =
+    LazyLock::new(|| RetryPolicy { first_ms: 1_000, most_ms: 60_000, ..RetryPolicy::default() });
+
+/// Answers that are tried again, unless an upstream says otherwise.
+const RETRIED: [u16; 7] = [408, 425, 429, 500, 502, 503, 504];
+
+/// A policy as an upstream declares it.
+fn read_retry<'de, D: Deserializer<'de>>(from: D) -> Result<RetryPolicy, D::Error> {
+    let given = serde_json::Map::deserialize(from)?;
+    RetryPolicy::over(&SILENT, given).map_err(serde::de::Error::custom)
 }
 
-impl Default for UpstreamRetry {
-    fn default() -> UpstreamRetry {
-        UpstreamRetry {
-            statuses: [408, 425, 429, 500, 502, 503, 504].map(Statuses::One).to_vec(),
-            unanswered: true,
-            first_ms: 1_000,
-            most_ms: 60_000,
-            retry_after_ms_max: 60 * 60 * 1000,
-        }
-    }
-}
-
-impl UpstreamRetry {
-    fn check(&self) -> Result<(), Invalid> {
-        check_range("retry.statuses", self.statuses.len() as u64, 0, UPSTREAM_STATUSES_MAX as u64)?;
-        if !self.statuses.iter().all(Statuses::is_good) {
-            return Err(invalid("retry.statuses", "takes statuses from 400 to 599, \"4xx\" and \"5xx\""));
-        }
-        check_range("retry.first_ms", self.first_ms, 1, PAUSE_MS_MAX)?;
-        check_range("retry.most_ms", self.most_ms, self.first_ms, PAUSE_MS_MAX)?;
-        check_range("retry.retry_after_ms_max", self.retry_after_ms_max, 0, PAUSE_MS_MAX)
-    }
-
-    /// Whether an answer is tried again.
-    pub fn is_for(&self, status: u16) -> bool {
-        self.statuses.iter().any(|statuses| statuses.contains(status))
-    }
-
-    /// Milliseconds to wait after attempt number `attempt` failed. `chance` is any number.
-    pub fn pause_ms(&self, attempt: u32, retry_after_ms: Option<u64>, chance: u64) -> u64 {
-        let pause = backoff::pause_ms(self.first_ms, self.most_ms, attempt, chance);
-        pause.max(retry_after_ms.unwrap_or(0).min(self.retry_after_ms_max))
-    }
+/// An attempt that failed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attempted<'a> {
+    /// Its number; 1 is the first.
+    pub attempt: u32,
+    /// Milliseconds since the call began.
+    pub age_ms: u64,
+    /// What went wrong.
+    pub classes: &'a Classes,
+    /// The upstream's `Retry-After`.
+    pub retry_after_ms: Option<u64>,
+    /// Any number.
+    pub chance: u64,
 }
 
 /// An HTTP service that serves an operation's calls: each becomes a request to `url`, and its answer the result. An unknown
@@ -150,8 +125,18 @@ pub struct Upstream {
     /// Requests in a time; none: as many as there are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
-    /// Which failures are tried again, and when.
-    pub retry: UpstreamRetry,
+    /// Answers that are tried again: statuses like `503`, classes like `"5xx"`; all others are the call's result.
+    pub retry_on: Vec<Statuses>,
+    /// Whether a request is sent again that got no whole answer (time-out, broken connection), though it may have had its
+    /// effect. A request that could not be sent is tried again in any case.
+    pub retry_unanswered: bool,
+    /// When they are tried again; how often, besides, is the operation's `max_attempts`. What is not said: exponential from a second
+    /// to a minute. Classes are `http_503` and so on, `http_5xx`, `http_4xx`, `http_later` (408, 425, 429), `timeout`, `connection`,
+    /// `refused`, `unanswered`; one that is given up makes the answer the call's result at once.
+    #[serde(deserialize_with = "read_retry")]
+    pub retry: RetryPolicy,
+    /// Milliseconds up to which the upstream's `Retry-After` is honoured where it is longer than the policy's pause.
+    pub retry_after_ms_max: u64,
     /// When the upstream is left alone.
     pub breaker: Breaking,
     /// Bytes of an answer's body; a larger one fails its call.
@@ -171,7 +156,10 @@ impl Default for Upstream {
             timeout_ms: 60_000,
             concurrency: 16,
             rate: None,
-            retry: UpstreamRetry::default(),
+            retry_on: RETRIED.map(Statuses::One).to_vec(),
+            retry_unanswered: true,
+            retry: SILENT.clone(),
+            retry_after_ms_max: 60 * 60 * 1000,
             breaker: Breaking::default(),
             response_bytes_max: 1 << 20,
             response_headers: Vec::new(),
@@ -221,9 +209,32 @@ impl Upstream {
                 .map_err(|_| invalid("response_headers", format!("'{name}' is no header's name")))?;
         }
         self.rate.as_ref().map_or(Ok(()), Rate::check)?;
-        self.retry.check()?;
+        check_range("retry_on", self.retry_on.len() as u64, 0, UPSTREAM_STATUSES_MAX as u64)?;
+        if !self.retry_on.iter().all(Statuses::is_good) {
+            return Err(invalid("retry_on", "takes statuses from 400 to 599, \"4xx\" and \"5xx\""));
+        }
+        self.retry.check().map_err(|spec::Error { field, reason }| Invalid { field, reason })?;
+        check_range("retry_after_ms_max", self.retry_after_ms_max, 0, PAUSE_MS_MAX)?;
         self.breaker.check()?;
         self.header_map().map(|_| ())
+    }
+
+    /// Whether an answer is tried again.
+    pub fn is_retried(&self, status: u16) -> bool {
+        self.retry_on.iter().any(|statuses| statuses.contains(status))
+    }
+
+    /// Milliseconds to wait for the next attempt; none if the policy allows none.
+    pub(super) fn pause_ms(&self, failed: &Attempted<'_>) -> Option<u64> {
+        let class = Some(failed.classes.known(|class| self.retry.classes.contains_key(class)));
+        let Attempted { attempt, age_ms, chance, .. } = *failed;
+        let asked_ms = failed.retry_after_ms.unwrap_or(0).min(self.retry_after_ms_max);
+        let judge = |delay_ms| match self.retry.judge(&Failed { attempt, age_ms, class, delay_ms, chance }) {
+            Verdict::Again { pause_ms } => Some(pause_ms),
+            Verdict::GivenUp(_) => None,
+        };
+        judge(None)
+            .and_then(|pause_ms| if pause_ms >= asked_ms { Some(pause_ms) } else { judge(Some(asked_ms)) })
     }
 
     /// Checks where it leads, as far as that can be told before it is asked.
@@ -317,36 +328,58 @@ mod tests {
             |it| it.response_headers = vec!["x".into(); UPSTREAM_HEADERS_MAX + 1],
             Some("response_headers"),
         );
-        check(|it| it.retry.statuses = vec![Statuses::One(599); UPSTREAM_STATUSES_MAX], None);
-        check(
-            |it| it.retry.statuses = vec![Statuses::One(599); UPSTREAM_STATUSES_MAX + 1],
-            Some("retry.statuses"),
-        );
+        check(|it| it.retry_on = vec![Statuses::One(599); UPSTREAM_STATUSES_MAX], None);
+        check(|it| it.retry_on = vec![Statuses::One(599); UPSTREAM_STATUSES_MAX + 1], Some("retry_on"));
         for wrong in [
             Statuses::One(399),
             Statuses::One(600),
             Statuses::Class("2xx".into()),
             Statuses::Class("x".into()),
         ] {
-            check(|it| it.retry.statuses = vec![wrong.clone()], Some("retry.statuses"));
+            check(|it| it.retry_on = vec![wrong.clone()], Some("retry_on"));
         }
-        check(|it| it.retry.first_ms = it.retry.most_ms + 1, Some("retry.most_ms"));
+        check(|it| it.retry.first_ms = it.retry.most_ms + 1, Some("retry.first_ms"));
+        check(|it| it.retry_after_ms_max = PAUSE_MS_MAX, None);
+        check(|it| it.retry_after_ms_max = PAUSE_MS_MAX + 1, Some("retry_after_ms_max"));
         check(|it| it.rate = Some(Rate { requests: 0, ..Rate::default() }), Some("rate.requests"));
         check(|it| it.breaker.failures = 0, Some("breaker.failures"));
     }
 
     #[test]
     fn what_is_tried_again_is_declared_by_status_or_class() {
-        let retry = UpstreamRetry::default();
+        let upstream = Upstream::default();
         for (status, again) in
             [(408, true), (429, true), (500, true), (503, true), (404, false), (501, false), (303, false)]
         {
-            assert_eq!(retry.is_for(status), again, "{status}");
+            assert_eq!(upstream.is_retried(status), again, "{status}");
         }
-        let retry: UpstreamRetry = serde_json::from_str(r#"{"statuses": ["5xx", 409]}"#).expect("read");
+        let upstream: Upstream = serde_json::from_str(r#"{"retry_on": ["5xx", 409]}"#).expect("read");
         for (status, again) in [(409, true), (408, false), (501, true), (599, true), (200, false)] {
-            assert_eq!(retry.is_for(status), again, "{status}");
+            assert_eq!(upstream.is_retried(status), again, "{status}");
         }
+    }
+
+    #[test]
+    fn when_it_is_tried_again_is_the_policys_word_for_the_class_of_the_failure() {
+        let upstream: Upstream = serde_json::from_str(
+            r#"{"retry_after_ms_max": 9000, "retry": {"backoff": "constant", "first_ms": 100, "jitter_percent": 0, "age_ms_max": 20000,
+                "classes": {"http_5xx": {"attempts_max": 2}, "timeout": {"give_up": true}, "unanswered": {"first_ms": 7}}}}"#,
+        )
+        .expect("read");
+        assert_eq!((upstream.check(), upstream.retry.most_ms), (Ok(()), 60_000));
+        let check = |classes: Classes, attempt, age_ms, retry_after_ms, expected| {
+            let failed = Attempted { attempt, age_ms, classes: &classes, retry_after_ms, chance: 0 };
+            assert_eq!(upstream.pause_ms(&failed), expected, "{failed:?}");
+        };
+        check(Classes::of_status(429), 9, 0, None, Some(100));
+        check(Classes::of_status(429), 9, 0, Some(50), Some(100));
+        check(Classes::of_status(429), 9, 0, Some(60_000), Some(9_000));
+        check(Classes::of_status(429), 9, 19_900, None, None);
+        check(Classes::of_status(429), 9, 11_000, Some(60_000), None);
+        check(Classes::of_status(503), 1, 0, None, Some(100));
+        check(Classes::of_status(503), 2, 0, None, None);
+        check(Classes::unanswered("connection"), 1, 0, None, Some(7));
+        check(Classes::unanswered("timeout"), 1, 0, None, None);
     }
 
     #[test]

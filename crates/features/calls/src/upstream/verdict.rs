@@ -3,6 +3,7 @@
 use waystation_base::Millis;
 use waystation_outbound::{
     backoff,
+    class::{CONNECTION, Classes, REFUSED, TIMEOUT},
     exchange::{Answer, Failure},
 };
 
@@ -21,11 +22,11 @@ pub(super) enum Verdict {
 /// Judges one exchange.
 pub(super) fn judge(result: &Result<Answer, Failure>, upstream: &Upstream, now: Millis) -> Verdict {
     match result {
-        Ok(answer) if upstream.retry.is_for(answer.status) => {
+        Ok(answer) if upstream.is_retried(answer.status) => {
             Verdict::Again { retry_after_ms: retry_after_ms(answer, now) }
         }
         Ok(_) | Err(Failure::TooLarge(_)) => Verdict::Final(last(result, upstream)),
-        Err(Failure::Timeout(_) | Failure::Broken(_)) if !upstream.retry.unanswered => {
+        Err(Failure::Timeout(_) | Failure::Broken(_)) if !upstream.retry_unanswered => {
             Verdict::Final(last(result, upstream))
         }
         Err(_) => Verdict::Again { retry_after_ms: None },
@@ -51,7 +52,7 @@ pub(super) fn last(result: &Result<Answer, Failure>, upstream: &Upstream) -> Att
 /// Whether it speaks against the upstream. One that answers more than can be taken is there all the same.
 pub(super) fn is_failing(result: &Result<Answer, Failure>, upstream: &Upstream) -> bool {
     match result {
-        Ok(answer) => upstream.retry.is_for(answer.status),
+        Ok(answer) => upstream.is_retried(answer.status),
         Err(Failure::TooLarge(_)) => false,
         Err(_) => true,
     }
@@ -61,6 +62,16 @@ pub(super) fn is_failing(result: &Result<Answer, Failure>, upstream: &Upstream) 
 pub(super) fn retry_after_ms(answer: &Answer, now: Millis) -> Option<u64> {
     let value = answer.headers.get(http::header::RETRY_AFTER)?.to_str().ok()?;
     backoff::retry_after_ms(value, now)
+}
+
+/// What kind of failure it is, for the retry policy.
+pub(super) fn classes(result: &Result<Answer, Failure>) -> Classes {
+    match result {
+        Ok(answer) => Classes::of_status(answer.status),
+        Err(Failure::Timeout(_)) => Classes::unanswered(TIMEOUT),
+        Err(Failure::NotConnected(_) | Failure::Broken(_)) => Classes::unanswered(CONNECTION),
+        Err(Failure::Refused(_) | Failure::TooLarge(_)) => Classes::unanswered(REFUSED),
+    }
 }
 
 /// What an exchange came to, in words.
@@ -85,10 +96,7 @@ mod tests {
     #[test]
     fn each_kind_of_answer_and_failure_has_its_meaning() {
         let upstream = Upstream::default();
-        let careful = Upstream {
-            retry: super::super::UpstreamRetry { unanswered: false, ..Default::default() },
-            ..upstream.clone()
-        };
+        let careful = Upstream { retry_unanswered: false, ..upstream.clone() };
         let again = |retry_after_ms| Verdict::Again { retry_after_ms };
         for status in [200, 204, 303, 404, 410, 501] {
             let verdict = judge(&answer(status), &upstream, Millis(0));

@@ -40,7 +40,9 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// How callbacks are tried again: by age, because waiting for a suspended endpoint counts as attempts.
 pub fn retry() -> Retry {
-    Retry { attempts_max: crate::retry::ATTEMPTS_MAX, age_ms_max: Some(AGE_MS_MAX), ..Retry::default() }
+    let mut retry = Retry::default();
+    (retry.policy.attempts_max, retry.policy.age_ms_max) = (None, Some(AGE_MS_MAX));
+    retry
 }
 
 /// The callbacks of one server. Clones are cheap.

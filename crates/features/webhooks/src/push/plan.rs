@@ -76,7 +76,7 @@ impl Endpoint {
             secrets: spec.keys()?.into(),
             timeout_ms: spec.timeout_ms,
             body_bytes_max: spec.body_bytes_max,
-            retry: spec.retry.clone(),
+            retry: Retry { policy: spec.retry.clone(), retry_after_ms_max: spec.retry_after_ms_max },
             breaking: spec.breaker.clone(),
         })
     }

@@ -1,7 +1,8 @@
 //! How does a queue or subscription reach endpoints: taken within a window, sent, and settled by what the endpoint said?
 //!
 //! What fails goes back to the queue with its pause, so that attempts and pauses survive a restart; nothing is accepted before
-//! the endpoint took it. In order: what fails goes back to its place at once, and nothing is taken until the pause is over.
+//! the endpoint took it. In order: what fails goes back to its place at once, and nothing is taken until the pause is over; unless
+//! its source keeps the order of each key itself, where only that key waits.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -108,6 +109,7 @@ impl Pusher {
             valve: Valve::new(self.window()),
             given: self.window(),
             pending: VecDeque::new(),
+            has_failed: false,
             flying: JoinSet::new(),
         };
         self.live.set(PushState::Active, None, None);
@@ -133,6 +135,8 @@ struct Turn<'a> {
     valve: Valve,
     given: u32,
     pending: VecDeque<Delivery>,
+    /// In order, what was taken behind a message that failed may be of its key: it goes back.
+    has_failed: bool,
     flying: JoinSet<Step>,
 }
 
@@ -168,6 +172,7 @@ impl Turn<'_> {
         match step {
             Ok(Step::Arrived) => self.valve.arrived(),
             Ok(Step::Again { hold_until }) => {
+                self.has_failed = self.pusher.options.ordered;
                 let Some(until) = hold_until else {
                     // A trial that failed without suspending the endpoint leaves the way as it was before.
                     self.valve.arrived();
@@ -187,7 +192,7 @@ impl Turn<'_> {
 
     /// Starts what may be started, gives back what may not be held, and sets the window.
     async fn move_on(&mut self) -> Result<(), String> {
-        if self.valve.shut_until().is_some() {
+        if std::mem::take(&mut self.has_failed) || self.valve.shut_until().is_some() {
             self.release().await?;
         } else {
             self.launch();

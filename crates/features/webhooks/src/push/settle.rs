@@ -5,7 +5,8 @@ use std::sync::Arc;
 use waystation_base::{Clock, Message, Millis, Name, message::header, os};
 use waystation_broker::{
     Refusal, Source,
-    command::{Outcome, Payload, Publish, Settle, Target, Transaction},
+    command::{self as broker, Outcome, Payload, Publish, Settle, Target, Transaction},
+    spec::{Mode, Order},
 };
 use waystation_host::{Broker, Delivery};
 
@@ -17,8 +18,9 @@ use super::{
 };
 use crate::{
     attempt::{Attempt, Ending},
+    retry::Attempted,
     sender::{Failure, Sender, Sent, endpoint},
-    verdict::Verdict,
+    verdict::{Verdict, classes},
 };
 
 /// Bytes of a cause in the headers of a dead letter.
@@ -55,19 +57,21 @@ pub struct Settler {
     has_dead_letters: bool,
     /// Deliveries after which the source itself buries a message.
     attempts_max: Option<u32>,
+    /// What fails has to stay first: nothing is sent before its pause is over.
+    stays_first: bool,
 }
 
 impl Settler {
     /// Looks at the source.
     pub async fn new(pusher: &Pusher) -> Result<Settler, Refusal> {
-        let (has_dead_letters, attempts_max) = match pusher.options.source.clone() {
+        let (has_dead_letters, attempts_max, orders_keys) = match pusher.options.source.clone() {
             Source::Queue(name) => {
                 let spec = pusher.broker.queue(name).await?.spec;
-                (spec.has_dead_letters(), spec.max_attempts)
+                (spec.has_dead_letters(), spec.max_attempts, spec.order == Order::Key)
             }
             Source::Subscription(name) => {
                 let spec = pusher.broker.subscription(name).await?.spec;
-                (spec.dead_letter.is_some(), spec.max_attempts)
+                (spec.dead_letter.is_some(), spec.max_attempts, spec.mode == Mode::Ordered)
             }
         };
         Ok(Settler {
@@ -79,6 +83,7 @@ impl Settler {
             live: pusher.live.clone(),
             has_dead_letters,
             attempts_max,
+            stays_first: pusher.options.ordered && !orders_keys,
         })
     }
 
@@ -98,7 +103,7 @@ impl Settler {
                 Ok(job) => job,
                 Err(cause) => {
                     let note = self.note(&chunk, self.plan.id(&chunk), None, Some(cause));
-                    last = self.give_up(&chunk, note).await;
+                    last = self.give_up(&chunk, None, note).await;
                     continue;
                 }
             };
@@ -155,10 +160,10 @@ impl Settler {
                 let note = Attempt { ending: Ending::Disabled, ..note };
                 self.end(chunk, Outcome::Released, note, Step::Gone).await
             }
-            Verdict::Gone | Verdict::Final => self.give_up(chunk, note).await,
-            Verdict::Again { retry_after_ms } => {
-                self.again(chunk, retry_after_ms, sent.suspended_until, note).await
+            Verdict::Gone | Verdict::Final => {
+                self.give_up(chunk, Some(classes(&sent.result).own()), note).await
             }
+            Verdict::Again { .. } => self.again(chunk, &sent, note).await,
         }
     }
 
@@ -177,55 +182,62 @@ impl Settler {
     }
 
     /// Gives back what may be tried again, and gives up what was tried often enough.
-    async fn again(
-        &self,
-        chunk: &[Delivery],
-        retry_after_ms: Option<u64>,
-        suspended_until: Option<Millis>,
-        note: Attempt,
-    ) -> Step {
+    async fn again(&self, chunk: &[Delivery], sent: &Sent, note: Attempt) -> Step {
         let (now, retry) = (self.clock.now(), self.plan.retry(chunk));
-        let is_over = |delivery: &&Delivery| {
-            let age_ms = now.since(stored_at(delivery));
-            retry.is_over(delivery.attempt.0, age_ms, self.attempts_max)
+        let (classes, chance) = (classes(&sent.result), os::random().unwrap_or_default() as u64);
+        let retry_after_ms = match sent.verdict {
+            Verdict::Again { retry_after_ms } => retry_after_ms,
+            _ => None,
         };
-        let (over, rest): (Vec<Delivery>, Vec<Delivery>) = chunk.iter().cloned().partition(|it| is_over(&it));
+        let pause_ms = |delivery: &Delivery| {
+            let (attempt, age_ms) = (delivery.attempt.0, now.since(stored_at(delivery)));
+            let is_last = self.attempts_max.is_some_and(|most| attempt >= most);
+            let failed = Attempted { attempt, age_ms, classes: &classes, retry_after_ms, chance };
+            retry.pause_ms(&failed).filter(|_| !is_last)
+        };
+        // What was sent together comes together again, after the longest of its pauses.
+        let next_ms = chunk.iter().filter_map(pause_ms).max();
+        let (rest, over): (Vec<Delivery>, Vec<Delivery>) =
+            chunk.iter().cloned().partition(|delivery| pause_ms(delivery).is_some());
+        let is_one = self.plan.endpoint().is_some();
         if !over.is_empty() {
             let note = Attempt { messages: over.len() as u32, ..note.clone() };
-            let step = self.give_up(&over, note).await;
+            let step = self.give_up(&over, Some(classes.own()), note).await;
             if rest.is_empty() || matches!(step, Step::Refused(_)) {
-                let is_one = self.plan.endpoint().is_some();
                 return match step {
-                    Step::Arrived if is_one && suspended_until.is_some() => {
-                        Step::Again { hold_until: suspended_until }
+                    Step::Arrived if is_one && sent.suspended_until.is_some() => {
+                        Step::Again { hold_until: sent.suspended_until }
                     }
                     step => step,
                 };
             }
         }
-        let chance = os::random().unwrap_or_default() as u64;
-        let next_ms = retry.pause_ms(note.attempt, retry_after_ms, chance);
-        // In order, the pause is the pusher's: the message has to stay first.
-        let delay_ms = if self.options.ordered { 0 } else { next_ms };
-        let suspended = suspended_until.filter(|_| self.plan.endpoint().is_some());
-        let hold_until =
-            if self.options.ordered { suspended.max(Some(now.plus(next_ms))) } else { suspended };
+        let next_ms = next_ms.unwrap_or_default();
+        // In order, the pause is the pusher's: the message has to stay first. A source that orders by key keeps back that key alone.
+        let delay_ms = if self.stays_first { 0 } else { next_ms };
+        let suspended = sent.suspended_until.filter(|_| is_one);
+        let hold_until = if self.stays_first { suspended.max(Some(now.plus(next_ms))) } else { suspended };
+        let failure = broker::Failure {
+            error: note.cause.as_deref().map(cut),
+            class: Some(classes.own().to_owned()),
+            delay_ms: Some(delay_ms),
+        };
         let messages = rest.len() as u32;
         let note = Attempt { ending: Ending::Retried, next_ms: Some(next_ms), messages, ..note };
-        self.end(&rest, Outcome::Requeued { delay_ms }, note, Step::Again { hold_until }).await
+        self.end(&rest, Outcome::Failed(failure), note, Step::Again { hold_until }).await
     }
 
     /// To the dead letters, or, where there are none, back for a long time: nothing is dropped.
-    async fn give_up(&self, chunk: &[Delivery], note: Attempt) -> Step {
-        let cause: String = note.cause.clone().unwrap_or_default().chars().take(CAUSE_BYTES_MAX).collect();
+    async fn give_up(&self, chunk: &[Delivery], class: Option<&str>, note: Attempt) -> Step {
+        let cause = note.cause.as_deref().map(cut).unwrap_or_default();
         let buried = Attempt { ending: Ending::DeadLettered, ..note.clone() };
         let settled = match &self.options.dead_letter {
             Some(address) => {
-                let letters = vec![self.letters(chunk, address, &cause)];
+                let letters = vec![self.letters(chunk, address, &cause, class)];
                 self.settle_all(chunk, &Outcome::Accepted, letters, &buried).await
             }
             None if self.has_dead_letters => {
-                let rejected = Outcome::Rejected { error: Some(cause), class: None };
+                let rejected = Outcome::Rejected { error: Some(cause), class: class.map(str::to_owned) };
                 self.settle_all(chunk, &rejected, Vec::new(), &buried).await
             }
             None => Err(Refusal::Stopped("there is no address for dead letters".into())),
@@ -234,18 +246,18 @@ impl Settler {
             self.tell(buried);
             return Step::Arrived;
         }
-        let next_ms = self.plan.retry(chunk).most_ms;
-        let delay_ms = if self.options.ordered { 0 } else { next_ms };
-        let hold_until = self.options.ordered.then(|| self.clock.now().plus(next_ms));
+        let next_ms = self.plan.retry(chunk).most_ms();
+        let delay_ms = if self.stays_first { 0 } else { next_ms };
+        let hold_until = self.stays_first.then(|| self.clock.now().plus(next_ms));
         let note = Attempt { ending: Ending::Kept, next_ms: Some(next_ms), ..note };
         self.end(chunk, Outcome::Requeued { delay_ms }, note, Step::Again { hold_until }).await
     }
 
     /// Messages on their way to the push's own address for dead letters.
-    fn letters(&self, chunk: &[Delivery], address: &Name, cause: &str) -> Publish {
+    fn letters(&self, chunk: &[Delivery], address: &Name, cause: &str, class: Option<&str>) -> Publish {
         let now = self.clock.now();
         let source = self.options.source.name().as_str();
-        let letters = chunk.iter().map(|delivery| letter(delivery, source, cause, now)).collect();
+        let letters = chunk.iter().map(|delivery| letter(delivery, source, (cause, class), now)).collect();
         Publish { to: Target::Address(address.clone()), partition: None, payload: Payload::Messages(letters) }
     }
 
@@ -310,8 +322,13 @@ impl Settler {
     }
 }
 
+/// As much of a cause as a dead letter tells.
+fn cut(cause: &str) -> String {
+    cause.chars().take(CAUSE_BYTES_MAX).collect()
+}
+
 /// A dead letter with the headers that the broker gives its own.
-fn letter(delivery: &Delivery, source: &str, cause: &str, now: Millis) -> Message {
+fn letter(delivery: &Delivery, source: &str, (cause, class): (&str, Option<&str>), now: Millis) -> Message {
     let mut message = Message { deliver_at: None, expires_at: None, ..delivery.message.clone() };
     let headers = &mut message.headers;
     let count = headers.get(header::DEATH_COUNT).and_then(waystation_base::Value::as_i64).unwrap_or(0);
@@ -321,6 +338,9 @@ fn letter(delivery: &Delivery, source: &str, cause: &str, now: Millis) -> Messag
     headers.set(header::DEATH_TIME, waystation_base::Value::Timestamp(now));
     headers.set(header::DEATH_ATTEMPTS, i64::from(delivery.attempt.0));
     headers.set(header::DEATH_ERROR, cause);
+    if let Some(class) = class {
+        headers.set(header::DEATH_CLASS, class);
+    }
     if headers.get(header::DEATH_FIRST_SOURCE).is_none() {
         headers.set(header::DEATH_FIRST_SOURCE, source);
         headers.set(header::DEATH_FIRST_REASON, "rejected");

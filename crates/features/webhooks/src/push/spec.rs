@@ -6,12 +6,12 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use waystation_base::{Name, limits::MESSAGE_BYTES_MAX};
-use waystation_broker::Source;
+use waystation_broker::{Source, spec::RetryPolicy};
 pub use waystation_outbound::Hidden;
 
 use crate::{
     breaker::Breaking,
-    retry::{Invalid, Retry, check_range},
+    retry::{self, Invalid, PAUSE_MS_MAX, RETRY_AFTER_MS, Retry, check_range},
     sign::{SECRETS_MAX, Secret},
 };
 
@@ -67,8 +67,12 @@ pub struct PushSpec {
     pub timeout_ms: u64,
     /// Bytes of a request's body; a message that is larger is given up.
     pub body_bytes_max: usize,
-    /// How failed deliveries are tried again.
-    pub retry: Retry,
+    /// How failed deliveries are tried again. What is not said: exponential from 5 seconds to an hour, 16 attempts. Classes are
+    /// `http_503` and so on, `http_5xx`, `http_4xx`, `http_3xx`, `http_later` (408, 425, 429), `timeout`, `connection`, `refused`, `unanswered`.
+    #[serde(deserialize_with = "retry::read")]
+    pub retry: RetryPolicy,
+    /// Milliseconds up to which the receiver's `Retry-After` is honoured where it is longer than the policy's pause.
+    pub retry_after_ms_max: u64,
     /// When the endpoint is left alone.
     pub breaker: Breaking,
     /// The queue or topic for messages that are given up; none: that of the queue or subscription.
@@ -96,7 +100,8 @@ impl Default for PushSpec {
             batch_max: 100,
             timeout_ms: 15_000,
             body_bytes_max: 1 << 20,
-            retry: Retry::default(),
+            retry: Retry::default().policy,
+            retry_after_ms_max: RETRY_AFTER_MS,
             breaker: Breaking::default(),
             dead_letter: None,
             secrets: Vec::new(),
@@ -214,7 +219,8 @@ impl PushSpec {
             return Err(wrong_secrets());
         }
         check_range("headers", self.headers.iter().flatten().count() as u64, 0, HEADERS_MAX as u64)?;
-        self.retry.check()?;
+        retry::check(&self.retry)?;
+        check_range("retry_after_ms_max", self.retry_after_ms_max, 0, PAUSE_MS_MAX)?;
         self.breaker.check()?;
         self.keys()?;
         self.header_map().map(|_| ())
@@ -261,6 +267,9 @@ mod tests {
         check(|it| it.timeout_ms = TIMEOUT_MS_MAX + 1, Some("timeout_ms"));
         check(|it| it.body_bytes_max = BODY_BYTES_MAX, None);
         check(|it| it.body_bytes_max = BODY_BYTES_MAX + 1, Some("body_bytes_max"));
+        check(|it| it.retry_after_ms_max = PAUSE_MS_MAX, None);
+        check(|it| it.retry_after_ms_max = PAUSE_MS_MAX + 1, Some("retry_after_ms_max"));
+        check(|it| it.retry.first_ms = it.retry.most_ms + 1, Some("retry.first_ms"));
         check(|it| it.secrets.clear(), Some("secrets"));
         check(|it| it.secrets = vec![it.secrets[0].clone(); SECRETS_MAX], None);
         check(|it| it.secrets = vec![it.secrets[0].clone(); SECRETS_MAX + 1], Some("secrets"));

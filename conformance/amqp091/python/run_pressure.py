@@ -1,0 +1,175 @@
+"""Is a publisher told when the disk is nearly full, and why; do consumers go on; and does all go on when there is room again?
+
+Starts the real binary with a reserve of disk space just below what is free, and takes the rest away with one large file.
+"""
+import argparse
+import base64
+import json
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import pika
+
+# What others may write to the same disk meanwhile, and what the file takes.
+SLACK_BYTES, TAKEN_BYTES = 2 << 30, 4 << 30
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Server:
+    def __init__(self, binary, data):
+        shutil.rmtree(data, ignore_errors=True)
+        data.mkdir(parents=True)
+        self.data = data
+        self.http, self.amqp, self.management = free_port(), free_port(), free_port()
+        config = data / "waystation.toml"
+        config.write_text(f"[limits]\ndisk_reserve_bytes = {shutil.disk_usage(data).free - SLACK_BYTES}\n")
+        command = [str(binary), "serve", "--config", str(config), "--data", str(data / "data")]
+        for door, port in ("http", self.http), ("amqp", self.amqp), ("amqp-management", self.management):
+            command += [f"--{door}", f"127.0.0.1:{port}"]
+        with (data / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        until("the server listens", lambda: self.ask("GET", "/v1/status")[0] == 200)
+
+    def ask(self, method, path, body=None, port=None):
+        """Gives status, headers and body of an answer."""
+        request = urllib.request.Request(f"http://127.0.0.1:{port or self.http}{path}", data=body, method=method)
+        if port:
+            request.add_header("Authorization", "Basic " + base64.b64encode(b"guest:guest").decode())
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return answer.status, answer.headers, json.loads(answer.read() or b"null")
+        except urllib.error.HTTPError as error:
+            return error.code, error.headers, json.loads(error.read() or b"null")
+        except (urllib.error.URLError, ConnectionError):
+            return 0, {}, None
+
+    def connections(self):
+        return {one["user_provided_name"]: (one["state"], one["held_up_by"])
+                for one in self.ask("GET", "/api/connections", port=self.management)[2] or []}
+
+    def take_space(self):
+        with (self.data / "taken").open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, TAKEN_BYTES)
+
+    def give_space(self):
+        (self.data / "taken").unlink(missing_ok=True)
+
+    def end(self):
+        self.give_space()
+        self.process.kill()
+        self.process.wait()
+
+
+def until(what, holds, seconds=30):
+    end = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > end:
+            raise AssertionError(f"not in {seconds} seconds: {what}")
+        time.sleep(0.05)
+
+
+class Client:
+    """A connection that keeps what it is told about being blocked."""
+
+    def __init__(self, server, name):
+        self.told = []
+        self.connection = pika.BlockingConnection(pika.ConnectionParameters(
+            "127.0.0.1", server.amqp, client_properties={"connection_name": name}))
+        self.connection.add_on_connection_blocked_callback(
+            lambda _connection, frame: self.told.append(frame.method.reason))
+        self.connection.add_on_connection_unblocked_callback(
+            lambda _connection, _frame: self.told.append(None))
+        self.channel = self.connection.channel()
+
+    def hears(self, told):
+        def holds():
+            self.connection.process_data_events(time_limit=0.05)
+            return self.told == told
+        return holds
+
+
+def publishers_are_blocked_with_the_reason_and_consumers_go_on(server):
+    publisher, consumer = Client(server, "publisher"), Client(server, "consumer")
+    publisher.channel.queue_declare("q", durable=True)
+    publisher.channel.confirm_delivery()
+    for number in range(3):
+        publisher.channel.basic_publish("", "q", str(number).encode())
+    server.take_space()
+    until("the publisher is told", publisher.hears(["low on disk"]))
+    wanted = {"publisher": ("blocked", "low on disk"), "consumer": ("running", None)}
+    until(f"{wanted} is shown", lambda: server.connections() == wanted)
+    for number in range(3):
+        method, _, body = consumer.channel.basic_get("q")
+        assert body == str(number).encode(), body
+        consumer.channel.basic_ack(method.delivery_tag)
+    status, headers, problem = server.ask("POST", "/v1/queues/q/messages", b"late")
+    assert (status, problem["type"]) == (507, "urn:waystation:problem:disk-low"), (status, problem)
+    assert int(headers["Retry-After"]) > 0 and "disk space is low" in problem["detail"], problem
+    assert server.ask("GET", "/v1/status")[2]["disk_low"] is True
+    server.give_space()
+    until("the publisher hears that there is room", publisher.hears(["low on disk", None]))
+    publisher.channel.basic_publish("", "q", b"after")
+    assert consumer.channel.basic_get("q", auto_ack=True)[2] == b"after"
+    assert server.ask("POST", "/v1/queues/q/messages", b"late")[0] == 200
+    until("nobody is blocked", lambda: {state for state, _ in server.connections().values()} == {"running"})
+    assert consumer.told == [], consumer.told
+    publisher.connection.close()
+    consumer.connection.close()
+
+
+def a_full_queue_refuses_with_its_limit_until_there_is_room(server):
+    client = Client(server, "full")
+    client.channel.queue_declare("small", arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+    client.channel.confirm_delivery()
+    client.channel.basic_publish("", "small", b"1")
+    try:
+        client.channel.basic_publish("", "small", b"2")
+        raise AssertionError("a full queue took a message")
+    except pika.exceptions.NackError:
+        pass
+    status, headers, problem = server.ask("POST", "/v1/queues/small/messages", b"3")
+    assert (status, problem["type"]) == (429, "urn:waystation:problem:full"), (status, problem)
+    assert int(headers["Retry-After"]) > 0 and "max_messages 1" in problem["detail"], problem
+    assert server.ask("GET", "/v1/queues/small")[2]["full"] == "max_messages 1"
+    assert client.channel.basic_get("small", auto_ack=True)[2] == b"1"
+    assert "full" not in server.ask("GET", "/v1/queues/small")[2]
+    client.channel.basic_publish("", "small", b"4")
+    client.connection.close()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--server-binary", required=True, type=pathlib.Path)
+    parser.add_argument("--data", required=True, type=pathlib.Path)
+    options = parser.parse_args()
+    failed = 0
+    server = Server(options.server_binary, options.data)
+    try:
+        for check in (publishers_are_blocked_with_the_reason_and_consumers_go_on,
+                      a_full_queue_refuses_with_its_limit_until_there_is_room):
+            begun = time.monotonic()
+            try:
+                check(server)
+                print(f"ok      {time.monotonic() - begun:6.1f} s  {check.__name__}", flush=True)
+            except Exception as error:  # noqa: BLE001: whatever it is, it is told
+                failed += 1
+                print(f"FAILED  {time.monotonic() - begun:6.1f} s  {check.__name__}: {error!r}", flush=True)
+    finally:
+        server.end()
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,265 @@
+//! Whose turn it is among tenants: of subscriptions that are fair to them.
+//!
+//! A topic's messages lie in one order, whoever they are of. So the subscription reads ahead, up to [`FAIR_AHEAD_MAX`] messages,
+//! and keeps a line for each tenant in memory; they take turns. What waits in a line is found by its log after a restart.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use waystation_base::{Attempt, Millis, limits::FAIR_AHEAD_MAX};
+
+use super::{
+    Ctx, HashMap,
+    cursor::{Cursor, Returned},
+    limits::Bucket,
+    outlet::{Finished, Logs, Outlet, Popped},
+    timers::Timer,
+};
+use crate::{
+    place::{Meta, Place},
+    spec::{Fair, MessageRate},
+};
+
+/// A message in its tenant's line.
+#[derive(Clone, Copy, Debug)]
+pub struct Waits {
+    /// The number of its source.
+    pub number: u16,
+    /// The message.
+    pub meta: Meta,
+    /// How often it was handed out.
+    pub attempt: Attempt,
+    /// Its rank, if it came back.
+    rank: Option<u64>,
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub struct Shares {
+    lines: BTreeMap<u64, VecDeque<Waits>>,
+    /// Whose turn was last.
+    last: u64,
+    /// Messages in all lines.
+    count: usize,
+    /// The same by source.
+    by_source: HashMap<u16, usize>,
+    /// Messages of each tenant that consumers hold, as far as it is known whose they are.
+    held: HashMap<u64, u32>,
+    buckets: HashMap<u64, Bucket>,
+}
+
+impl Shares {
+    fn push(&mut self, waits: Waits) {
+        self.count += 1;
+        *self.by_source.entry(waits.number).or_default() += 1;
+        let line = self.lines.entry(waits.meta.tenant).or_default();
+        // One that came back takes its place among those that wait already: by its offset, or by when it was due.
+        let behind = |other: &Waits| match waits.rank {
+            None => false,
+            Some(0) => other.meta.offset > waits.meta.offset,
+            Some(due) => other.meta.timestamp.0 > due,
+        };
+        match line.iter().position(|other| other.number == waits.number && behind(other)) {
+            Some(at) if waits.rank.is_some() => line.insert(at, waits),
+            _ => line.push_back(waits),
+        }
+    }
+
+    fn pop(&mut self, tenant: u64) -> Option<Waits> {
+        let line = self.lines.get_mut(&tenant)?;
+        let waits = line.pop_front();
+        if line.is_empty() {
+            self.lines.remove(&tenant);
+        }
+        if let Some(waits) = &waits {
+            self.count -= 1;
+            *self.by_source.entry(waits.number).or_default() -= 1;
+        }
+        waits
+    }
+
+    /// Takes out those for which `goes` says so.
+    fn take(&mut self, goes: impl Fn(&Waits) -> bool) -> Vec<Waits> {
+        let mut taken = Vec::new();
+        for line in self.lines.values_mut() {
+            line.retain(|waits| {
+                let goes = goes(waits);
+                taken.extend(goes.then_some(*waits));
+                !goes
+            });
+        }
+        self.lines.retain(|_, line| !line.is_empty());
+        self.count -= taken.len();
+        for waits in &taken {
+            *self.by_source.entry(waits.number).or_default() -= 1;
+        }
+        taken
+    }
+
+    /// The tenant whose turn it is among those that may get more, and else when to look again, if time helps.
+    fn turn(&self, fair: &Fair, now: Millis, shut: &mut (bool, bool)) -> Result<u64, Option<Millis>> {
+        let mut again: Option<Millis> = None;
+        let after = self.lines.range((self.last.wrapping_add(1))..).chain(self.lines.range(..=self.last));
+        for tenant in after.map(|(tenant, _)| *tenant) {
+            if fair.concurrency.is_some_and(|most| self.held.get(&tenant).copied().unwrap_or(0) >= most) {
+                shut.1 = true;
+                continue;
+            }
+            match fair.rate.as_ref().map(|rate| self.bucket(tenant).opens_at(rate)) {
+                Some(at) if at > now => {
+                    shut.0 = true;
+                    again = Some(again.unwrap_or(at).min(at));
+                }
+                _ => return Ok(tenant),
+            }
+        }
+        Err(again)
+    }
+
+    fn bucket(&self, tenant: u64) -> Bucket {
+        self.buckets.get(&tenant).copied().unwrap_or_default()
+    }
+
+    fn goes(&mut self, tenant: u64, holds: bool, rate: Option<&MessageRate>, now: Millis) {
+        self.last = tenant;
+        if holds {
+            *self.held.entry(tenant).or_default() += 1;
+        }
+        if let Some(rate) = rate {
+            if self.buckets.len() > FAIR_AHEAD_MAX {
+                self.buckets.retain(|_, bucket| bucket.opens_at(rate) > now);
+            }
+            self.buckets.entry(tenant).or_default().take(rate, now);
+        }
+    }
+
+    /// A message of a tenant is in nobody's hands any more.
+    pub fn let_go(&mut self, meta: Option<Meta>) {
+        let Some(meta) = meta else { return };
+        if let Some(held) = self.held.get_mut(&meta.tenant) {
+            *held = held.saturating_sub(1);
+            if *held == 0 {
+                self.held.remove(&meta.tenant);
+            }
+        }
+    }
+
+    /// How many of a source wait in lines.
+    pub fn of_source(&self, number: u16) -> usize {
+        self.by_source.get(&number).copied().unwrap_or_default()
+    }
+
+    /// Those of a source that were handed out before: rank, message, attempts.
+    pub fn tried(&self, number: u16) -> impl Iterator<Item = (u64, Meta, Attempt)> {
+        let all = self.lines.values().flatten();
+        all.filter(move |waits| waits.number == number && waits.attempt.0 > 0)
+            .map(|waits| (waits.rank.unwrap_or_default(), waits.meta, waits.attempt))
+    }
+
+    /// Tells messages of a source where they are now.
+    pub fn relocate(&mut self, number: u16, place: impl Fn(&Meta) -> Place) {
+        for waits in self.lines.values_mut().flatten().filter(|waits| waits.number == number) {
+            waits.meta.place = place(&waits.meta);
+        }
+    }
+
+    fn count_held(&mut self, cursors: &BTreeMap<u16, Box<Cursor>>) {
+        self.held.clear();
+        let flights = cursors.values().flat_map(|cursor| cursor.flying.values());
+        for meta in flights.filter(|flight| flight.dying.is_none()).filter_map(|flight| flight.meta) {
+            *self.held.entry(meta.tenant).or_default() += 1;
+        }
+    }
+}
+
+impl Outlet {
+    /// It is fair to tenants from now on in this way, or (none) to nobody.
+    pub fn share(&mut self, fair: Option<&Fair>) {
+        let by = fair.and_then(Fair::tenant_by);
+        if by == self.policy.tenant_by && by.is_some() == self.shares.is_some() {
+            return;
+        }
+        self.unshare(|_| true);
+        self.policy.tenant_by = by;
+        // Whose each message is must be read again.
+        self.cursors.values_mut().for_each(|cursor| cursor.forget_places());
+        self.shares = self.policy.tenant_by.is_some().then(Box::default);
+    }
+
+    /// Takes messages out of their lines: those that were handed out before stand with what came back, others are found by their log.
+    pub fn unshare(&mut self, goes: impl Fn(&Waits) -> bool) {
+        let Some(shares) = &mut self.shares else { return };
+        for waits in shares.take(goes) {
+            let Some(cursor) = self.cursors.get_mut(&waits.number).filter(|_| waits.attempt.0 > 0) else {
+                continue;
+            };
+            let Waits { meta, attempt, rank, .. } = waits;
+            cursor.give_back(
+                rank.unwrap_or_default(),
+                meta.offset.0,
+                Returned { attempt, bytes: meta.bytes, meta: None },
+            );
+        }
+    }
+
+    /// Messages of a source below `base` are not there any more, or (none) it begins anew.
+    pub fn leave_lines(&mut self, number: u16, base: Option<u64>) {
+        let Some(shares) = &mut self.shares else { return };
+        shares.take(|waits| waits.number == number && base.is_none_or(|base| waits.meta.offset.0 < base));
+        shares.count_held(&self.cursors);
+    }
+
+    /// What consumers hold is counted anew, as far as it is known whose it is.
+    pub fn count_shares(&mut self) {
+        if let Some(shares) = &mut self.shares {
+            shares.count_held(&self.cursors);
+        }
+    }
+
+    /// Puts what is next in each source in its tenant's line.
+    pub(super) fn line_up(
+        &mut self,
+        before: Millis,
+        logs: &dyn Logs,
+        finished: &mut Finished,
+        ctx: &mut Ctx<'_>,
+    ) {
+        use super::dispatch::Pick;
+        for number in self.cursors.keys().copied().collect::<Vec<_>>() {
+            while self.shares.as_ref().is_some_and(|shares| shares.count < FAIR_AHEAD_MAX) {
+                let Pick::Next { log, returned, .. } = self.look(number, logs, ctx) else { break };
+                let rank = returned.and_then(|offset| Some(self.cursors.get(&log)?.rank(offset)));
+                let popped = self.pop(log, returned, logs, finished, before, ctx);
+                if let (Popped::Ready(meta, attempt), Some(shares)) = (popped, &mut self.shares) {
+                    shares.push(Waits { number: log, meta, attempt, rank });
+                }
+            }
+        }
+    }
+
+    /// The next message of the tenant whose turn it is.
+    pub(super) fn next_of_tenants(&mut self, ctx: &mut Ctx<'_>) -> Option<Waits> {
+        let fair = self.limits.as_ref()?.fair()?;
+        let shares = self.shares.as_mut()?;
+        let mut shut = (false, false);
+        let turn = shares.turn(&fair, ctx.now, &mut shut);
+        let limits = self.limits.as_mut()?;
+        limits.shut.tenant_rate |= shut.0;
+        limits.shut.tenant_concurrency |= shut.1;
+        match turn {
+            Ok(tenant) => shares.pop(tenant),
+            Err(at) => {
+                if let Some(at) = limits.arm(at) {
+                    ctx.timers.push((at, Timer::Expiry(self.id)));
+                }
+                None
+            }
+        }
+    }
+
+    /// Notes that a message of a tenant is handed out.
+    pub(super) fn note_share(&mut self, meta: &Meta, holds: bool, now: Millis) {
+        let Some(shares) = &mut self.shares else { return };
+        let fair = self.limits.as_ref().and_then(|limits| limits.fair());
+        shares.goes(meta.tenant, holds, fair.as_ref().and_then(|fair| fair.rate.as_ref()), now);
+    }
+}

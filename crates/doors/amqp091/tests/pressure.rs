@@ -1,0 +1,185 @@
+//! Who publishes faster than can be stored is held up, hears why where his client understands it, and is seen to be.
+
+mod common;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use common::{PATIENCE, Server};
+use tokio::time::{sleep, timeout};
+use waystation_amqp091::wire::{Method, methods::*};
+use waystation_base::{
+    disk::{Disk, File, LockError},
+    os::OsDisk,
+};
+
+/// A disk whose syncs can be made to wait, and whose free space is what one says.
+#[derive(Clone)]
+struct Slow {
+    is_held: Arc<(Mutex<bool>, Condvar)>,
+    free_bytes: Arc<AtomicU64>,
+}
+
+impl Slow {
+    fn new() -> Slow {
+        Slow { is_held: Arc::default(), free_bytes: Arc::new(AtomicU64::new(u64::MAX)) }
+    }
+
+    fn hold(&self, is_held: bool) {
+        *self.is_held.0.lock().expect("not poisoned") = is_held;
+        self.is_held.1.notify_all();
+    }
+
+    fn file(&self, file: io::Result<Arc<dyn File>>) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(SlowFile(file?, self.is_held.clone())))
+    }
+}
+
+struct SlowFile(Arc<dyn File>, Arc<(Mutex<bool>, Condvar)>);
+
+impl File for SlowFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(buffer, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.0.write_at(bytes, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let (is_held, changed) = &*self.1;
+        let held = is_held.lock().expect("not poisoned");
+        drop(changed.wait_while(held, |is_held| *is_held).expect("not poisoned"));
+        self.0.sync_data()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.0.set_len(bytes)
+    }
+}
+
+impl Disk for Slow {
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        OsDisk.create_dir_all(dir)
+    }
+
+    fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn File>> {
+        self.file(OsDisk.open(path, create))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        OsDisk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        OsDisk.remove(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        OsDisk.list(dir)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        OsDisk.sync_dir(dir)
+    }
+
+    fn free_bytes(&self, _: &Path) -> io::Result<u64> {
+        Ok(self.free_bytes.load(Ordering::Relaxed))
+    }
+
+    fn lock(&self, path: &Path, owner: &str) -> Result<Box<dyn Send + Sync>, LockError> {
+        OsDisk.lock(path, owner)
+    }
+}
+
+/// The state of the one connection, and why it is held up.
+fn state(server: &Server) -> (&'static str, Option<&'static str>) {
+    let all = server.registry.connections();
+    (all[0].state, all[0].held_up_by)
+}
+
+async fn until(server: &Server, expected: &str) -> Option<&'static str> {
+    let wait = async {
+        loop {
+            let (state, by) = state(server);
+            if state == expected {
+                return by;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("never {expected}: {:?}", state(server)))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_publishes_faster_than_the_disk_writes_is_in_flow_until_it_has_caught_up() {
+    let disk = Slow::new();
+    let server = Server::on(Arc::new(disk.clone()), 0, |_| ()).await;
+    let mut client = server.channel().await;
+    client.declare("q").await;
+    client.say(1, confirm::Select::default()).await;
+    let Method::ConfirmSelectOk(_) = client.method().await else { panic!("select-ok") };
+    assert_eq!(state(&server), ("running", None));
+    disk.hold(true);
+    let body = Bytes::from(vec![b'x'; 1 << 20]);
+    // What sockets and buffers take besides may be more: the rest is written when the disk goes on.
+    let mut writer = tokio::spawn(async move {
+        for _ in 0..40 {
+            client.put_publish("q", &body);
+            client.flush().await;
+        }
+        client
+    });
+    assert_eq!(until(&server, "flow").await, Some("what it published waits to be on disk"));
+    assert!(timeout(Duration::from_millis(300), &mut writer).await.is_err(), "it cannot go on meanwhile");
+    disk.hold(false);
+    let mut client = writer.await.expect("no panic");
+    let mut confirmed = 0;
+    while confirmed < 40 {
+        let Method::BasicAck(ack) = client.method().await else { panic!("an ack") };
+        confirmed = ack.delivery_tag;
+    }
+    until(&server, "running").await;
+    drop(client);
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_the_disk_nearly_full_who_publishes_is_blocked_with_the_reason_and_who_consumes_goes_on() {
+    const RESERVE: u64 = 1 << 30;
+    let disk = Slow::new();
+    let server = Server::on(Arc::new(disk.clone()), RESERVE, |_| ()).await;
+    let mut client = server.channel().await;
+    client.declare("q").await;
+    let body = Bytes::from_static(b"x");
+    client.put_publish("q", &body);
+    client.flush().await;
+    while client.declare("q").await.0 < 1 {}
+    disk.free_bytes.store(RESERVE - 1, Ordering::Relaxed);
+    let Method::ConnectionBlocked(blocked) = client.method().await else { panic!("blocked") };
+    assert_eq!(blocked.reason, "low on disk");
+    assert_eq!(until(&server, "blocked").await, Some("low on disk"));
+    // One that only consumes is not blocked.
+    let mut consumer = server.channel().await;
+    consumer.say(1, basic::Get { queue: "q".into(), no_ack: true, ..Default::default() }).await;
+    let Method::BasicGetOk(_) = consumer.method().await else { panic!("get-ok") };
+    client.put_publish("q", &body);
+    client.flush().await;
+    disk.free_bytes.store(RESERVE, Ordering::Relaxed);
+    let Method::ConnectionUnblocked(_) = client.method().await else { panic!("unblocked") };
+    while client.declare("q").await.0 < 1 {}
+    drop((client, consumer));
+    server.end().await;
+}

@@ -1,0 +1,221 @@
+//! How exact are a million retry delays, what does each waiting message cost in memory, and do they outlive a restart?
+//!
+//! Publishes messages to a queue, fails each so that all are due spread over a minute, stops and opens the data again, and then takes
+//! what comes: lateness is the time from when a message was due to when its consumer has it. `--dir DIR` says where the data
+//! lives, `--messages N` (default 1,000,000) how many, `--spread SECONDS` (60) over what time they are due, `--lead SECONDS` (40)
+//! when the first is. Fails if one comes early, twice or not at all, or if the 99th percentile is later than 50 ms.
+#![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "measures time, and prints it")]
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use tokio::{sync::oneshot, task::LocalSet};
+use waystation_base::{
+    Clock, Message, MessageId, Millis, Name,
+    limits::CREDIT_MAX,
+    os::{OsClock, OsDisk},
+};
+use waystation_broker::{
+    SessionId, Source,
+    command::{Failure, Hold, Outcome},
+    spec::{QueueSpec, RetryPolicy, Spec},
+};
+use waystation_host::{Broker, Consumer, Delivery, Event, Options, open};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const BODY_BYTES: usize = 100;
+const BATCH: usize = 1_000;
+/// What was promised of the 99th percentile.
+const LATE_MS_MAX: u64 = 50;
+
+struct Arguments {
+    dir: PathBuf,
+    messages: usize,
+    spread_ms: u64,
+    lead_ms: u64,
+}
+
+fn arguments() -> Arguments {
+    let dir = std::env::temp_dir().join("waystation-delayed-bench");
+    let mut parsed = Arguments { dir, messages: 1_000_000, spread_ms: 60_000, lead_ms: 40_000 };
+    let mut given = std::env::args().skip(1);
+    while let Some(flag) = given.next() {
+        let value = given.next().unwrap_or_else(|| panic!("{flag} needs a value"));
+        let number = || value.parse::<u64>().unwrap_or_else(|_| panic!("{flag} needs a number"));
+        match flag.as_str() {
+            "--dir" => parsed.dir = value.clone().into(),
+            "--messages" => parsed.messages = number() as usize,
+            "--spread" => parsed.spread_ms = number() * 1_000,
+            "--lead" => parsed.lead_ms = number() * 1_000,
+            other => panic!("unknown flag {other}"),
+        }
+    }
+    parsed
+}
+
+fn main() -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let local = LocalSet::new();
+    let content = local.block_on(&runtime, measure(&arguments()));
+    if content { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A broker under way.
+struct Running {
+    broker: Broker,
+    stop: oneshot::Sender<()>,
+    driver: tokio::task::JoinHandle<Result<(), waystation_host::Failure>>,
+}
+
+impl Running {
+    fn on(dir: &Path) -> Running {
+        let (broker, driver, _) =
+            open(Options::new(dir), Arc::new(OsDisk), Arc::new(OsClock)).expect("opened");
+        let (stop, stopped) = oneshot::channel::<()>();
+        let driver = tokio::task::spawn_local(driver.run(async { _ = stopped.await }));
+        Running { broker, stop, driver }
+    }
+
+    async fn stop(self) {
+        let _ = self.stop.send(());
+        self.driver.await.expect("no panic").expect("stopped in good order");
+    }
+
+    async fn consume(&self) -> Consumer {
+        let source = Source::Queue(queue());
+        self.broker.consume(source, CREDIT_MAX, Hold::Attached, SessionId::default()).await.expect("attached")
+    }
+
+    async fn settle(&self, settlements: Vec<waystation_broker::command::Settlement>) {
+        self.broker.settle(Source::Queue(queue()), settlements).await.expect("settled");
+    }
+}
+
+fn queue() -> Name {
+    Name::new("q").expect("a name")
+}
+
+fn figure(name: &str, value: f64, unit: &str) {
+    println!("{name:28} {value:>14.1} {unit}");
+}
+
+/// The number that a message bears.
+fn number(delivery: &Delivery) -> usize {
+    let bytes: [u8; 8] = delivery.message.body[..8].try_into().expect("eight bytes");
+    u64::from_le_bytes(bytes) as usize
+}
+
+async fn measure(arguments: &Arguments) -> bool {
+    let dir = arguments.dir.join("delayed");
+    let _ = std::fs::remove_dir_all(&dir);
+    let running = Running::on(&dir);
+    publish(&running, arguments.messages).await;
+    let before = resident();
+    let begun = Instant::now();
+    let due = fail(&running, arguments).await;
+    figure("failed", arguments.messages as f64 / begun.elapsed().as_secs_f64(), "messages/s");
+    figure(
+        "memory_of_one_that_waits",
+        resident().saturating_sub(before) as f64 / arguments.messages as f64,
+        "bytes",
+    );
+    running.stop().await;
+    let begun = Instant::now();
+    let running = Running::on(&dir);
+    let info = running.broker.queue(queue()).await.expect("there");
+    figure("restart", begun.elapsed().as_secs_f64() * 1e3, "ms");
+    figure("waiting_after_restart", info.delayed as f64, "messages");
+    figure("resident_after_restart", resident() as f64 / (1 << 20) as f64, "MiB");
+    let first = due.iter().min().copied().unwrap_or_default();
+    assert!(OsClock.now() < first, "some are due already: give more --lead");
+    let content = receive(&running, &due).await;
+    running.stop().await;
+    let _ = std::fs::remove_dir_all(&dir);
+    content
+}
+
+async fn publish(running: &Running, messages: usize) {
+    let retry = Some(Box::new(RetryPolicy::default()));
+    let spec = Spec::Queue(QueueSpec { retry, ..QueueSpec::default() });
+    running.broker.declare(queue(), spec, false, SessionId::default()).await.expect("declared");
+    for from in (0..messages).step_by(BATCH) {
+        let now = OsClock.now();
+        let one = |n: usize| {
+            let body = [&(n as u64).to_le_bytes()[..], &[b'.'; BODY_BYTES - 8]].concat();
+            Message::new(MessageId::new(now, (n as u128) << 64), now, Bytes::from(body))
+        };
+        let batch = (from..(from + BATCH).min(messages)).map(one).collect();
+        running.broker.publish(queue(), batch).await.expect("published");
+    }
+}
+
+/// Fails every message with a pause of its own; gives when each is due, which is not before.
+async fn fail(running: &Running, arguments: &Arguments) -> Vec<Millis> {
+    let mut consumer = running.consume().await;
+    let first = OsClock.now().plus(arguments.lead_ms);
+    let mut due = vec![Millis(0); arguments.messages];
+    let mut left = arguments.messages;
+    while left > 0 {
+        let Some(Event::Messages(deliveries)) = consumer.next().await else { panic!("the consumer ended") };
+        left -= deliveries.len();
+        for chunk in deliveries.chunks(BATCH) {
+            let now = OsClock.now();
+            let one = |delivery: &Delivery| {
+                // Knuth's multiplier: neighbours are due at times far apart.
+                let spread = number(delivery) as u64 * 2_654_435_761 % arguments.spread_ms.max(1);
+                let delay_ms = first.plus(spread).since(now);
+                due[number(delivery)] = now.plus(delay_ms);
+                let failure = Failure { delay_ms: Some(delay_ms), ..Failure::default() };
+                delivery.settlement(Outcome::Failed(failure))
+            };
+            let settlements = chunk.iter().map(one).collect();
+            running.settle(settlements).await;
+        }
+    }
+    due
+}
+
+/// Takes everything as it comes, and says how late it was.
+async fn receive(running: &Running, due: &[Millis]) -> bool {
+    let mut consumer = running.consume().await;
+    let mut late: Vec<u64> = Vec::with_capacity(due.len());
+    let mut seen = vec![false; due.len()];
+    let (mut early, mut twice) = (0, 0);
+    while late.len() < due.len() {
+        let next = tokio::time::timeout(Duration::from_secs(120), consumer.next()).await;
+        let Ok(Some(Event::Messages(deliveries))) = next else { break };
+        let now = OsClock.now();
+        for delivery in &deliveries {
+            let due = due[number(delivery)];
+            early += u64::from(now < due);
+            twice += u64::from(std::mem::replace(&mut seen[number(delivery)], true));
+            late.push(now.since(due));
+        }
+        let settlements = deliveries.iter().map(|delivery| delivery.settlement(Outcome::Accepted)).collect();
+        running.settle(settlements).await;
+    }
+    let missing = seen.iter().filter(|seen| !**seen).count();
+    late.sort_unstable();
+    let at = |share: f64| late.get(((late.len() as f64 * share) as usize).min(late.len().saturating_sub(1)));
+    let at = |share: f64| at(share).copied().unwrap_or_default();
+    for (name, share) in [("late_p50", 0.5), ("late_p99", 0.99), ("late_p999", 0.999), ("late_max", 1.0)] {
+        figure(name, at(share) as f64, "ms");
+    }
+    figure("early", early as f64, "messages");
+    figure("missing", missing as f64, "messages");
+    figure("twice", twice as f64, "messages");
+    missing == 0 && early == 0 && twice == 0 && at(0.99) <= LATE_MS_MAX
+}
+
+/// Bytes of memory that the process holds (proc(5): the second number counts pages).
+fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or_default() * 4096
+}
