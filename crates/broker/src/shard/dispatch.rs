@@ -21,14 +21,12 @@ use super::{
 use crate::{
     Effect, Kind,
     command::Hold,
-    effect::{Closed, Handed, Notice},
+    effect::{Closed, Handed},
     place::{Load, Loaded, Meta, Purpose},
 };
 
 /// Messages asked for in one load.
 const LOAD_MESSAGES_MAX: usize = 256;
-/// Milliseconds until a log that could not be read is read again.
-const REREAD_MS: u64 = 2_000;
 /// A window with fewer messages is filled again before it is empty.
 const WINDOW_LOW: usize = 64;
 /// Stretches of a log named in one load.
@@ -134,37 +132,6 @@ impl Outlet {
             .consumers
             .next(|id, consumer| fits(id, consumer.hold) && ctx.pools.admits(consumer.pool(), place))?;
         Some((log, returned, consumer))
-    }
-
-    /// Hands out what stands ready of a subscription that is fair to tenants.
-    fn hand_by_turns(
-        &mut self,
-        before: Millis,
-        logs: &dyn Logs,
-        round: &mut Round,
-        finished: &mut Finished,
-        ctx: &mut Ctx<'_>,
-    ) {
-        let place = (self.kind, self.id);
-        loop {
-            self.line_up(before, logs, finished, ctx);
-            // One that came back must be known by its tenant before any later one of that tenant goes.
-            let is_finding = self.cursors.values().any(|cursor| !cursor.finding.is_empty());
-            if is_finding || !self.consumers.any_available() || !self.is_open(ctx) {
-                return;
-            }
-            let Some(consumer) = self.consumers.next(|_, consumer| ctx.pools.admits(consumer.pool(), place))
-            else {
-                return;
-            };
-            let Some(next) = self.next_of_tenants(ctx) else { return };
-            if next.meta.expires_at <= before {
-                let how = (next.attempt, Some(0).filter(|_| next.attempt.0 > 0));
-                self.discard(next.number, next.meta, how, Reason::Expired, logs, finished, ctx);
-            } else {
-                self.hand(next.number, next.meta, next.attempt, consumer, round, finished, ctx);
-            }
-        }
     }
 
     /// Strict priority: the first message of the highest lane that has any.
@@ -434,7 +401,7 @@ impl Outlet {
     }
 
     /// Gives one message to one consumer.
-    fn hand(
+    pub(super) fn hand(
         &mut self,
         log: u16,
         meta: Meta,
@@ -575,26 +542,6 @@ impl Outlet {
         true
     }
 
-    /// Tells of a log that cannot be read, and tries again after a while: the disk may have been mended.
-    fn damaged(&mut self, number: u16, detail: String, ctx: &mut Ctx<'_>) {
-        let Some(cursor) = self.cursors.get(&number) else { return };
-        let timer = Timer::Reread(self.id, number, cursor.generation, cursor.find_generation);
-        ctx.timers.push((ctx.now.plus(REREAD_MS), timer));
-        let (kind, name) = (self.kind, self.name.clone());
-        ctx.effects.push(Effect::Notice(Notice::Damaged { kind, name, detail }));
-    }
-
-    /// Lets a log that could not be read be read again, unless it has been purged or passed by a seek since.
-    pub fn reread(&mut self, number: u16, generations: (u32, u32)) {
-        let Some(cursor) = self.cursors.get_mut(&number) else { return };
-        if (cursor.generation, cursor.find_generation) == generations {
-            cursor.generation = cursor.generation.wrapping_add(1);
-            cursor.find_generation = cursor.find_generation.wrapping_add(1);
-            cursor.loading = false;
-            cursor.finding.clear();
-        }
-    }
-
     /// Takes in where messages are that came back.
     pub fn returned_found(&mut self, number: u16, generation: u32, loaded: Loaded, ctx: &mut Ctx<'_>) {
         let Some(cursor) =
@@ -634,7 +581,7 @@ impl Outlet {
 
 /// What one dispatch hands out.
 #[derive(Default)]
-struct Round {
+pub(super) struct Round {
     takes: BTreeMap<Millis, Vec<Item>>,
     handed: BTreeMap<ConsumerId, Vec<Handed>>,
 }

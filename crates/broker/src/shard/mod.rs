@@ -8,6 +8,7 @@ mod bindings;
 mod browse;
 mod consumers;
 mod cursor;
+mod damage;
 mod deadletter;
 mod deaths;
 mod declare;

@@ -9,7 +9,8 @@ use waystation_base::{Attempt, Millis, limits::FAIR_AHEAD_MAX};
 
 use super::{
     Ctx, HashMap,
-    cursor::{Cursor, Returned},
+    cursor::{Cursor, Reason, Returned},
+    dispatch::{Pick, Round},
     limits::Bucket,
     outlet::{Finished, Logs, Outlet, Popped},
     timers::Timer,
@@ -215,15 +216,39 @@ impl Outlet {
         }
     }
 
-    /// Puts what is next in each source in its tenant's line.
-    pub(super) fn line_up(
+    /// Hands out what stands ready of a subscription that is fair to tenants.
+    pub(super) fn hand_by_turns(
         &mut self,
         before: Millis,
         logs: &dyn Logs,
+        round: &mut Round,
         finished: &mut Finished,
         ctx: &mut Ctx<'_>,
     ) {
-        use super::dispatch::Pick;
+        let place = (self.kind, self.id);
+        loop {
+            self.line_up(before, logs, finished, ctx);
+            // One that came back must be known by its tenant before any later one of that tenant goes.
+            let is_finding = self.cursors.values().any(|cursor| !cursor.finding.is_empty());
+            if is_finding || !self.consumers.any_available() || !self.is_open(ctx) {
+                return;
+            }
+            let Some(consumer) = self.consumers.next(|_, consumer| ctx.pools.admits(consumer.pool(), place))
+            else {
+                return;
+            };
+            let Some(next) = self.next_of_tenants(ctx) else { return };
+            if next.meta.expires_at <= before {
+                let how = (next.attempt, Some(0).filter(|_| next.attempt.0 > 0));
+                self.discard(next.number, next.meta, how, Reason::Expired, logs, finished, ctx);
+            } else {
+                self.hand(next.number, next.meta, next.attempt, consumer, round, finished, ctx);
+            }
+        }
+    }
+
+    /// Puts what is next in each source in its tenant's line.
+    fn line_up(&mut self, before: Millis, logs: &dyn Logs, finished: &mut Finished, ctx: &mut Ctx<'_>) {
         for number in self.cursors.keys().copied().collect::<Vec<_>>() {
             while self.shares.as_ref().is_some_and(|shares| shares.count < FAIR_AHEAD_MAX) {
                 let Pick::Next { log, returned, .. } = self.look(number, logs, ctx) else { break };
@@ -237,7 +262,7 @@ impl Outlet {
     }
 
     /// The next message of the tenant whose turn it is.
-    pub(super) fn next_of_tenants(&mut self, ctx: &mut Ctx<'_>) -> Option<Waits> {
+    fn next_of_tenants(&mut self, ctx: &mut Ctx<'_>) -> Option<Waits> {
         let fair = self.limits.as_ref()?.fair()?;
         let shares = self.shares.as_mut()?;
         let mut shut = (false, false);

@@ -123,7 +123,7 @@ async fn until(server: &Server, expected: &str) -> Option<&'static str> {
     timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("never {expected}: {:?}", state(server)))
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn who_publishes_faster_than_the_disk_writes_is_in_flow_until_it_has_caught_up() {
     let disk = Slow::new();
     let server = Server::on(Arc::new(disk.clone()), 0, |_| ()).await;
@@ -156,7 +156,7 @@ async fn who_publishes_faster_than_the_disk_writes_is_in_flow_until_it_has_caugh
     server.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn with_the_disk_nearly_full_who_publishes_is_blocked_with_the_reason_and_who_consumes_goes_on() {
     const RESERVE: u64 = 1 << 30;
     let disk = Slow::new();

@@ -221,8 +221,11 @@ impl Ledger {
                 .unwrap_or_else(|| panic!("{consumer:?} is not attached"))
                 .clone();
             // Room in a pool is handed on while handing out: the same queue is looked at again.
-            // So is one whose order what is done at once holds up.
-            let again = who.pool.is_some_and(|pool| self.pools.contains_key(&pool)) || who.hold == Hold::None;
+            // So is one where messages wait for each other: what is done at once lets the next one go.
+            let outlet = &self.outlets[&who.entity];
+            let again = who.pool.is_some_and(|pool| self.pools.contains_key(&pool))
+                || outlet.by_key()
+                || outlet.ordered();
             assert!(seen.insert(*consumer) || again, "one delivery for each consumer in a flush");
             for handed in messages {
                 let take = taken.remove(&(who.entity, handed.tag));

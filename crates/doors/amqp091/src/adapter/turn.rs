@@ -263,8 +263,7 @@ impl Connection {
             }
             _ => {}
         }
-        let (state, by) =
-            if self.is_held_up() { ("blocked", Some(LOW_ON_DISK)) } else { ("running", None) };
+        let (state, by) = if self.is_held_up() { ("blocked", Some(LOW_ON_DISK)) } else { ("running", None) };
         self.entered.entry.describe(|about| (about.state, about.held_up_by) = (state, by));
     }
 
