@@ -110,10 +110,10 @@ fn pauses_go_on_through_kills() {
 fn work_off(server: &Server) -> Vec<Value> {
     let mut bodies = Vec::new();
     loop {
-        let page = ask(server, "POST", "/v1/subscriptions/work/receive?max=1&wait_ms=0", None);
+        let page = ask(server, "POST", "/v1/subscriptions/steps/receive?max=1&wait_ms=0", None);
         let Some(message) = page["messages"].get(0).cloned() else { return bodies };
         bodies.push(message["body"].clone());
-        settle_of(server, "subscriptions/work", &message, json!({"outcome": "accept"}));
+        settle_of(server, "subscriptions/steps", &message, json!({"outcome": "accept"}));
     }
 }
 
@@ -122,16 +122,16 @@ fn an_ordered_subscription_waits_with_the_key_that_failed_alone_through_a_kill()
     let setup = Setup::new();
     let server = setup.start();
     server.ok("topic create events --partitions 1");
-    server.ok("subscription create work --topic events --mode ordered --retry constant,first=3s,jitter=0");
+    server.ok("subscription create steps --topic events --mode ordered --retry constant,first=3s,jitter=0");
     for (body, key) in [("a1", "a"), ("b1", "b"), ("a2", "a"), ("b2", "b"), ("none", "")] {
         let key = Some(key).filter(|key| !key.is_empty());
         let line = format!("{}\n", json!({"body": body, "key": key}));
         server.cli_with(&["publish", "events", "--ndjson", "-"], line.as_bytes()).good();
     }
-    let page = ask(&server, "POST", "/v1/subscriptions/work/receive?max=1&wait_ms=9000", None);
+    let page = ask(&server, "POST", "/v1/subscriptions/steps/receive?max=1&wait_ms=9000", None);
     let first = page["messages"][0].clone();
     assert_eq!(first["body"], "a1");
-    settle_of(&server, "subscriptions/work", &first, json!({"outcome": "requeue", "error": "busy"}));
+    settle_of(&server, "subscriptions/steps", &first, json!({"outcome": "requeue", "error": "busy"}));
     assert_eq!(work_off(&server), ["b1", "b2", "none"]);
     server.kill();
     let server = setup.start();

@@ -192,7 +192,7 @@ fn a_push_is_tried_again_by_the_policy_that_queues_have_with_what_differs_for_a_
     assert_eq!((&policy["backoff"], &policy["attempts_max"]), (&json!("linear"), &json!(16)), "{policy}");
     publish(&server, 0..1);
     until("it has arrived", || show(&server)["counts"]["delivered"] == 1);
-    assert_eq!(pauses(&server), [json!(2), json!(200), json!(300), json!(null)], "by class, then by steps");
+    assert_eq!(pauses(&server), [json!(1), json!(200), json!(300), json!(null)], "by class, then by steps");
     // What is wrong is told with its field.
     server.cli(&["push", "change", "p", "--retry", "first=2h,most=1h"]).bad(4, "retry.first_ms");
 }

@@ -3,7 +3,10 @@
 mod common;
 
 use common::{World, name, queue, subscription};
-use waystation_base::{Attempt, ConsumerId, limits::TENANTS_MAX};
+use waystation_base::{
+    Attempt, ConsumerId,
+    limits::{FAIR_AHEAD_MAX, TENANTS_MAX},
+};
 use waystation_broker::{
     Command, PoolId, SessionId, Source,
     command::{Attach, Declare, Failure, Hold, Outcome},
@@ -352,6 +355,22 @@ fn in_a_subscription_too_ten_thousand_messages_of_one_tenant_do_not_delay_one_of
             (w.subscription_info("s").lag, w.subscription_info("s").counters.acknowledged),
             (0, 10_003)
         );
+    }
+}
+
+#[test]
+fn a_subscription_looks_fair_ahead_max_messages_ahead_and_no_further() {
+    for (of_a, within) in [(FAIR_AHEAD_MAX - 1, true), (FAIR_AHEAD_MAX + 20, false)] {
+        let mut w = subscribed(|_| ());
+        for from in (0..of_a).step_by(1_000) {
+            send_to(&mut w, "t", "a", 1_000.min(of_a - from));
+        }
+        send_to(&mut w, "t", "b", 1);
+        let s = subscription("s");
+        let consumer = w.attach(s.clone(), 1);
+        let first = work_at(&mut w, &s, consumer, 10);
+        assert_eq!(first.contains(&"b1".to_owned()), within, "{of_a}: {first:?}");
+        assert!(within || work_at(&mut w, &s, consumer, 20).contains(&"b1".to_owned()), "as others are done");
     }
 }
 

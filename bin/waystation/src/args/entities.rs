@@ -489,7 +489,8 @@ mod tests {
     #[test]
     fn every_field_of_a_subscription_has_an_option() {
         let all = "subscription create s --topic t --start time:2026-01-31 --mode ordered --filter {\"exact\":{\"a\":\"b\"}} \
-            --temporary --idle-expiry 1d --lease 1m --dead-letter none --max-attempts 3 --retry none --rate 10/m --concurrency none";
+            --temporary --idle-expiry 1d --lease 1m --dead-letter none --max-attempts 3 --retry none --rate 10/m --concurrency none \
+            --fair @virtual_host,concurrency=2";
         let Command::Subscription(SubscriptionCommand::Create { topic, start, fields, .. }) = parse(all)
         else {
             panic!("a subscription")

@@ -234,7 +234,8 @@ mod tests {
     fn a_change_keeps_what_is_not_said() {
         let mut there = json!({"queue": "q", "url": "u", "retry": {"first_ms": 5, "most_ms": 9}});
         let said = retry("first=7ms,timeout.attempts=2").expect("a policy");
-        let fields = PushFields { subscription: Some("s".into()), retry: Some(said), ..PushFields::default() };
+        let fields =
+            PushFields { subscription: Some("s".into()), retry: Some(said), ..PushFields::default() };
         fields.put_into(there.as_object_mut().expect("an object"));
         let classes = json!({"timeout": {"attempts_max": 2}});
         let expected = json!({"first_ms": 7, "most_ms": 9, "classes": classes});

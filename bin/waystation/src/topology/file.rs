@@ -194,8 +194,8 @@ mod tests {
         check("[pushes.p]\nurl = 'https://a.example/'", "push 'p': field 'queue': give either");
         check("[pushes.p]\nqueue='q'\nconcurrency = 0", "line 3, column 1: push 'p': field 'concurrency'");
         check(
-            "[pushes.p]\nqueue='q'\nretry = { most_ms = 0 }",
-            "line 3, column 11: push 'p': field 'retry.most_ms'",
+            "[pushes.p]\nqueue='q'\nretry = { jitter_percent = 101 }",
+            "line 3, column 11: push 'p': field 'retry.jitter_percent'",
         );
         check(r#"{"pushes": {"p": {"queue": "q"}, "p": {"queue": "q"}}}"#, "'p' is declared twice");
     }

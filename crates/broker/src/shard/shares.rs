@@ -53,15 +53,15 @@ impl Shares {
         self.count += 1;
         *self.by_source.entry(waits.number).or_default() += 1;
         let line = self.lines.entry(waits.meta.tenant).or_default();
+        let Some(rank) = waits.rank else { return line.push_back(waits) };
         // One that came back takes its place among those that wait already: by its offset, or by when it was due.
-        let behind = |other: &Waits| match waits.rank {
-            None => false,
-            Some(0) => other.meta.offset > waits.meta.offset,
-            Some(due) => other.meta.timestamp.0 > due,
+        let is_behind = |other: &Waits| match rank {
+            0 => other.meta.offset > waits.meta.offset,
+            due => other.meta.timestamp.0 > due,
         };
-        match line.iter().position(|other| other.number == waits.number && behind(other)) {
-            Some(at) if waits.rank.is_some() => line.insert(at, waits),
-            _ => line.push_back(waits),
+        match line.iter().position(|other| other.number == waits.number && is_behind(other)) {
+            Some(at) => line.insert(at, waits),
+            None => line.push_back(waits),
         }
     }
 
