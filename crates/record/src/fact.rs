@@ -11,6 +11,7 @@
 //!   5 condemned:  reason u8 | attempt varint | error text behind its length
 //!   6 done:       reason u8 | step u8
 //!   7 failed:     error class behind its length | error text behind its length
+//!   8 called:     status varint (0: no answer) | took varint | endpoint behind its length | error text behind its length
 //! ```
 //! Clients are numbers in a table of the file or memory that holds the fact.
 
@@ -218,6 +219,17 @@ pub enum What {
         /// The error.
         error: Option<String>,
     },
+    /// It was sent to somebody's endpoint by a request; what becomes of it follows. The time is that at which the request began.
+    Called {
+        /// The endpoint.
+        to: String,
+        /// How it was answered; none: it was not.
+        status: Option<u16>,
+        /// Milliseconds until the answer, or until it was given up.
+        took_ms: u64,
+        /// What went wrong.
+        error: Option<String>,
+    },
     /// It is done here.
     Done {
         /// How.
@@ -282,6 +294,15 @@ impl Fact {
                 let error = cut(error.as_deref().unwrap_or_default(), ERROR_BYTES_MAX);
                 [class, error].into_iter().for_each(|text| put_prefixed(out, text.as_bytes()));
             }
+            What::Called { to, status, took_ms, error } => {
+                head(8);
+                put(out, status.unwrap_or(0).into());
+                put(out, *took_ms);
+                let error = cut(error.as_deref().unwrap_or_default(), ERROR_BYTES_MAX);
+                [cut(to, ATTRIBUTE_BYTES_MAX), error]
+                    .into_iter()
+                    .for_each(|text| put_prefixed(out, text.as_bytes()));
+            }
             What::Done { reason, step } => {
                 head(6);
                 out.extend_from_slice(&[*reason as u8, *step as u8]);
@@ -310,6 +331,12 @@ impl Fact {
                 error: optional(input)?,
             },
             6 => What::Done { reason: reason(input)?, step: step(input)? },
+            8 => {
+                let status = Some(number(input)?).filter(|status| *status != 0);
+                let status = status.map(u16::try_from).transpose().ok()?;
+                let took_ms = take(input).ok()?;
+                What::Called { status, took_ms, to: text(input)?.to_owned(), error: optional(input)? }
+            }
             7 => What::Failed { class: optional(input)?, error: optional(input)? },
             _ => return None,
         };
@@ -469,6 +496,13 @@ mod tests {
             What::Failed { class: Some("busy".into()), error: None },
             unrouted(Fate::Dropped),
             unrouted(Fate::Told),
+            What::Called {
+                to: "https://shop".into(),
+                status: Some(503),
+                took_ms: 7,
+                error: Some("busy".into()),
+            },
+            What::Called { to: "https://shop".into(), status: None, took_ms: 0, error: None },
         ];
         let fact = |(n, what)| Fact {
             at: Millis(BASE.0 + n as u64 * 7 - 3),
@@ -492,6 +526,8 @@ mod tests {
             place(3, 0, u64::MAX - 1),
             place(4, 0, 1),
             place(4, 0, 2),
+            place(4, 0, 3),
+            place(4, 0, 3),
         ];
         let mut bytes = Vec::new();
         let mut before = places[0];

@@ -22,6 +22,7 @@ mod recorder;
 mod rules;
 mod shelf;
 mod tap;
+mod tried;
 
 pub use fact::{
     ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX, Attribute, Block, ERROR_BYTES_MAX, Fact, Fate, Place, Published,
@@ -35,6 +36,7 @@ pub use record::{Damage, Event, Happening, Mention, Mentions, Record, Status, ha
 pub use recorder::Recorder;
 pub use rules::{RULES_MAX, Rule};
 pub use tap::{Tap, Told};
+pub use tried::{ATTEMPTS, Tried};
 
 /// A map whose order does not matter.
 pub(crate) type HashMap<K, V> = hashbrown::HashMap<K, V, foldhash::fast::RandomState>;

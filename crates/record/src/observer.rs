@@ -20,6 +20,7 @@ use crate::{
     recent::Recent,
     rules::{Rule, Terms},
     tap::{Tap, Told},
+    tried::{self, ATTEMPTS, Said},
 };
 
 /// Clients that are known by their numbers at a time; those not heard of longest are forgotten.
@@ -58,6 +59,7 @@ pub(crate) struct Observer {
     pub(crate) unreadable: u64,
     /// Messages that nothing took and of which the journal tells only how many.
     pub(crate) untold: u64,
+    tried: tried::Sources,
 }
 
 /// Where an entry's message is, and whose copy of it is meant.
@@ -88,6 +90,7 @@ impl Observer {
             tap: None,
             unreadable: 0,
             untold: 0,
+            tried: tried::Sources::default(),
         }
     }
 
@@ -277,6 +280,19 @@ impl Observer {
         what: What,
         recent: &mut Recent,
     ) {
+        self.tell_at(self.now(), outlet, at, fails, client, what, recent);
+    }
+
+    fn tell_at(
+        &mut self,
+        time: Millis,
+        outlet: EntityId,
+        at: (u16, u64),
+        fails: bool,
+        client: u32,
+        what: What,
+        recent: &mut Recent,
+    ) {
         let (place, subscription) = self.copy_of(outlet, at);
         let terms = self.terms(place.log.entity);
         if terms.is_off() || !(fails || terms.takes(place)) {
@@ -286,7 +302,7 @@ impl Observer {
         if let Some(subscription) = subscription {
             self.mention(subscription, recent);
         }
-        let fact = Fact { at: self.now(), client, subscription, what };
+        let fact = Fact { at: time, client, subscription, what };
         recent.push(place, &fact);
         self.tap(place, &fact, recent);
     }
@@ -303,7 +319,7 @@ impl Observer {
     fn publish(&mut self, publish: &entry::Publish<'_>, recent: &mut Recent) {
         let terms = self.terms(publish.log.entity);
         if terms.is_off() {
-            return;
+            return self.attempts(publish, recent);
         }
         let Ok(records) = batch::records(publish.batch) else {
             self.unreadable += 1;
@@ -327,6 +343,26 @@ impl Observer {
             };
             let fact = Fact { at, client, subscription: None, what: What::Published(published) };
             self.add(place, &fact, recent);
+        }
+    }
+
+    /// What requests came to, if that is what was published.
+    fn attempts(&mut self, publish: &entry::Publish<'_>, recent: &mut Recent) {
+        if self.names.get(&publish.log.entity).is_none_or(|(_, name)| name.as_str() != ATTEMPTS) {
+            return;
+        }
+        for record in batch::records(publish.batch).into_iter().flatten().flatten() {
+            let said = record.value.and_then(|value| serde_json::from_slice::<Said>(value).ok());
+            let Some(Said { at, endpoint, status, cause, took_ms, tried: Some(tried) }) = said else {
+                continue;
+            };
+            let source = tried.source().and_then(|source| self.tried.find(source, &self.names));
+            let Some(source) = source else { continue };
+            let what = What::Called { to: endpoint, status, took_ms, error: cause };
+            for place in tried.places() {
+                let client = self.acting(recent);
+                self.tell_at(Millis(at), source, place, false, client, what.clone(), recent);
+            }
         }
     }
 

@@ -13,6 +13,7 @@ pub use crate::publish::{hash_of, hash_of_id};
 use crate::{
     fact::{Block, Fact, Place, Published, What},
     feed::Feed,
+    figures::Shown,
     meta::{Client, Gap, Meta, Sweep},
     rates::Rates,
     recent::Recent,
@@ -43,6 +44,8 @@ pub(crate) struct Inner {
     pub(crate) feed: Arc<Feed>,
     pub(crate) shelf: Shelf,
     state: RwLock<State>,
+    /// What metrics show. Whoever asks for them must wait for nobody: the recorder holds the state while it reads the journal.
+    pub(crate) shown: Shown,
     pub(crate) rates: Arc<Mutex<Rates>>,
     /// Who is to hear of facts from now on, until the recorder has taken him in.
     pub(crate) tap: Mutex<Option<Box<dyn Tap>>>,
@@ -50,7 +53,9 @@ pub(crate) struct Inner {
 
 impl Inner {
     pub(crate) fn new(feed: Arc<Feed>, shelf: Shelf, state: State) -> Inner {
-        Inner { feed, shelf, state: RwLock::new(state), rates: Arc::default(), tap: Mutex::default() }
+        let shown = Shown::default();
+        shown.note(&state);
+        Inner { feed, shelf, state: RwLock::new(state), shown, rates: Arc::default(), tap: Mutex::default() }
     }
 
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, State> {
@@ -277,6 +282,7 @@ impl Record {
         }
         let told = lives.into_iter().map(|(place, mut life)| {
             life.events.sort_by_key(|event| event.at);
+            requests_first(&mut life.events);
             (place, life.events)
         });
         (told.collect(), damage)
@@ -361,6 +367,25 @@ impl Mentions {
     }
 }
 
+/// What came of a request is told behind the settlement that followed from it, and came before.
+fn requests_first(events: &mut [Event]) {
+    use What::{Called, Condemned, Done, Failed, Returned};
+    let follows = |event: &Event| {
+        let what = &event.what;
+        matches!(what, Happening::Fact(Returned { .. } | Condemned { .. } | Failed { .. } | Done { .. }))
+    };
+    for called in 1..events.len() {
+        if !matches!(events[called].what, Happening::Fact(Called { .. })) {
+            continue;
+        }
+        let mut at = called;
+        while at > 0 && events[at - 1].at == events[at].at && follows(&events[at - 1]) {
+            events.swap(at - 1, at);
+            at -= 1;
+        }
+    }
+}
+
 fn name_in(meta: &Meta, id: EntityId) -> Option<(Kind, Name)> {
     meta.name(id).map(|(kind, name)| (kind, name.clone()))
 }
@@ -389,4 +414,45 @@ fn recent_events(recent: &Recent, places: &[(Place, Millis)]) -> Vec<(Place, Eve
         }
     }
     events
+}
+
+#[cfg(test)]
+mod tests {
+    use waystation_base::Attempt;
+    use waystation_broker::entry::{Reason, Step};
+
+    use super::*;
+
+    #[test]
+    fn a_request_comes_before_what_followed_from_it_in_the_same_millisecond() {
+        let event = |at, what| Event {
+            at: Millis(at),
+            client: None,
+            subscription: None,
+            what: Happening::Fact(what),
+        };
+        let handed = || What::Handed { attempt: Attempt(1), held_ms: 0 };
+        let returned = || What::Returned { attempt: Attempt(1), delay_ms: 0, step: Step::Request };
+        let done = || What::Done { reason: Reason::Accepted, step: Step::Request };
+        let called = || What::Called { to: String::new(), status: None, took_ms: 0, error: None };
+        let mut events = vec![
+            event(1, handed()),
+            event(1, returned()),
+            event(1, called()),
+            event(1, handed()),
+            event(2, called()),
+            event(2, done()),
+            event(2, called()),
+        ];
+        requests_first(&mut events);
+        let whats: Vec<What> = events
+            .into_iter()
+            .map(|event| match event.what {
+                Happening::Fact(what) => what,
+                Happening::Swept(sweep) => panic!("{sweep:?}"),
+            })
+            .collect();
+        let expected = [handed(), called(), returned(), handed(), called(), called(), done()];
+        assert_eq!(whats, expected);
+    }
 }

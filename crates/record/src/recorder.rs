@@ -191,6 +191,7 @@ impl Worker {
         self.position = frame.header.end();
         state.recent.to = self.position;
         (state.unreadable, state.untold) = (self.observer.unreadable, self.observer.untold);
+        self.inner.shown.note_memory(&state);
         drop(state);
         self.feed.set_position(self.position);
     }
@@ -214,6 +215,7 @@ impl Worker {
         };
         state.recent.to = position;
         (state.unreadable, state.untold) = (observer.unreadable, observer.untold);
+        self.inner.shown.note_memory(&state);
         drop(state);
         let further = position > self.position;
         self.position = position;
@@ -243,6 +245,7 @@ impl Worker {
         let mut state = self.inner.write();
         state.recent.gaps.push(Gap { from: self.position, to: next, after, before, why });
         state.recent.to = next;
+        self.inner.shown.note(&state);
         drop(state);
         self.position = next;
         self.feed.set_position(next);
@@ -297,6 +300,7 @@ impl Worker {
             state.recent = Recent::begin(self.position);
             self.observer.begin_memory();
         }
+        self.inner.shown.note(&state);
         drop(state);
         if let Some(replaced) = replaced
             && let Err(error) = self.inner.shelf.remove(replaced)
@@ -324,7 +328,9 @@ impl Worker {
             // What is in memory too is not old.
             let finished = state.files.iter().take_while(|file| Some(file.id) != unfinished).count();
             let count = expired(&state.files, now, retention_ms, retention_bytes).min(finished);
-            state.files.drain(..count).map(|file| file.id).collect()
+            let gone = state.files.drain(..count).map(|file| file.id).collect();
+            self.inner.shown.note(state);
+            gone
         };
         for id in gone {
             if let Err(error) = self.inner.shelf.remove(id) {

@@ -28,6 +28,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "waystation-host",
             "waystation-events",
             "waystation-outbound",
+            "waystation-record",
         ],
     ),
     (

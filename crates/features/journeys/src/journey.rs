@@ -211,7 +211,7 @@ pub struct Copy {
 pub struct Step {
     /// When.
     pub at: u64,
-    /// `delivered`, `acknowledged`, `failed`, `rejected`, `returned`, `delayed`, `extended`, `dead_lettered`, `expired`, `max_attempts`,
+    /// `delivered`, `called` (sent to an endpoint: a push or a callback), `acknowledged`, `failed`, `rejected`, `returned`, `delayed`, `extended`, `dead_lettered`, `expired`, `max_attempts`,
     /// `max_length`, `purged`, `withdrawn`, `filtered`, `passed`, `retired` or `deleted`.
     pub what: String,
     /// Which attempt it was.
@@ -223,9 +223,15 @@ pub struct Step {
     /// In words, where that adds something: a consumer's error, why it came back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// Milliseconds: of the lease, or until the next attempt.
+    /// Milliseconds: of the lease, until the next attempt, or that a request took.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ms: Option<u64>,
+    /// Called: whom.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// Called: how it was answered; none: it was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
 }
 
 /// Where a message is now.

@@ -57,6 +57,13 @@ pub(crate) fn step(event: &Event) -> Option<Step> {
         Happening::Fact(What::Condemned { reason: cause, attempt, error }) => {
             Step { attempt: Some(attempt.0), why: error.clone(), ..named(reason(*cause)) }
         }
+        Happening::Fact(What::Called { to, status, took_ms, error }) => Step {
+            to: Some(to.clone()).filter(|to| !to.is_empty()),
+            status: *status,
+            ms: Some(*took_ms),
+            why: error.clone(),
+            ..named("called")
+        },
         Happening::Fact(What::Failed { class, error }) => {
             let words: Vec<&str> = [class, error].into_iter().flatten().map(String::as_str).collect();
             Step { why: Some(words.join(": ")).filter(|why| !why.is_empty()), ..named("failed") }

@@ -103,7 +103,7 @@ impl Tracer {
             What::Returned { delay_ms, .. } => Some(Stage::Waits { since: at.plus(*delay_ms) }),
             What::Condemned { .. } => Some(Stage::Waits { since: *at }),
             What::Done { .. } => None,
-            What::Published(_) | What::Failed { .. } | What::Extended { .. } => return,
+            What::Published(_) | What::Failed { .. } | What::Extended { .. } | What::Called { .. } => return,
         };
         let is_over = next.is_none() && subscription.is_none();
         let copy = &mut message.copies[index];

@@ -160,7 +160,7 @@ fn stay_lines(stay: &Stay, paint: Paint) -> Vec<String> {
 fn step_line(step: &Step, before: u64, paint: Paint) -> String {
     let after = paint.faint(&format!("+{}", span(step.at.saturating_sub(before))));
     let what = match step.what.as_str() {
-        "delivered" | "extended" | "returned" => paint.plain(&step.what),
+        "delivered" | "extended" | "returned" | "called" => paint.plain(&step.what),
         "delayed" => paint.waiting("put off"),
         "max_attempts" => paint.bad("given up (max_attempts)"),
         "max_length" => paint.bad("dropped (max_length)"),
@@ -174,7 +174,14 @@ fn step_line(step: &Step, before: u64, paint: Paint) -> String {
     } else if step.what == "delayed" {
         more += &step.ms.map_or_else(String::new, |ms| format!(" for {}", span(ms)));
     }
-    more += &step.by.as_ref().map_or_else(String::new, |by| format!(" {}", who(by)));
+    if step.what == "called" {
+        more += &step.to.as_ref().map_or_else(String::new, |to| format!(" {to}"));
+        more +=
+            &step.status.map_or_else(|| ", no answer".to_owned(), |status| format!(", answered {status}"));
+        more += &step.ms.map_or_else(String::new, |ms| format!(" after {}", span(ms)));
+    } else {
+        more += &step.by.as_ref().map_or_else(String::new, |by| format!(" {}", who(by)));
+    }
     more += &step.why.as_ref().map_or_else(String::new, |why| format!(": {why}"));
     format!("{after} {what}{}", paint.plain(&more))
 }

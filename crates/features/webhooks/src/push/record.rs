@@ -9,11 +9,12 @@ use waystation_broker::{
     spec::{Spec, TopicSpec},
 };
 use waystation_host::Broker;
+use waystation_record::Tried;
 
 use crate::attempt::Attempt;
 
 /// The topic that holds the records.
-pub const TOPIC: &str = "$webhooks";
+pub const TOPIC: &str = waystation_record::ATTEMPTS;
 /// Milliseconds for which they are kept.
 const RETENTION_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 /// Bytes of them past which the oldest go.
@@ -27,6 +28,9 @@ pub struct Record {
     /// The attempt.
     #[serde(flatten)]
     pub attempt: Attempt,
+    /// The messages that it was about: the record of what became of each tells it with them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tried: Option<Tried>,
 }
 
 /// Makes the topic.
@@ -41,8 +45,8 @@ pub async fn declare(broker: &Broker) -> Result<(), Refusal> {
 }
 
 /// What puts an attempt on record; nothing if the system gives no randomness.
-pub(super) fn publish(push: &str, attempt: &Attempt, now: Millis) -> Option<Publish> {
-    let record = Record { push: push.to_owned(), attempt: attempt.clone() };
+pub(super) fn publish(push: &str, attempt: &Attempt, tried: Tried, now: Millis) -> Option<Publish> {
+    let record = Record { push: push.to_owned(), attempt: attempt.clone(), tried: Some(tried) };
     let body = Bytes::from(serde_json::to_vec(&record).ok()?);
     let mut message = Message::new(MessageId::new(now, os::random().ok()?), now, body);
     message.key = Some(Bytes::copy_from_slice(push.as_bytes()));

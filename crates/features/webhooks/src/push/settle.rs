@@ -9,6 +9,7 @@ use waystation_broker::{
     spec::{Mode, Order},
 };
 use waystation_host::{Broker, Delivery};
+use waystation_record::Tried;
 
 use super::{
     live::Live,
@@ -266,6 +267,15 @@ impl Settler {
         Settle { source: self.options.source.clone(), settlements: chunk.iter().map(one).collect() }
     }
 
+    /// What an attempt was about.
+    fn tried(&self, chunk: &[Delivery]) -> Tried {
+        let tags = chunk.iter().map(|delivery| delivery.tag.0).collect();
+        match self.options.source.clone() {
+            Source::Queue(queue) => Tried { queue: Some(queue), tags, ..Tried::default() },
+            Source::Subscription(it) => Tried { subscription: Some(it), tags, ..Tried::default() },
+        }
+    }
+
     /// Settles what was not tried.
     async fn give_back(&self, chunk: &[Delivery], outcome: Outcome) -> Result<(), Refusal> {
         let Settle { source, settlements } = self.outcomes(chunk, &outcome);
@@ -281,7 +291,7 @@ impl Settler {
         note: &Attempt,
     ) -> Result<(), Refusal> {
         let settlements = vec![self.outcomes(chunk, outcome)];
-        if let Some(record) = record::publish(&self.options.name, note, self.clock.now()) {
+        if let Some(record) = record::publish(&self.options.name, note, self.tried(chunk), self.clock.now()) {
             let publishes = publishes.iter().cloned().chain([record]).collect();
             let all = Transaction { publishes, settlements: settlements.clone() };
             if self.broker.transact(all).await.is_ok() {
