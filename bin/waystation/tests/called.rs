@@ -42,7 +42,7 @@ fn copy_at(journey: &Value, address: &str) -> Value {
 
 fn create_push(server: &Server, of: &str, receiver: &Receiver) {
     server.ok(&format!(
-        "push create shop --{of} --url {} --secret {SECRET} --first-pause 50ms --most-pause 50ms --dead-letter dead",
+        "push create shop --{of} --url {} --secret {SECRET} --retry constant,first=50ms --dead-letter dead",
         receiver.url()
     ));
 }
@@ -64,7 +64,7 @@ fn each_attempt_of_a_push_is_told_with_the_answer() {
     let journey = journey(&server, "id=m-1");
     let copy = copy_at(&journey, "work");
     let (words, statuses) = told(&copy);
-    let attempt = ["delivered", "called", "delayed"];
+    let attempt = ["delivered", "called", "failed", "delayed"];
     let expected = [&attempt[..], &attempt, &["delivered", "called", "acknowledged"]].concat();
     assert_eq!((words, statuses), (expected, vec![&json!(503), &Value::Null, &json!(204)]), "{journey:#}");
     let shown = server.ok("trace m-1");
@@ -106,7 +106,8 @@ fn a_callback_is_told_with_its_call_and_how_the_caller_answered() {
     until("it is settled", || copy()["now"]["state"] == "acknowledged");
     let copy = copy();
     let (words, statuses) = told(&copy);
-    assert_eq!(words, ["delivered", "called", "delayed", "delivered", "called", "acknowledged"], "{copy:#}");
+    let expected = ["delivered", "called", "failed", "delayed", "delivered", "called", "acknowledged"];
+    assert_eq!(words, expected, "{copy:#}");
     assert_eq!(statuses, [&json!(500), &json!(204)]);
     let shown = server.ok(&format!("trace {id} --as call"));
     assert!(shown.contains("answered 500") && shown.contains("answered 204"), "{shown}");
