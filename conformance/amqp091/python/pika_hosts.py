@@ -1,6 +1,6 @@
 """What holds in every virtual host alike, and where a stream is no queue?"""
 from harness import equal, fresh, scenario
-from with_pika import channel_of, put, refused, take
+from with_pika import Consumer, channel_of, put, refused, take
 
 
 @scenario
@@ -42,3 +42,27 @@ def a_stream_refuses_what_is_to_be_delayed(server):
     with channel_of(server) as channel:
         channel.queue_delete(stream)
         channel.exchange_delete(exchange)
+
+
+@scenario
+def ten_thousand_messages_of_one_virtual_host_do_not_delay_one_of_another(server):
+    hosts = [fresh("many"), fresh("one")]
+    everything = {"configure": ".*", "write": ".*", "read": ".*"}
+    for vhost in hosts:
+        server.api("PUT", f"vhosts/{vhost}", {})
+        server.api("PUT", f"permissions/{vhost}/{server.user}", everything)
+    try:
+        with channel_of(server, virtual_host=hosts[0]) as many, channel_of(server, virtual_host=hosts[1]) as one:
+            many.queue_declare("jobs")
+            one.queue_declare("jobs")
+            many.basic_qos(prefetch_count=1)
+            put(many, "jobs", *(b"x" for _ in range(10_000)))
+            # Its worker is slow: it holds its first message all the while.
+            slow = Consumer(many, "jobs")
+            slow.wait(1)
+            put(one, "jobs", b"m")
+            equal(take(one, "jobs")[2], b"m")
+            equal(len(slow.bodies), 1)
+    finally:
+        for vhost in hosts:
+            server.api("DELETE", f"vhosts/{vhost}")

@@ -3,7 +3,7 @@
 //! Publishes messages to a queue, fails each so that all are due spread over a minute, stops and opens the data again, and then takes
 //! what comes: lateness is the time from when a message was due to when its consumer has it. `--dir DIR` says where the data
 //! lives, `--messages N` (default 1,000,000) how many, `--spread SECONDS` (60) over what time they are due, `--lead SECONDS` (40)
-//! when the first is. Fails if one comes early, twice or not at all, or if the 99th percentile is later than 50 ms.
+//! when the first is, `--batch N` (100) how many are published, and so stored, together: of a batch all is read for one message. Fails if one comes early, twice or not at all, or if the 99th percentile is later than 50 ms.
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "measures time, and prints it")]
 
 use std::{
@@ -31,20 +31,22 @@ use waystation_host::{Broker, Consumer, Delivery, Event, Options, open};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const BODY_BYTES: usize = 100;
-const BATCH: usize = 1_000;
+/// Messages settled together.
+const SETTLED: usize = 1_000;
 /// What was promised of the 99th percentile.
 const LATE_MS_MAX: u64 = 50;
 
 struct Arguments {
     dir: PathBuf,
     messages: usize,
+    batch: usize,
     spread_ms: u64,
     lead_ms: u64,
 }
 
 fn arguments() -> Arguments {
     let dir = std::env::temp_dir().join("waystation-delayed-bench");
-    let mut parsed = Arguments { dir, messages: 1_000_000, spread_ms: 60_000, lead_ms: 40_000 };
+    let mut parsed = Arguments { dir, messages: 1_000_000, batch: 100, spread_ms: 60_000, lead_ms: 40_000 };
     let mut given = std::env::args().skip(1);
     while let Some(flag) = given.next() {
         let value = given.next().unwrap_or_else(|| panic!("{flag} needs a value"));
@@ -52,6 +54,7 @@ fn arguments() -> Arguments {
         match flag.as_str() {
             "--dir" => parsed.dir = value.clone().into(),
             "--messages" => parsed.messages = number() as usize,
+            "--batch" => parsed.batch = number().max(1) as usize,
             "--spread" => parsed.spread_ms = number() * 1_000,
             "--lead" => parsed.lead_ms = number() * 1_000,
             other => panic!("unknown flag {other}"),
@@ -116,7 +119,7 @@ async fn measure(arguments: &Arguments) -> bool {
     let dir = arguments.dir.join("delayed");
     let _ = std::fs::remove_dir_all(&dir);
     let running = Running::on(&dir);
-    publish(&running, arguments.messages).await;
+    publish(&running, arguments).await;
     let before = resident();
     let begun = Instant::now();
     let due = fail(&running, arguments).await;
@@ -141,18 +144,18 @@ async fn measure(arguments: &Arguments) -> bool {
     content
 }
 
-async fn publish(running: &Running, messages: usize) {
+async fn publish(running: &Running, &Arguments { messages, batch, .. }: &Arguments) {
     let retry = Some(Box::new(RetryPolicy::default()));
     let spec = Spec::Queue(QueueSpec { retry, ..QueueSpec::default() });
     running.broker.declare(queue(), spec, false, SessionId::default()).await.expect("declared");
-    for from in (0..messages).step_by(BATCH) {
+    for from in (0..messages).step_by(batch) {
         let now = OsClock.now();
         let one = |n: usize| {
             let body = [&(n as u64).to_le_bytes()[..], &[b'.'; BODY_BYTES - 8]].concat();
             Message::new(MessageId::new(now, (n as u128) << 64), now, Bytes::from(body))
         };
-        let batch = (from..(from + BATCH).min(messages)).map(one).collect();
-        running.broker.publish(queue(), batch).await.expect("published");
+        let few = (from..(from + batch).min(messages)).map(one).collect();
+        running.broker.publish(queue(), few).await.expect("published");
     }
 }
 
@@ -165,7 +168,7 @@ async fn fail(running: &Running, arguments: &Arguments) -> Vec<Millis> {
     while left > 0 {
         let Some(Event::Messages(deliveries)) = consumer.next().await else { panic!("the consumer ended") };
         left -= deliveries.len();
-        for chunk in deliveries.chunks(BATCH) {
+        for chunk in deliveries.chunks(SETTLED) {
             let now = OsClock.now();
             let one = |delivery: &Delivery| {
                 // Knuth's multiplier: neighbours are due at times far apart.

@@ -32,6 +32,9 @@ const WINDOW_LOW: usize = 64;
 /// Stretches of a log named in one load.
 const LOAD_SPANS_MAX: usize = 256;
 
+/// Messages that came back and are looked up in one load: what lies in one batch is read but once.
+const FIND_MESSAGES_MAX: usize = 4_096;
+
 /// Milliseconds for which one who does not wait still waits for messages that are being read.
 pub(super) const LOOK_MS_MAX: u64 = 1_000;
 
@@ -287,7 +290,7 @@ impl Outlet {
         let Some((log, cursor)) = logs.log(number).zip(self.cursors.get(&number)) else { return };
         let lost = cursor.returned.iter().filter(|(_, returned)| returned.meta.is_none());
         let lost = cursor.keyless().chain(lost.map(|((_, offset), _)| *offset));
-        let lost = lost.take(LOAD_MESSAGES_MAX).collect();
+        let lost = lost.take(FIND_MESSAGES_MAX).collect();
         self.find_offsets(number, lost, log, logs, ctx);
     }
 

@@ -20,6 +20,9 @@ use crate::{
     spec::{Fair, MessageRate},
 };
 
+/// Milliseconds for which it reads on when nobody consumes: who pulls one message after the other is back soon.
+const READS_ON_MS: u64 = 60_000;
+
 /// A message in its tenant's line.
 #[derive(Clone, Copy, Debug)]
 pub struct Waits {
@@ -225,6 +228,9 @@ impl Outlet {
         finished: &mut Finished,
         ctx: &mut Ctx<'_>,
     ) {
+        if !self.reads_ahead(ctx.now) {
+            return;
+        }
         let place = (self.kind, self.id);
         loop {
             self.line_up(before, logs, finished, ctx);
@@ -245,6 +251,12 @@ impl Outlet {
                 self.hand(next.number, next.meta, next.attempt, consumer, round, finished, ctx);
             }
         }
+    }
+
+    /// Whether it is of use to know what comes: not for consumers that are not there, or were not of late.
+    fn reads_ahead(&self, now: Millis) -> bool {
+        let has_lines = self.shares.as_ref().is_some_and(|shares| shares.count > 0);
+        self.consumers.len() > 0 || has_lines && now.since(self.last_used) < READS_ON_MS
     }
 
     /// Puts what is next in each source in its tenant's line.

@@ -109,11 +109,13 @@ const QUEUES: Table = Table {
         ("bytes", "gauge", "Bytes of all messages."),
         ("consumers", "gauge", "Attached consumers and waiting pulls."),
         ("oldest_age_seconds", "gauge", "Age of the oldest message that waits or is held."),
+        ("full", "gauge", "1 while it refuses what is published, being at a length limit."),
     ],
     row: |view, name, now| {
         let info = view.queue(name)?;
         let age = info.oldest.map_or(0, |oldest| now.since(oldest));
-        let own = [info.ready, info.in_flight, info.delayed, info.bytes, info.consumers, age];
+        let full = u64::from(info.full.is_some());
+        let own = [info.ready, info.in_flight, info.delayed, info.bytes, info.consumers, age, full];
         Some(Row::new(&own, &info.counters, view.waits(Thing::Queue, name)))
     },
 };
