@@ -256,7 +256,7 @@ fn invalid_message_channel() {
     assert_eq!((step(0), step(1)), (json!("steps[1].validate"), json!("steps[0].validate")));
     assert_eq!(dead[0]["body"], all[2], "unchanged");
     assert_eq!(dead[1]["body_text"], "{\"id\": ", "unchanged");
-    assert_eq!(dead[0]["headers"]["ws-death-reason"], "route-error");
+    assert_eq!(dead[0]["headers"]["ws-death-reason"], "route_error");
 }
 
 #[test]

@@ -230,3 +230,38 @@ fn a_redrive_and_its_undoing_lose_and_double_nothing_when_the_server_is_killed_m
     assert_same(&http.numbers(&server, "orders"), &once([]));
     assert_same(&http.numbers(&server, "orders.dead"), &once(0..COUNT));
 }
+
+/// Processes that evaluate jq for a server.
+fn evaluators(server: &Server) -> usize {
+    let processes = std::fs::read_dir("/proc").expect("a proc file system");
+    let ids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let parent = format!("PPid:\t{}\n", server.pid());
+    let is_one = |id: &u32| {
+        let read = |name: &str| std::fs::read_to_string(format!("/proc/{id}/{name}")).unwrap_or_default();
+        read("cmdline").contains("jq-worker") && read("status").contains(&parent)
+    };
+    ids.filter(is_one).count()
+}
+
+#[test]
+fn redrives_and_routes_share_the_processes_that_evaluate_jq() {
+    let (setup, http) = (Setup::new(), Http::new());
+    let server = setup.start();
+    with_queues(&server);
+    server.ok("queue create in");
+    server.ok("queue create out");
+    let file = setup.file(
+        "route.toml",
+        "from = { queue = \"in\" }\nsteps = [{ filter = \".n >= 0\" }, { to = \"out\" }]\n",
+    );
+    server.cli(&["route", "create", "all", "--file", &file]).good();
+    let lines: String = (0..2_000).map(|n| format!("{}\n", json!({"body": {"n": n}}))).collect();
+    server.cli_with(&["publish", "in", "--ndjson", "-"], lines.as_bytes()).good();
+    until("all have passed", || server.json("queue show out")["ready"] == 2_000);
+    let before = evaluators(&server);
+    assert!(before >= 2, "{before}: so many work that each has one");
+    http.fail(&server, 0..500);
+    server.cli(&["redrive", "start", "--all", "--jq", ".n += 1", "--yes"]).good();
+    assert_eq!(http.numbers(&server, "orders").len(), 500);
+    assert_eq!(evaluators(&server), before);
+}

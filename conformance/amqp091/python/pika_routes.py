@@ -4,7 +4,7 @@ import json
 import pika
 
 from harness import equal, eventually, fresh, quoted, scenario
-from with_pika import channel_of, put, take_all
+from with_pika import channel_of, put, refused, take_all
 
 
 def queue(channel):
@@ -96,8 +96,27 @@ def what_fails_is_among_the_dead_letters_with_error_and_input(server):
         equal(take_all(channel, out), [b'{"id": 1}', b'{"id": 2}'])
         _, properties, body = channel.basic_get(dead, auto_ack=True)
         equal(body, b'{"id": 0}')
-        equal((properties.headers["x-first-death-reason"], properties.headers["x-first-death-queue"]), ("route-error", inbox))
+        equal((properties.headers["x-first-death-reason"], properties.headers["x-first-death-queue"]), ("route_error", inbox))
         equal((properties.headers["ws-death-route"], ".id > 0" in properties.headers["ws-death-error"]), (name, True))
         equal(properties.headers["ws-death-step"], "steps[0].validate")
         _, properties, body = channel.basic_get(dead, auto_ack=True)
         equal(body, b"no json")
+
+
+@scenario
+def an_exchange_and_a_route_with_steps_do_not_take_each_others_name(server):
+    with channel_of(server) as channel:
+        inbox, exchange = queue(channel), fresh("exchange")
+        name = route(server, [{"to": []}], source={"queue": inbox})
+        channel.exchange_declare(exchange, "topic", durable=True)
+        def declared(**how):
+            def declare():
+                with channel_of(server) as other:
+                    other.exchange_declare(name, **how)
+            return declare
+        refused(404, f"NOT_FOUND - no exchange '{name}' in vhost '/'", declared(passive=True))
+        text = f"'{name}' exists as a route and differs in 'kind: it has steps'; change it explicitly or use another name"
+        refused(406, f"PRECONDITION_FAILED - {text}", declared(exchange_type="topic", durable=True))
+    declaration = {"from": {"queue": inbox}, "steps": [{"to": []}]}
+    status, _, answer = server.request("PUT", f"/v1/routes/{quoted(exchange)}", declaration)
+    equal((status, b"as one with bindings" in answer), (409, True))

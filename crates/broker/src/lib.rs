@@ -4,6 +4,7 @@
 //! This crate refuses to know protocols, tasks, threads, clocks, randomness, files and sockets.
 
 pub mod command;
+pub mod deaths;
 pub mod effect;
 pub mod place;
 pub mod refusal;
@@ -49,6 +50,10 @@ impl fmt::Display for Kind {
         })
     }
 }
+
+/// What the names of documents begin with that claim a route's name for whoever keeps them: a document `route/NAME` and a route `NAME`
+/// are not there together.
+pub const ROUTE_CLAIM: &str = "route/";
 
 /// What can be consumed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -5,7 +5,10 @@ mod common;
 use bytes::Bytes;
 use common::{World, name};
 use waystation_base::limits::{DOCUMENT_BYTES_MAX, DOCUMENTS_BYTES_MAX, DOCUMENTS_MAX};
-use waystation_broker::{Command, Refusal, Reply};
+use waystation_broker::{
+    Command, Kind, ROUTE_CLAIM, Refusal, Reply,
+    spec::{QueueSpec, RouteKind, RouteSpec, Spec},
+};
 
 fn write(world: &mut World, of: &str, body: impl Into<Bytes>) -> Result<Reply, Refusal> {
     world.run(Command::Document { name: name(of), body: Some(body.into()) })
@@ -47,6 +50,31 @@ fn a_document_that_says_the_same_writes_nothing() {
     write(&mut world, "a", "x").expect("written");
     erase(&mut world, "b").expect("nothing to do");
     assert_eq!(world.journal.list.len(), before);
+}
+
+#[test]
+fn a_document_that_claims_a_routes_name_and_a_route_are_not_there_together() {
+    let mut world = World::new();
+    let is_taken = |it: &Result<Reply, Refusal>| matches!(it, Err(Refusal::Exists { kind: Kind::Route, .. }));
+    let declare =
+        |world: &mut World, name| world.declare(name, Spec::Route(RouteSpec::new(RouteKind::Fanout)));
+    write(&mut world, &format!("{ROUTE_CLAIM}a"), "steps").expect("written");
+    declare(&mut world, "b").expect("declared");
+    for restart in [World::restart, World::restart_from_snapshot] {
+        let refused = declare(&mut world, "a");
+        assert!(is_taken(&refused), "{refused:?}");
+        let refused = write(&mut world, &format!("{ROUTE_CLAIM}b"), "steps");
+        assert!(is_taken(&refused), "{refused:?}");
+        // Of another name, of another kind, and what takes the claim away.
+        write(&mut world, "other/b", "x").expect("written");
+        world.declare("a", Spec::Queue(QueueSpec::default())).expect("declared");
+        erase(&mut world, &format!("{ROUTE_CLAIM}b")).expect("nothing to do");
+        restart(&mut world);
+    }
+    erase(&mut world, &format!("{ROUTE_CLAIM}a")).expect("erased");
+    declare(&mut world, "a").expect("declared");
+    world.delete(Kind::Route, "b").expect("deleted");
+    write(&mut world, &format!("{ROUTE_CLAIM}b"), "steps").expect("written");
 }
 
 #[test]

@@ -42,21 +42,22 @@ fn authorities(section: &str, ca: Option<&PathBuf>) -> Result<Option<Vec<u8>>, F
     ca.map(fs::read).transpose().map_err(|error| wrong(section, error))
 }
 
-/// What evaluates jq: this program again, as its own children.
-pub fn jq(limits: Limits) -> Result<Pool, Failure> {
+/// What evaluates jq, for all who need it: this program again, as its own children. Its bounds are the widest that anybody may ask for; each
+/// asks for its own.
+pub fn jq() -> Result<Pool, Failure> {
     let command = Command { program: env::current_exe()?, arguments: vec!["jq-worker".into()] };
-    Ok(Pool::new(command, limits))
-}
-
-/// Routes with steps; none runs yet.
-pub fn routes(config: &Config, broker: &Broker, clock: &Arc<dyn Clock>) -> Result<Routes, Failure> {
     let most = Limits {
         time: Duration::from_millis(limits::TIME_MS_MAX),
         output_bytes: limits::OUTPUT_BYTES_MAX,
         outputs: limits::OUTPUTS_MAX as usize,
         ..Limits::default()
     };
-    let tools = Tools::new(jq(most)?, clock.clone()).with_services(client(config)?);
+    Ok(Pool::new(command, most))
+}
+
+/// Routes with steps; none runs yet.
+pub fn routes(config: &Config, broker: &Broker, jq: Pool, clock: &Arc<dyn Clock>) -> Result<Routes, Failure> {
+    let tools = Tools::new(jq, clock.clone()).with_services(client(config)?);
     Ok(Routes::new(broker.clone(), tools))
 }
 

@@ -77,8 +77,8 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
     let upstreams = deliveries::upstreams(&config, &calls, &clock)?;
     let deliveries = Deliveries::new(&config, &broker, &calls, &clock)?;
     let (pushes, callbacks) = (deliveries.pushes.clone(), deliveries.callbacks.clone());
-    let routes = deliveries::routes(&config, &broker.as_part("routes", None), &clock)?;
-    let jq = deliveries::jq(waystation_jq::Limits::default())?;
+    let jq = deliveries::jq()?;
+    let routes = deliveries::routes(&config, &broker.as_part("routes", None), jq.clone(), &clock)?;
     let (redrives, redriving) = Redrives::new(broker.as_part("redrive", None), clock.clone(), Some(jq));
     let (alerts, telling) = Alerts::new(broker.as_part("alerts", None), clock.clone());
     let (spans, traced) = deliveries::spans(&config, &broker, &clock)?.unzip();

@@ -2,20 +2,31 @@
 
 use smallvec::{SmallVec, smallvec};
 use smol_str::SmolStr;
-use waystation_base::{EntityId, Message, Name, Tag};
+use waystation_base::{Attempt, EntityId, Message, Millis, Name, Tag};
 
 use super::{
     Address, Ctx, Shard,
     cursor::{Dying, Flight, Reason},
-    deaths::{self, Death},
     outlet::{DeadLetters, Finished},
     publish::Routed,
     timers::Timer,
 };
-use crate::{Effect, Kind, Refusal, command::Keys, effect::Notice, place::Loaded, spec::Overflow};
+use crate::{
+    Effect, Kind, Refusal,
+    command::Keys,
+    deaths::{self, Death},
+    effect::Notice,
+    place::Loaded,
+    spec::Overflow,
+};
 
 /// Milliseconds until dead-lettering that could not be done is tried again.
 const RETRY_MS: u64 = 1_000;
+
+fn death<'a>(source: &'a Name, dying: &'a Dying, attempt: Attempt, now: Millis) -> Death<'a> {
+    let (error, class) = (dying.error.as_deref(), dying.class.as_deref());
+    Death { source, reason: dying.reason.as_str(), error, class, attempt, now }
+}
 
 impl Shard {
     /// The body of a message that goes to the dead letters is there.
@@ -36,7 +47,7 @@ impl Shard {
         let message = loaded.messages.into_iter().find_map(|(_, message)| message);
         let stuck = match (message, target) {
             (Some(message), Some(target)) => {
-                let death = Death { source: &name, dying: &dying, attempt: flight.attempt, now: ctx.now };
+                let death = death(&name, &dying, flight.attempt, ctx.now);
                 match self.bury(entity, message, &death, &target, ctx) {
                     Ok(arrived) => {
                         // What nothing takes goes as its reason says.
@@ -73,7 +84,7 @@ impl Shard {
         let mut routed = self.route_dead_letter(message, keys, target, ctx)?;
         if !matches!(target, DeadLetters::Address(_)) {
             routed.keep_out(|address| {
-                self.name_of(address).is_some_and(|place| deaths::is_cycle(&told, place, death.dying.reason))
+                self.name_of(address).is_some_and(|place| deaths::is_cycle(&told, place, death.reason))
             });
         }
         self.check_burial(&routed, entity, ctx.now)?;
@@ -130,8 +141,7 @@ impl Shard {
         let Some(target) = queue.outlet.policy.dead_letter.clone() else { return };
         let (id, name) = (queue.outlet.id, queue.outlet.name.clone());
         let dying = Dying { reason: Reason::Overflow, ..Dying::default() };
-        let attempt = waystation_base::Attempt(0);
-        let death = Death { source: &name, dying: &dying, attempt, now: ctx.now };
+        let death = death(&name, &dying, Attempt(0), ctx.now);
         // Its sender hears of the refusal in any case, and still has it.
         if let Err(refusal) = self.bury(id, message, &death, &target, ctx) {
             let reason = refusal.to_string();

@@ -14,7 +14,7 @@ use super::{
     timers::Timer,
 };
 use crate::{
-    Kind, Refusal, SessionId,
+    Kind, ROUTE_CLAIM, Refusal, SessionId,
     command::Declare,
     effect::Declared,
     place::LogId,
@@ -39,11 +39,22 @@ impl Shard {
             Some(id) => self.redeclare(id, &name, &spec, change, session, ctx),
             None => {
                 self.check_new(&name, &spec)?;
+                self.check_unclaimed(&spec, &name)?;
                 let id = self.create(name, spec, ctx);
                 self.own(id, session);
                 Ok(Declared::Created)
             }
         }
+    }
+
+    /// A document may claim a route's name.
+    fn check_unclaimed(&self, spec: &Spec, name: &Name) -> Result<(), Refusal> {
+        let is_claimed = || self.documents.contains_key(format!("{ROUTE_CLAIM}{name}").as_str());
+        if spec.kind() == Kind::Route && is_claimed() {
+            let field = "kind: it has steps".to_owned();
+            return Err(Refusal::Exists { kind: Kind::Route, name: name.clone(), field });
+        }
+        Ok(())
     }
 
     /// What has a name: queues and topics share theirs, subscriptions have their own.

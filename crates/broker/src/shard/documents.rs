@@ -7,7 +7,7 @@ use waystation_base::{
 };
 
 use super::{Ctx, Shard, entry::Entry};
-use crate::Refusal;
+use crate::{Kind, ROUTE_CLAIM, Refusal};
 
 impl Shard {
     /// Writes or deletes a document.
@@ -32,6 +32,12 @@ impl Shard {
         if body.len() > DOCUMENT_BYTES_MAX {
             let (count, limit) = (body.len() as u64, DOCUMENT_BYTES_MAX as u64);
             return Err(Refusal::TooLarge { what: "bytes of a document", count, limit });
+        }
+        let claimed =
+            name.as_str().strip_prefix(ROUTE_CLAIM).and_then(|name| self.route_names.get_key_value(name));
+        if let Some((name, _)) = claimed {
+            let field = "kind: it has bindings".to_owned();
+            return Err(Refusal::Exists { kind: Kind::Route, name: name.clone(), field });
         }
         let before = self.documents.get(name).map_or(0, |old| old.len() + name.as_str().len());
         if before == 0 && self.documents.len() >= DOCUMENTS_MAX {

@@ -10,7 +10,6 @@ mod consumers;
 mod cursor;
 mod damage;
 mod deadletter;
-mod deaths;
 mod declare;
 mod delete;
 mod dispatch;

@@ -7,7 +7,7 @@ use waystation_base::Millis;
 use crate::{packet::to_json, spec::RouteSteps};
 
 /// What the names of these documents begin with.
-pub const PREFIX: &str = "route/";
+pub use waystation_broker::ROUTE_CLAIM as PREFIX;
 
 /// A route as it is stored, in JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -26,13 +26,40 @@ pub enum FaultKind {
     NoRoute,
     /// It has passed too many routes.
     Hops,
-    /// Not the message's fault: it may do better later.
-    Passing,
+    /// Not the message's fault: no process for jq could be had. It may do better later.
+    Worker,
+    /// The same: a service did not answer as it should.
+    Service,
+    /// The same: a topic that a step reads or stores in could not be had.
+    Unreachable,
+}
+
+/// What a retry policy calls what may do better later.
+pub(crate) mod class {
+    pub const FULL: &str = "full";
+    pub const NOT_FOUND: &str = "not_found";
+    pub const REFUSED: &str = "refused";
+    pub const WORKER: &str = "worker";
+    pub const SERVICE: &str = "service";
 }
 
 impl Fault {
     pub(crate) fn new(kind: FaultKind, reason: impl ToString) -> Fault {
         Fault { kind, reason: reason.to_string() }
+    }
+
+    /// Whether it may do better later, and what a retry policy calls it then.
+    pub(crate) fn class(&self) -> Option<&'static str> {
+        match self.kind {
+            FaultKind::Worker => Some(class::WORKER),
+            FaultKind::Service => Some(class::SERVICE),
+            FaultKind::Unreachable => Some(class::REFUSED),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn passes(&self) -> bool {
+        self.class().is_some()
     }
 
     pub(crate) fn content(reason: impl ToString) -> Fault {
@@ -52,7 +79,7 @@ impl From<Failure> for Fault {
     fn from(failure: Failure) -> Fault {
         let kind = match &failure {
             Failure::Error(_) => FaultKind::Program,
-            Failure::Worker(_) => FaultKind::Passing,
+            Failure::Worker(_) => FaultKind::Worker,
             _ => FaultKind::Limit,
         };
         Fault::new(kind, failure)

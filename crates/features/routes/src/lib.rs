@@ -26,6 +26,7 @@ mod tables;
 mod tools;
 mod trail;
 mod trial;
+mod unstored;
 
 pub use error::{Error, Invalid};
 pub use explain::Explanation;

@@ -56,10 +56,16 @@ pub const TRAIL_MAX: usize = 1_000;
 pub const TRAIL_BYTES_MAX: usize = 1 << 20;
 /// Messages that a step holds at a time; past it the oldest go on as they are.
 pub const HELD_MESSAGES_MAX: usize = 50_000;
-/// Bytes of them.
-pub const HELD_BYTES_MAX: usize = 128 << 20;
-/// Messages that may wait for a step that holds others; past it, what comes to it is held up.
-pub const HELD_WAITING_MAX: u64 = 10_000;
+/// Bytes of them, unless the route says otherwise.
+pub const HELD_BYTES: usize = 128 << 20;
+/// Bytes of them that a route may allow.
+pub const HELD_BYTES_MAX: usize = 1 << 30;
+/// Messages that a step has let go and that are not stored yet, as when a service behind it does not answer; past it, it takes no more.
+pub const HELD_DUE_MAX: usize = 10_000;
+/// Messages on a step's queue, those that it holds and those that it has let go with them; past it, what comes to it is held up.
+pub const HELD_TOTAL_MAX: usize = HELD_MESSAGES_MAX + HELD_DUE_MAX;
+/// What a step lets go that is worked on at a time, each of another key.
+pub const HELD_WORKED_ON_MAX: usize = 64;
 /// Bytes of all bodies that are put together.
 pub const AGGREGATE_BYTES_MAX: usize = 16 << 20;
 /// Milliseconds that a service may be given to answer.

@@ -1,8 +1,11 @@
 //! How is a route now, as those see it who ask?
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use serde::{Deserialize, Serialize};
@@ -45,7 +48,7 @@ pub struct Counts {
 /// Shared between the engine and those who ask.
 #[derive(Debug, Default)]
 pub(crate) struct Live {
-    now: Mutex<(RouteState, Option<String>)>,
+    now: Mutex<Now>,
     taken: AtomicU64,
     sent: AtomicU64,
     ended: AtomicU64,
@@ -54,6 +57,17 @@ pub(crate) struct Live {
     held: AtomicU64,
     late: AtomicU64,
 }
+
+/// What a route is doing.
+#[derive(Debug, Default)]
+struct Now {
+    is_paused: bool,
+    /// Its parts that wait, and why: the route itself, and steps that hold messages.
+    waits: BTreeMap<String, String>,
+}
+
+/// The part of a route that takes from its source.
+pub(crate) const SOURCE: &str = "";
 
 /// What became of one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,11 +91,35 @@ pub(crate) enum Fate {
 impl Live {
     /// How it is, and why.
     pub fn now(&self) -> (RouteState, Option<String>) {
-        self.now.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let now = self.lock();
+        let why = |(part, why): (&String, &String)| match part.as_str() {
+            SOURCE => why.clone(),
+            step => format!("{step}: {why}"),
+        };
+        match (now.is_paused, now.waits.first_key_value()) {
+            (true, _) => (RouteState::Paused, None),
+            (false, None) => (RouteState::Active, None),
+            (false, Some(first)) => (RouteState::Waiting, Some(why(first))),
+        }
     }
 
-    pub fn set(&self, state: RouteState, reason: Option<String>) {
-        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = (state, reason);
+    /// It begins anew, or rests.
+    pub fn begin(&self, is_paused: bool) {
+        *self.lock() = Now { is_paused, waits: BTreeMap::new() };
+    }
+
+    /// A part of it waits.
+    pub fn waits(&self, part: &str, why: String) {
+        self.lock().waits.insert(part.to_owned(), why);
+    }
+
+    /// A part of it works.
+    pub fn works(&self, part: &str) {
+        self.lock().waits.remove(part);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn count(&self, fate: Fate) {

@@ -23,7 +23,7 @@ pub mod header {
 }
 
 /// Why a message is among a route's dead letters, as [`waystation_base::message::header::DEATH_REASON`] says it.
-pub const DEATH_REASON: &str = "route-error";
+pub const DEATH_REASON: &str = "route_error";
 
 /// The subscription of a route's own.
 pub fn subscription(route: &Name) -> Result<Name, Invalid> {

@@ -35,6 +35,8 @@ pub(crate) struct Compiler {
     /// The number of the route's own step that is compiled now.
     pub step: usize,
     pub route: Name,
+    /// Bytes that each step may hold.
+    pub held_bytes: usize,
     pub holds: Vec<Plan>,
 }
 
@@ -48,7 +50,8 @@ impl Program {
     /// Compiles a declaration.
     pub fn compile(name: &Name, spec: &RouteSteps) -> Result<Program, Invalid> {
         spec.check(name)?;
-        let mut compiler = Compiler { steps: 0, depth: 0, step: 0, route: name.clone(), holds: Vec::new() };
+        let (route, held_bytes, holds) = (name.clone(), spec.limits.held_bytes, Vec::new());
+        let mut compiler = Compiler { steps: 0, depth: 0, step: 0, route, held_bytes, holds };
         let Compiled { steps, goes_on } = compiler.steps("steps", &spec.steps)?;
         if goes_on {
             let reason = "the last step lets messages go on, and there is nothing behind it: end with 'to', which may be an empty list";

@@ -16,6 +16,11 @@ use crate::{
 /// What the names begin with of the headers, besides [`header::REDRIVE`], by which a redrive knows its messages.
 const REDRIVE_PREFIX: &str = "ws-redrive-";
 
+/// Whether a header says how a redrive brought a message back.
+pub(crate) fn is_of_redrive(name: &str) -> bool {
+    name == header::REDRIVE || name.starts_with(REDRIVE_PREFIX)
+}
+
 /// What came of one message.
 #[derive(Clone, Debug)]
 pub struct Evaluation {
@@ -96,8 +101,11 @@ pub(crate) struct Run<'t> {
     failed_at: Option<Arc<str>>,
 }
 
-/// Routes that a message has passed.
+/// Routes that a message has passed, since somebody brought it back if somebody did: what went round too often can be tried again.
 pub fn hops(message: &Message) -> u32 {
+    if message.headers.get(header::REDRIVE).is_some() {
+        return 0;
+    }
     let hops = message.headers.get(own::HOPS).and_then(Value::as_i64).unwrap_or_default();
     u32::try_from(hops).unwrap_or_default()
 }
@@ -247,8 +255,7 @@ impl Run<'_> {
             headers.remove(gone);
         }
         // What a redrive said of the input does not hold for what was made of it: an undo takes back what says so.
-        let redriven = |name: &str| name == header::REDRIVE || name.starts_with(REDRIVE_PREFIX);
-        headers.0.retain(|(name, _)| !redriven(name));
+        headers.0.retain(|(name, _)| !is_of_redrive(name));
         if let Destination::Route(route, key) = to {
             headers.set(header::ROUTE, route.as_str());
             headers.set(header::ROUTING_KEY, key.as_deref().unwrap_or_default());
@@ -326,6 +333,7 @@ mod tests {
         let bytes = run(|_| (), message()).await.size();
         let hopped = |hops: u32| {
             let mut message = message();
+            message.headers.remove(header::REDRIVE);
             message.headers.set(own::HOPS, i64::from(hops));
             message
         };
@@ -339,5 +347,8 @@ mod tests {
         check(run(|it| it.limits.output_bytes = bytes - 1, message()).await, Some(FaultKind::Limit));
         check(run(|it| it.limits.hops = 5, hopped(4)).await, None);
         check(run(|it| it.limits.hops = 5, hopped(5)).await, Some(FaultKind::Hops));
+        let mut redriven = hopped(5);
+        redriven.headers.set(header::REDRIVE, "r1");
+        check(run(|it| it.limits.hops = 5, redriven).await, None);
     }
 }

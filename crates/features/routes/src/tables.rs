@@ -51,7 +51,7 @@ impl Tables {
         let mut table = table.lock().await;
         table.catch_up(broker, topic).await.map_err(|refusal| {
             let reason = format!("the table {topic} cannot be read: {refusal}");
-            Fault::new(FaultKind::Passing, reason)
+            Fault::new(FaultKind::Unreachable, reason)
         })?;
         table.find(topic, key)
     }

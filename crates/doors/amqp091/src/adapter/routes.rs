@@ -113,8 +113,9 @@ pub(super) async fn declare(context: &Context, declare: &exchange::Declare) -> R
     match context.broker.declare(context.name(&name)?, Spec::Route(spec), false, context.session).await {
         Ok(_) => Ok(ok),
         // Somebody was faster.
-        Err(Refusal::Exists { .. }) => {
-            let current = find(context, &name).await?.ok_or_else(|| Failure::not_found(&exchange))?;
+        Err(refusal @ Refusal::Exists { .. }) => {
+            // None: the name is one of a route with steps.
+            let current = find(context, &name).await?.ok_or_else(|| failure(&refusal, &context.vhost))?;
             check_same_exchange(&ask, &current.spec)?;
             Ok(ok)
         }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde_json::json;
 use waystation_base::{Message, message::header};
-use waystation_jq::{Failure, Pool, Program};
+use waystation_jq::{Failure, Limits, Pool, Program};
 
 use super::{outgoing, spec::Edit};
 use crate::{letter::Letter, which::Invalid};
@@ -66,7 +66,9 @@ async fn changed(
         waystation_content::to_json(Some(content_type), &message.body).map_err(|error| never(&error))?;
     let variables = [json!(letter.cause), json!(letter.error), json!(letter.origin)];
     let variables = variables.iter().map(|value| value.to_string().into()).collect();
-    let results = pool.run(program, input, variables).await.map_err(|failure| match failure {
+    let Limits { time, output_bytes, outputs, .. } = Limits::default();
+    let results = pool.run_within(program, input, variables, time, output_bytes, outputs).await;
+    let results = results.map_err(|failure| match failure {
         Failure::Worker(_) => Unchanged::Now(failure.to_string()),
         failure => Unchanged::Never(failure.to_string().chars().take(REASON_CHARS_MAX).collect()),
     })?;

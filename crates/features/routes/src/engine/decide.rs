@@ -1,16 +1,15 @@
 //! What becomes of a message after its evaluation, or after its outputs were refused: sent, a dead letter, or tried again?
 
-use waystation_base::Class;
-use waystation_base::{Message, Millis, Value, message::header, os};
+use waystation_base::{Attempt, Class, Message, Millis, Name, os};
 use waystation_broker::{
     Refusal,
+    deaths::{self, Death},
     spec::retry::{self, Failed, RetryPolicy},
 };
-use waystation_host::Delivery;
 
 use super::Done;
 use crate::{
-    FaultKind,
+    fault::class,
     limits::ERROR_BYTES_MAX,
     names::{DEATH_REASON, header as own},
     trial::stored_at,
@@ -61,32 +60,27 @@ pub(crate) fn meaning(refusal: &Refusal) -> Meaning {
     }
 }
 
-/// What the retry policy calls the failures that it is asked about.
-mod class {
-    pub const FULL: &str = "full";
-    pub const NOT_FOUND: &str = "not_found";
-    pub const REFUSED: &str = "refused";
-    pub const WORKER: &str = "worker";
+/// What the retry policy calls a refusal of outputs.
+pub(crate) fn class_of(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::Full { .. } => class::FULL,
+        Refusal::NotFound { .. } => class::NOT_FOUND,
+        _ => class::REFUSED,
+    }
 }
 
 /// Decides by the evaluation.
 pub(super) fn decide(done: &Done, retry: &RetryPolicy, now: Millis) -> Verdict {
-    match &done.evaluation.fault {
-        None => Verdict::Send,
-        Some((step, fault)) if fault.kind == FaultKind::Passing => {
-            again_or_bury(done, retry, now, (class::WORKER, step, fault.reason.clone()))
-        }
-        Some((step, fault)) => Verdict::Bury { step: step.to_string(), error: fault.reason.clone() },
+    let Some((step, fault)) = &done.evaluation.fault else { return Verdict::Send };
+    match fault.class() {
+        Some(class) => again_or_bury(done, retry, now, (class, step, fault.reason.clone())),
+        None => Verdict::Bury { step: step.to_string(), error: fault.reason.clone() },
     }
 }
 
 /// Decides when the outputs were refused.
 pub(super) fn decide_refused(done: &Done, retry: &RetryPolicy, now: Millis, refusal: &Refusal) -> Verdict {
-    let class = match refusal {
-        Refusal::Full { .. } => class::FULL,
-        Refusal::NotFound { .. } => class::NOT_FOUND,
-        _ => class::REFUSED,
-    };
+    let class = class_of(refusal);
     match meaning(refusal) {
         Meaning::Never => Verdict::Bury { step: "to".to_owned(), error: refusal.to_string() },
         _ => again_or_bury(done, retry, now, (class, "to", refusal.to_string())),
@@ -110,47 +104,34 @@ fn again_or_bury(
     }
 }
 
-/// A dead letter: the message unchanged, with headers that say what happened.
-pub(super) fn letter(
-    delivery: &Delivery,
-    route: &str,
-    source: &str,
-    step: &str,
-    error: &str,
-    now: Millis,
-) -> Message {
-    letter_of(delivery.message.clone(), delivery.attempt.0, route, source, step, error, now)
+/// Where something failed, and why.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Failing<'a> {
+    /// The route.
+    pub route: &'a Name,
+    /// The queue or subscription that the route took it from.
+    pub source: &'a Name,
+    /// Which step.
+    pub step: &'a str,
+    /// Why.
+    pub error: &'a str,
+    /// How often it was tried.
+    pub attempt: Attempt,
 }
 
-/// The same of a message that was delivered so often.
-pub(crate) fn letter_of(
-    message: Message,
-    attempt: u32,
-    route: &str,
-    source: &str,
-    step: &str,
-    error: &str,
-    now: Millis,
-) -> Message {
-    let mut message = Message { deliver_at: None, expires_at: None, ..message };
-    let headers = &mut message.headers;
-    let count = headers.get(header::DEATH_COUNT).and_then(Value::as_i64).unwrap_or(0);
-    headers.set(header::DEATH_REASON, DEATH_REASON);
-    headers.set(header::DEATH_SOURCE, source);
-    headers.set(header::DEATH_COUNT, count + 1);
-    headers.set(header::DEATH_TIME, Value::Timestamp(now));
-    headers.set(header::DEATH_ATTEMPTS, i64::from(attempt));
-    headers.set(header::DEATH_ERROR, clipped(error));
-    headers.set(own::DEATH_ROUTE, route);
-    headers.set(own::DEATH_STEP, step);
-    if headers.get(header::DEATH_FIRST_SOURCE).is_none() {
-        headers.set(header::DEATH_FIRST_SOURCE, source);
-        headers.set(header::DEATH_FIRST_REASON, DEATH_REASON);
-    }
+/// A dead letter: the message unchanged, with the headers that the broker gives its own, and with the step that failed.
+pub(crate) fn letter(message: Message, failing: &Failing<'_>, dead_letter: &Name, now: Millis) -> Message {
+    let mut message = message;
+    let Failing { route, source, step, error, attempt } = *failing;
+    let error = Some(clipped(error));
+    deaths::write(&mut message, &Death { source, reason: DEATH_REASON, error, class: None, attempt, now });
+    deaths::readdress(&mut message, "", Some(dead_letter.as_str()));
+    message.headers.set(own::DEATH_ROUTE, route.as_str());
+    message.headers.set(own::DEATH_STEP, step);
     message
 }
 
-fn clipped(error: &str) -> &str {
+pub(crate) fn clipped(error: &str) -> &str {
     let end = (0..=ERROR_BYTES_MAX.min(error.len())).rev().find(|at| error.is_char_boundary(*at));
     &error[..end.unwrap_or_default()]
 }

@@ -15,15 +15,16 @@ use waystation_broker::{Source, command::Hold, spec::RetryPolicy};
 use waystation_host::{Broker, Consumer, Delivery, Event};
 
 use crate::{
-    Program, RouteState, Tools,
+    Program, Tools,
     hold::{Holder, Plan},
     limits::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, WINDOW_BYTES_MAX, WINDOW_MESSAGES_MAX},
-    live::Live,
+    live::{Live, SOURCE},
     run::{self, Evaluation},
     spec::Order,
 };
-pub(crate) use decide::{Meaning, letter_of, meaning};
-use release::{Held, Unsettled, release};
+pub(crate) use decide::{Failing, Meaning, class_of, clipped, letter, meaning};
+use release::Held;
+pub(crate) use release::{Unsettled, release};
 use sequence::Sequence;
 use settle::Settler;
 
@@ -63,7 +64,9 @@ impl Worker {
             tools: self.tools.clone(),
             program: self.program.clone(),
             plan: plan.clone(),
+            source: self.source.name().clone(),
             dead_letter: self.dead_letter.clone(),
+            retry: self.retry.clone(),
             record: self.record,
             live: self.live.clone(),
         };
@@ -77,7 +80,7 @@ impl Worker {
                 None => return,
                 Some(why) => {
                     tracing::warn!(route = %self.program.name, %why, "a route waits");
-                    self.live.set(RouteState::Waiting, Some(why));
+                    self.live.waits(SOURCE, why);
                 }
             }
             tokio::select! {
@@ -96,7 +99,7 @@ impl Worker {
             Ok(consumer) => consumer,
             Err(refusal) => return Some(refusal.to_string()),
         };
-        self.live.set(RouteState::Active, None);
+        self.live.works(SOURCE);
         let mut turn = Turn {
             worker: self,
             settler: Arc::new(Settler::new(self)),
@@ -118,7 +121,7 @@ impl Worker {
 }
 
 /// Resolves when the stop is given.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
     // A teller that is gone says the same.
     let _ = stop.wait_for(|stop| *stop).await;
 }

@@ -18,14 +18,14 @@ use crate::limits::BATCH_MESSAGES_MAX;
 const AGAIN: Duration = Duration::from_millis(50);
 
 /// A message that a route holds, at this attempt.
-pub(super) type Held = (Tag, Attempt);
+pub(crate) type Held = (Tag, Attempt);
 
 /// All that a route holds.
-pub(super) type Unsettled = BTreeSet<Held>;
+pub(crate) type Unsettled = BTreeSet<Held>;
 
 /// Gives back what is held and what is still on its way to the consumer, within a time. What cannot be given back so comes back when
 /// the session closes, as an attempt.
-pub(super) async fn release(broker: &Broker, source: &Source, consumer: Consumer, mut held: Unsettled) {
+pub(crate) async fn release(broker: &Broker, source: &Source, consumer: Consumer, mut held: Unsettled) {
     let work = async {
         receive_rest(broker, consumer, &mut held).await;
         while let Some(first) = held.first().copied() {

@@ -13,14 +13,17 @@ use waystation_host::Broker;
 
 use super::{
     Done, Worker,
-    decide::{Meaning, Verdict, decide, decide_refused, letter, meaning},
+    decide::{Failing, Meaning, Verdict, decide, decide_refused, letter, meaning},
 };
 use crate::{
+    Program,
+    hold::{Entry, Full, NoRoom},
     ids::Ids,
-    live::{Fate, Live},
+    live::{Fate, Live, SOURCE},
     record::{self, Ending, Record, Sent},
     run::Output,
     spec::Destination,
+    unstored::Unstored,
 };
 
 /// What settling needs.
@@ -33,6 +36,7 @@ pub(super) struct Settler {
     retry: RetryPolicy,
     record: bool,
     live: Arc<Live>,
+    program: Arc<Program>,
 }
 
 /// A transaction under construction.
@@ -57,6 +61,7 @@ impl Settler {
             retry: worker.retry.clone(),
             record: worker.record,
             live: worker.live.clone(),
+            program: worker.program.clone(),
         }
     }
 
@@ -66,7 +71,9 @@ impl Settler {
             batch.iter().map(|done| decide(done, &self.retry, self.clock.now())).collect();
         match self.commit(&batch, &verdicts).await {
             Ok(()) => return Ok(()),
-            Err(refusal) if meaning(&refusal) == Meaning::Everything => return Err(refusal.to_string()),
+            Err(Unstored::Refused(refusal)) if meaning(&refusal) == Meaning::Everything => {
+                return Err(refusal.to_string());
+            }
             Err(_) => {}
         }
         for (done, verdict) in batch.iter().zip(&verdicts) {
@@ -80,7 +87,17 @@ impl Settler {
         // The outputs may be refused, then the dead letter; giving it back publishes nothing but a record.
         loop {
             let one = (std::slice::from_ref(done), std::slice::from_ref(&verdict));
-            let Err(refusal) = self.commit(one.0, one.1).await else { return Ok(()) };
+            let refusal = match self.commit(one.0, one.1).await {
+                Ok(()) => {
+                    self.live.works(SOURCE);
+                    return Ok(());
+                }
+                Err(Unstored::Refused(refusal)) => refusal,
+                Err(Unstored::NoRoom(no_room)) => {
+                    verdict = self.wait(verdict, no_room).await;
+                    continue;
+                }
+            };
             verdict = match (meaning(&refusal), &verdict) {
                 (Meaning::Everything, _) => return Err(refusal.to_string()),
                 (Meaning::Lost, _) => return Ok(()),
@@ -94,7 +111,20 @@ impl Settler {
         }
     }
 
-    async fn commit(&self, batch: &[Done], verdicts: &[Verdict]) -> Result<(), Refusal> {
+    /// A step that holds messages has no room. That is no failure of the message, so it is no attempt: the source waits, and the route
+    /// says why.
+    async fn wait(&self, verdict: Verdict, no_room: NoRoom) -> Verdict {
+        match &no_room.full {
+            Full::Ever(why) => Verdict::Bury { step: no_room.at.to_string(), error: why.clone() },
+            Full::Now(why) => {
+                self.live.waits(SOURCE, format!("{}: {why}", no_room.at));
+                no_room.freed().await;
+                verdict
+            }
+        }
+    }
+
+    async fn commit(&self, batch: &[Done], verdicts: &[Verdict]) -> Result<(), Unstored> {
         let now = self.clock.now();
         let random = os::random().map_err(|error| Refusal::Stopped(format!("no randomness: {error}")))?;
         let mut ids = Ids::new(now, random);
@@ -102,12 +132,15 @@ impl Settler {
         for (done, verdict) in batch.iter().zip(verdicts) {
             self.draft(&mut draft, &mut ids, done, verdict);
         }
+        let outputs = draft.outputs.iter().map(|(to, messages)| (to, messages));
+        let entry = Entry::ask(self.program.holds.iter(), outputs).await?;
         let Draft { outputs, records, settlements, fates, .. } = draft;
         let publishes = outputs.into_iter().map(|(to, messages)| publish(to.target(), messages));
         let records = (!records.is_empty()).then(|| publish(Target::Address(record::topic()), records));
         let settlements = vec![Settle { source: self.source.clone(), settlements }];
         let transaction = Transaction { publishes: publishes.chain(records).collect(), settlements };
         self.broker.transact(transaction).await?;
+        entry.stored();
         fates.into_iter().for_each(|fate| self.live.count(fate));
         Ok(())
     }
@@ -129,8 +162,9 @@ impl Settler {
                 (Outcome::Accepted, ending, fate(&evaluation.outputs))
             }
             Verdict::Bury { step, error } => {
-                let source = self.source.name().as_str();
-                let message = letter(delivery, self.route.as_str(), source, step, error, ids.now());
+                let (route, source, attempt) = (&self.route, self.source.name(), delivery.attempt);
+                let failing = Failing { route, source, step, error, attempt };
+                let message = letter(delivery.message.clone(), &failing, &self.dead_letter, ids.now());
                 tracing::info!(route = %self.route, message = %message.id, %step, %error, "a message failed");
                 draft.send(&Destination::Address(self.dead_letter.clone()), message);
                 failed = Some(error.clone());

@@ -2,14 +2,35 @@
 
 use std::collections::BTreeMap;
 
-use waystation_base::{Message, Millis, Name};
+use waystation_base::{Attempt, Message, Millis, Name, Tag};
 use waystation_broker::{
     Source,
     command::{Outcome, Payload, Publish, Settle, Settlement, Target, Transaction},
 };
 use waystation_host::Delivery;
 
-use crate::{ids::Ids, live::Fate, record, spec::Destination};
+use super::{
+    Holder,
+    act::{Act, Part},
+    combine::unheld,
+    due::{Bytes, Weight},
+    groups,
+    says::{GivenUp, Role, Says},
+    sequence,
+};
+use crate::{
+    engine::{Failing, letter},
+    ids::Ids,
+    live::Fate,
+    record::{self, Ending, Record, Sent},
+    run::Evaluation,
+    spec::{Destination, Late},
+};
+
+/// The number of the step's own queue among its sources.
+pub const OWN: usize = 0;
+/// The number of the queue for replies among its sources.
+pub const REPLIES: usize = 1;
 
 /// A held message: from which of the step's sources, and as it was delivered.
 #[derive(Debug)]
@@ -18,38 +39,60 @@ pub struct Held {
     pub delivery: Delivery,
 }
 
+/// By what a held message is known.
+pub type HeldId = (usize, Tag, Attempt);
+
+impl Held {
+    pub fn id(&self) -> HeldId {
+        (self.source, self.delivery.tag, self.delivery.attempt)
+    }
+
+    pub fn weight(&self) -> Weight {
+        Weight { messages: 1, bytes: self.bytes() }
+    }
+}
+
+impl Bytes for Held {
+    fn bytes(&self) -> usize {
+        self.delivery.message.size()
+    }
+}
+
 /// What is to be done in one transaction.
 pub struct Draft {
-    pub ids: Ids,
-    pub now: Millis,
+    ids: Ids,
+    now: Millis,
     outputs: BTreeMap<Destination, Vec<Message>>,
     records: Vec<Message>,
     settlements: [Vec<Settlement>; 2],
-    pub fates: Vec<Fate>,
+    fates: Vec<Fate>,
+    /// What it adds to the step's own queue.
+    pub markers: Weight,
 }
 
 impl Draft {
     pub fn new(ids: Ids, now: Millis) -> Draft {
         let (outputs, records, settlements) = (BTreeMap::new(), Vec::new(), [Vec::new(), Vec::new()]);
-        Draft { ids, now, outputs, records, settlements, fates: Vec::new() }
+        let (fates, markers) = (Vec::new(), Weight::default());
+        Draft { ids, now, outputs, records, settlements, fates, markers }
     }
 
     /// Adds a message, with an id of its own; gives that.
-    pub fn send(&mut self, to: &Destination, message: Message) -> String {
+    fn send(&mut self, to: &Destination, message: Message) -> String {
         let message = Message { id: self.ids.next(), ..message };
         let id = message.id.to_string();
         self.outputs.entry(to.clone()).or_default().push(message);
         id
     }
 
-    /// Adds a record.
-    pub fn note(&mut self, record: &record::Record) {
-        self.records.push(record.message(self.ids.next()));
+    /// It is done with.
+    fn settle(&mut self, held: &Held) {
+        self.settlements[held.source].push(held.delivery.settlement(Outcome::Accepted));
     }
 
-    /// It is done with.
-    pub fn settle(&mut self, held: &Held) {
-        self.settlements[held.source].push(held.delivery.settlement(Outcome::Accepted));
+    /// What is to be published, by where it goes.
+    pub fn outputs(&self) -> impl Iterator<Item = (&Destination, &Vec<Message>)> + Clone {
+        self.outputs.iter()
     }
 
     /// The transaction; `sources` as the held ones number them.
@@ -66,6 +109,151 @@ impl Draft {
 }
 
 /// A destination that is an address.
-pub fn to(name: &Name) -> Destination {
+fn to(name: &Name) -> Destination {
     Destination::Address(name.clone())
+}
+
+impl Holder {
+    /// Adds an act to the transaction.
+    pub(super) fn draft(&self, draft: &mut Draft, part: &Part<Held>) {
+        let Part { act, evaluations, tried } = part;
+        // With what gives it up there was no further attempt.
+        let attempt = Attempt((tried.times + u32::from(tried.given_up.is_none())).max(1));
+        act.all().for_each(|held| draft.settle(held));
+        match act {
+            Act::Group(groups::Act::Complete { key, remember_until, .. }) => {
+                let inputs: Vec<&Held> = act.all().collect();
+                evaluations.iter().for_each(|it| self.draft_evaluation(draft, &inputs, it, attempt));
+                if let Some(until) = remember_until {
+                    self.draft_marker(draft, key, until.0);
+                }
+            }
+            Act::Sequence(sequence::Act::Release { key, items, next, .. }) => {
+                for (index, (held, evaluation)) in items.iter().zip(evaluations).enumerate() {
+                    // How it was tried is said of the first.
+                    let attempt = if index == 0 { attempt } else { Attempt(1) };
+                    self.draft_evaluation(draft, &[held], evaluation, attempt);
+                }
+                self.draft_marker(draft, key, *next);
+            }
+            Act::Group(groups::Act::Late { members, .. }) => self.draft_late(draft, members.iter()),
+            Act::Sequence(sequence::Act::Late { item, .. }) => match evaluations.first() {
+                Some(evaluation) => self.draft_evaluation(draft, &[item], evaluation, attempt),
+                None => self.draft_late(draft, std::iter::once(item)),
+            },
+            Act::Group(groups::Act::Forget(_))
+            | Act::Sequence(sequence::Act::Forget(_))
+            | Act::Done { .. } => {}
+        }
+    }
+
+    /// Notes that an act is to be tried again.
+    pub(super) fn draft_retry(
+        &self,
+        draft: &mut Draft,
+        act: &Act<Held>,
+        evaluation: &Evaluation,
+        attempt: u32,
+    ) {
+        let first = act.is_release().then(|| act.all().next()).flatten();
+        let Some(held) = first.or_else(|| act.all().last()) else { return };
+        self.note(draft, held, (Ending::Retried, Attempt(attempt)), evaluation, Vec::new());
+    }
+
+    fn draft_marker(&self, draft: &mut Draft, key: &str, number: u64) {
+        let mut marker = Message::new(draft.ids.next(), draft.now, bytes::Bytes::new());
+        Says { key: key.into(), role: Role::Marker, number: Some(number) }.put(&mut marker.headers);
+        draft.markers.add(Weight { messages: 1, bytes: marker.size() });
+        draft.send(&to(&self.plan.queue), marker);
+    }
+
+    /// Notes that an act is given up which takes more than one transaction: should the server die between them, the rest is not taken for
+    /// a group.
+    pub(super) fn draft_note(&self, draft: &mut Draft, act: &Act<Held>, step: &str, error: &str) {
+        let own = act.all().filter(|held| held.source == OWN);
+        let last = own.map(|held| held.delivery.tag.offset().0).max();
+        let mut note = Message::new(draft.ids.next(), draft.now, bytes::Bytes::new());
+        GivenUp { key: act.key(), last: last.unwrap_or_default(), step, error }.put(&mut note.headers);
+        draft.markers.add(Weight { messages: 1, bytes: note.size() });
+        draft.send(&to(&self.plan.queue), note);
+    }
+
+    fn draft_late<'h>(&self, draft: &mut Draft, late: impl Iterator<Item = &'h Held>) {
+        for held in late {
+            tracing::debug!(route = %self.program.name, message = %held.delivery.message.id, "a message is late");
+            draft.fates.push(Fate::Late);
+            if self.plan.late != Late::Drop {
+                let error = "it came after what it belonged to was complete";
+                self.bury(draft, held, &self.plan.at, error, Attempt(1));
+            }
+        }
+    }
+
+    fn bury(&self, draft: &mut Draft, held: &Held, step: &str, error: &str, attempt: Attempt) {
+        // A reply never was in the route's source.
+        let source = match (held.source, &self.plan.replies) {
+            (REPLIES, Some(replies)) => replies,
+            _ => &self.source,
+        };
+        let failing = Failing { route: &self.program.name, source, step, error, attempt };
+        let letter = letter(unheld(&held.delivery), &failing, &self.dead_letter, draft.now);
+        draft.send(&to(&self.dead_letter), letter);
+    }
+
+    /// What was made of some messages: outputs, or a dead letter for each of them.
+    fn draft_evaluation(
+        &self,
+        draft: &mut Draft,
+        inputs: &[&Held],
+        evaluation: &Evaluation,
+        attempt: Attempt,
+    ) {
+        let mut sent = Vec::new();
+        let ending = match &evaluation.fault {
+            None => {
+                for output in &evaluation.outputs {
+                    let id = draft.send(&output.to, output.message.clone());
+                    sent.push(Sent { to: output.to.to_string(), id });
+                }
+                draft.fates.push(Fate::Released(evaluation.outputs.len()));
+                if evaluation.outputs.is_empty() { Ending::Ended } else { Ending::Sent }
+            }
+            Some((step, fault)) => {
+                for held in inputs {
+                    self.bury(draft, held, step, &fault.reason, attempt);
+                    draft.fates.push(Fate::Buried);
+                }
+                Ending::DeadLettered
+            }
+        };
+        if let Some(last) = inputs.last() {
+            self.note(draft, last, (ending, attempt), evaluation, sent);
+        }
+    }
+
+    fn note(
+        &self,
+        draft: &mut Draft,
+        held: &Held,
+        (ending, attempt): (Ending, Attempt),
+        evaluation: &Evaluation,
+        sent: Vec<Sent>,
+    ) {
+        if !self.record {
+            return;
+        }
+        let record = Record {
+            route: self.program.name.as_str().into(),
+            at: draft.now,
+            message: held.delivery.message.id.to_string(),
+            address: held.delivery.address.to_string(),
+            attempt: attempt.0,
+            ending,
+            error: evaluation.fault.as_ref().map(|(_, fault)| fault.reason.clone()),
+            trail: evaluation.trail.clone(),
+            sent,
+        };
+        let id = draft.ids.next();
+        draft.records.push(record.message(id));
+    }
 }

@@ -261,19 +261,22 @@ impl<T> Groups<T> {
     /// The next thing to do. A group that is completed is known as such from now on, for messages stored until `remember_ms` from `now`.
     pub fn next(&mut self, now: Millis) -> Option<Act<T>> {
         let mut act = self.acts.pop_front()?;
-        if let (Act::Complete { key, remember_until, .. }, Some(remember_ms)) =
-            (&mut act, self.rules.remember_ms)
-        {
-            let until = now.plus(remember_ms);
-            *remember_until = Some(until);
-            let old = self.known.insert(key.clone(), Known { until, marker: None });
-            if let Some(old) = old {
-                self.forgets.remove(&(old.until, key.clone()));
-                self.forget(old.marker);
-            }
-            self.forgets.insert((until, key.clone()));
+        if let Act::Complete { key, remember_until, .. } = &mut act {
+            *remember_until = self.was_complete(key, now);
         }
         Some(act)
+    }
+
+    /// A group of this key was completed before: until when that is known from now on, if it is.
+    pub fn was_complete(&mut self, key: &SmolStr, now: Millis) -> Option<Millis> {
+        let until = now.plus(self.rules.remember_ms?);
+        let old = self.known.insert(key.clone(), Known { until, marker: None });
+        if let Some(old) = old {
+            self.forgets.remove(&(old.until, key.clone()));
+            self.forget(old.marker);
+        }
+        self.forgets.insert((until, key.clone()));
+        Some(until)
     }
 
     /// When the time is to be told next.

@@ -6,8 +6,11 @@ use waystation_base::Name;
 use waystation_broker::spec::{Overflow, QueueSpec};
 use waystation_jq::Program;
 
-use super::{groups, sequence};
-use crate::{limits::HELD_WAITING_MAX, spec::Late};
+use super::{due::Weight, groups, room::Room, sequence};
+use crate::{
+    limits::{HELD_DUE_MAX, HELD_TOTAL_MAX},
+    spec::Late,
+};
 
 /// A step that holds messages.
 #[derive(Clone, Debug)]
@@ -26,6 +29,10 @@ pub struct Plan {
     pub body: Option<Program>,
     /// How it decides.
     pub rules: Rules,
+    /// Bytes that it may hold, and as many again that it has let go.
+    pub held_bytes: usize,
+    /// What it holds now. Whoever adds to its queue asks before.
+    pub room: Arc<Room>,
 }
 
 /// How it decides.
@@ -38,11 +45,22 @@ pub enum Rules {
 }
 
 impl Plan {
-    /// The queue's declaration: what waits is bounded, so that a step that cannot go on holds up what comes to it. Nothing else would
-    /// make a message leave than the step itself.
-    pub fn declaration() -> QueueSpec {
+    /// What its queue may hold in all.
+    pub fn most(held_bytes: usize) -> Weight {
+        Weight { messages: HELD_TOTAL_MAX, bytes: 2 * held_bytes }
+    }
+
+    /// What it may have let go before it takes more.
+    pub fn due(&self) -> Weight {
+        Weight { messages: HELD_DUE_MAX, bytes: self.held_bytes }
+    }
+
+    /// The queue's declaration: bounded as the step is. Nothing else would make a message leave than the step itself.
+    pub fn declaration(&self) -> QueueSpec {
+        let Weight { messages, bytes } = Plan::most(self.held_bytes);
         QueueSpec {
-            max_messages: Some(HELD_WAITING_MAX),
+            max_messages: Some(messages as u64),
+            max_bytes: Some(bytes as u64),
             overflow: Overflow::RejectPublish,
             max_attempts: None,
             ttl_ms: None,

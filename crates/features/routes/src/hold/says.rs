@@ -7,6 +7,9 @@ const KEY: &str = "ws-hold-key";
 const ROLE: &str = "ws-hold-role";
 const NUMBER: &str = "ws-hold-number";
 
+const STEP: &str = "ws-hold-step";
+const ERROR: &str = "ws-hold-error";
+
 /// How many messages an aggregate has.
 pub const SIZE: &str = "ws-aggregate-size";
 /// What made an aggregate complete: `size`, `condition`, `timeout` or `full`.
@@ -33,6 +36,8 @@ pub enum Role {
     Numbered,
     /// Says how it stands with a key; the number: until when a group is known, or what is next in a sequence.
     Marker,
+    /// A group is given up, and not all of it is stored yet; the number: the offset of its last message.
+    GivenUp,
 }
 
 const ROLES: &[(&str, Role)] = &[
@@ -41,6 +46,7 @@ const ROLES: &[(&str, Role)] = &[
     ("opener", Role::Opener),
     ("numbered", Role::Numbered),
     ("marker", Role::Marker),
+    ("given_up", Role::GivenUp),
 ];
 
 /// What it says.
@@ -81,9 +87,46 @@ impl Says {
     }
 }
 
+/// A group that is given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenUp<'a> {
+    pub key: SmolStr,
+    /// The offset of its last message in the step's queue.
+    pub last: u64,
+    /// Which step failed.
+    pub step: &'a str,
+    /// Why.
+    pub error: &'a str,
+}
+
+impl<'a> GivenUp<'a> {
+    /// Writes it.
+    pub fn put(&self, headers: &mut Headers) {
+        Says { key: self.key.clone(), role: Role::GivenUp, number: Some(self.last) }.put(headers);
+        headers.set(STEP, self.step);
+        headers.set(ERROR, self.error);
+    }
+
+    /// Reads it, of what says that it is one.
+    pub fn read(says: &Says, headers: &'a Headers) -> GivenUp<'a> {
+        let text = |name| headers.text(name).unwrap_or_default();
+        let last = says.number.unwrap_or_default();
+        GivenUp { key: says.key.clone(), last, step: text(STEP), error: text(ERROR) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_noted_of_a_group_that_is_given_up_comes_back() {
+        let note = GivenUp { key: "k".into(), last: 7, step: "steps[0].aggregate", error: "too large" };
+        let mut headers = Headers::default();
+        note.put(&mut headers);
+        let says = Says::read(&headers).expect("it says so");
+        assert_eq!((says.role, GivenUp::read(&says, &headers)), (Role::GivenUp, note));
+    }
 
     #[test]
     fn what_a_message_says_comes_back_and_goes_without_a_trace() {

@@ -21,7 +21,9 @@ pub use target::{Destination, Target, Targets};
 
 use crate::{
     Invalid,
-    limits::{HOPS_MAX, OUTPUT_BYTES_MAX, OUTPUTS_MAX, SPEC_BYTES_MAX, TIME_MS_MAX},
+    limits::{
+        HELD_BYTES, HELD_BYTES_MAX, HOPS_MAX, OUTPUT_BYTES_MAX, OUTPUTS_MAX, SPEC_BYTES_MAX, TIME_MS_MAX,
+    },
 };
 
 /// The word by which a route is told to be of this kind.
@@ -64,11 +66,13 @@ pub struct Limits {
     pub outputs: u32,
     /// Routes that a message may pass one after the other: what it came from counts.
     pub hops: u32,
+    /// Bytes that each step which holds messages may hold; as many again may have been let go and wait to be stored.
+    pub held_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { time_ms: 1_000, output_bytes: 8 << 20, outputs: 1_000, hops: 32 }
+        Limits { time_ms: 1_000, output_bytes: 8 << 20, outputs: 1_000, hops: 32, held_bytes: HELD_BYTES }
     }
 }
 
@@ -163,7 +167,8 @@ impl RouteSteps {
         check_range("limits.time_ms", self.limits.time_ms, 1, TIME_MS_MAX)?;
         check_range("limits.output_bytes", self.limits.output_bytes as u64, 1, OUTPUT_BYTES_MAX as u64)?;
         check_range("limits.outputs", self.limits.outputs.into(), 1, OUTPUTS_MAX.into())?;
-        check_range("limits.hops", self.limits.hops.into(), 1, HOPS_MAX.into())
+        check_range("limits.hops", self.limits.hops.into(), 1, HOPS_MAX.into())?;
+        check_range("limits.held_bytes", self.limits.held_bytes as u64, 1, HELD_BYTES_MAX as u64)
     }
 }
 

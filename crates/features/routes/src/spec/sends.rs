@@ -27,6 +27,12 @@ pub enum Needs {
 }
 
 impl RouteSteps {
+    /// The queues that it takes replies from, each with the number of the step.
+    pub fn replies(&self) -> impl Iterator<Item = (usize, Name)> {
+        let gathers = self.steps.iter().enumerate();
+        gathers.filter_map(|(at, step)| Some((at, Name::new(&step.gather.as_ref()?.replies).ok()?)))
+    }
+
     /// Where it can send.
     pub fn sends(&self) -> Sends {
         let mut sends = Sends::default();

@@ -47,6 +47,9 @@ fn each_number_is_checked_at_its_bound_and_past_it() {
     check(|it| it.limits.output_bytes = OUTPUT_BYTES_MAX + 1, Some("limits.output_bytes"));
     check(|it| it.limits.outputs = OUTPUTS_MAX, None);
     check(|it| it.limits.outputs = OUTPUTS_MAX + 1, Some("limits.outputs"));
+    check(|it| it.limits.held_bytes = HELD_BYTES_MAX, None);
+    check(|it| it.limits.held_bytes = HELD_BYTES_MAX + 1, Some("limits.held_bytes"));
+    check(|it| it.limits.held_bytes = 0, Some("limits.held_bytes"));
     check(|it| it.limits.hops = HOPS_MAX, None);
     check(|it| it.limits.hops = HOPS_MAX + 1, Some("limits.hops"));
 }

@@ -87,7 +87,7 @@ impl Claim {
 }
 
 fn passing(reason: impl ToString) -> Fault {
-    Fault::new(FaultKind::Passing, reason)
+    Fault::new(FaultKind::Unreachable, reason)
 }
 
 fn broker<'r>(run: &Run<'r>) -> Result<&'r Broker, Fault> {

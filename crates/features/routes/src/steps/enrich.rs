@@ -189,7 +189,7 @@ impl Enrich {
 }
 
 fn passing(reason: impl ToString) -> Fault {
-    Fault::new(FaultKind::Passing, reason)
+    Fault::new(FaultKind::Service, reason)
 }
 
 fn set_headers(headers: &mut HeaderMap, json: &Bytes) -> Result<(), Fault> {
@@ -372,7 +372,7 @@ mod tests {
         };
         assert_eq!(
             judge(Refusal::Unresolved("a".into(), "no such name".into())),
-            (false, FaultKind::Passing)
+            (false, FaultKind::Service)
         );
         assert_eq!(judge(Refusal::UserInfo), (true, FaultKind::Invalid));
     }

@@ -13,11 +13,12 @@ use crate::{
     hold::{
         Plan,
         plan::Rules,
+        room::Room,
         says::{Role, Says},
     },
     packet::Packet,
     program::{Compiler, invalid, jq, place},
-    run::Run,
+    run::{Run, is_of_redrive},
     spec::{Destination, Late},
 };
 
@@ -62,6 +63,8 @@ impl Place {
             late,
             body,
             rules,
+            held_bytes: compiler.held_bytes,
+            room: Arc::new(Room::new(Plan::most(compiler.held_bytes))),
         });
         Ok(Place { at: place(at), queue: Destination::Address(queue) })
     }
@@ -71,7 +74,14 @@ impl Place {
         says.put(&mut packet.message.headers);
         // Until when it holds is the step's to say.
         packet.message.expires_at = None;
-        run.send(&self.at, &packet, std::slice::from_ref(&self.queue))
+        let redriven = packet.message.headers.0.iter().filter(|(name, _)| is_of_redrive(name));
+        let redriven: Vec<_> = redriven.cloned().collect();
+        run.send(&self.at, &packet, std::slice::from_ref(&self.queue))?;
+        // It is the same message still, and says so if it fails again.
+        if let Some(held) = run.outputs.last_mut() {
+            held.message.headers.0.extend(redriven);
+        }
+        Ok(())
     }
 }
 

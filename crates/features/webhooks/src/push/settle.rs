@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use waystation_base::{Clock, Message, Millis, Name, message::header, os};
+use waystation_base::{Clock, Message, Millis, Name, os};
 use waystation_broker::{
     Refusal, Source,
     command::{self as broker, Outcome, Payload, Publish, Settle, Target, Transaction},
+    deaths::{self, Death},
     spec::{Mode, Order},
 };
 use waystation_host::{Broker, Delivery};
@@ -257,8 +258,9 @@ impl Settler {
     /// Messages on their way to the push's own address for dead letters.
     fn letters(&self, chunk: &[Delivery], address: &Name, cause: &str, class: Option<&str>) -> Publish {
         let now = self.clock.now();
-        let source = self.options.source.name().as_str();
-        let letters = chunk.iter().map(|delivery| letter(delivery, source, (cause, class), now)).collect();
+        let source = self.options.source.name();
+        let letter = |delivery| letter(delivery, source, address, (cause, class), now);
+        let letters = chunk.iter().map(letter).collect();
         Publish { to: Target::Address(address.clone()), partition: None, payload: Payload::Messages(letters) }
     }
 
@@ -338,22 +340,17 @@ fn cut(cause: &str) -> String {
 }
 
 /// A dead letter with the headers that the broker gives its own.
-fn letter(delivery: &Delivery, source: &str, (cause, class): (&str, Option<&str>), now: Millis) -> Message {
-    let mut message = Message { deliver_at: None, expires_at: None, ..delivery.message.clone() };
-    let headers = &mut message.headers;
-    let count = headers.get(header::DEATH_COUNT).and_then(waystation_base::Value::as_i64).unwrap_or(0);
-    headers.set(header::DEATH_REASON, "rejected");
-    headers.set(header::DEATH_SOURCE, source);
-    headers.set(header::DEATH_COUNT, count + 1);
-    headers.set(header::DEATH_TIME, waystation_base::Value::Timestamp(now));
-    headers.set(header::DEATH_ATTEMPTS, i64::from(delivery.attempt.0));
-    headers.set(header::DEATH_ERROR, cause);
-    if let Some(class) = class {
-        headers.set(header::DEATH_CLASS, class);
-    }
-    if headers.get(header::DEATH_FIRST_SOURCE).is_none() {
-        headers.set(header::DEATH_FIRST_SOURCE, source);
-        headers.set(header::DEATH_FIRST_REASON, "rejected");
-    }
+fn letter(
+    delivery: &Delivery,
+    source: &Name,
+    dead_letter: &Name,
+    (cause, class): (&str, Option<&str>),
+    now: Millis,
+) -> Message {
+    let mut message = delivery.message.clone();
+    let attempt = delivery.attempt;
+    let death = Death { source, reason: "rejected", error: Some(cause), class, attempt, now };
+    deaths::write(&mut message, &death);
+    deaths::readdress(&mut message, "", Some(dead_letter.as_str()));
     message
 }

@@ -13,47 +13,51 @@ use waystation_base::{
     vhost,
 };
 
-use super::cursor::{Dying, Reason};
 use crate::command::Keys;
 
 /// Entries of the list of deaths; the oldest go when there are more.
 const DEATHS_MAX: usize = 64;
 
 /// One dead-lettering.
-pub(super) struct Death<'a> {
+#[derive(Clone, Copy, Debug)]
+pub struct Death<'a> {
     /// The queue or subscription.
-    pub(super) source: &'a Name,
-    /// Why.
-    pub(super) dying: &'a Dying,
+    pub source: &'a Name,
+    /// Why, in one word.
+    pub reason: &'a str,
+    /// The error in the words of whoever gave it up.
+    pub error: Option<&'a str>,
+    /// Which kind of error that is.
+    pub class: Option<&'a str>,
     /// How often it had been handed out.
-    pub(super) attempt: Attempt,
+    pub attempt: Attempt,
     /// When.
-    pub(super) now: Millis,
+    pub now: Millis,
 }
 
 /// Writes a death into the message's headers, and takes its expiry away. Returns the keys that it came by.
-pub(super) fn write(message: &mut Message, death: &Death<'_>) -> Keys {
+pub fn write(message: &mut Message, death: &Death<'_>) -> Keys {
     let keys = keys(&message.headers, death.source);
     let entry = entry(&message.headers, &keys, death);
     let headers = &mut message.headers;
     let count = headers.get(DEATH_COUNT).and_then(Value::as_i64).unwrap_or(0);
     if count == 0 {
         headers.set(DEATH_FIRST_SOURCE, death.source.as_str());
-        headers.set(DEATH_FIRST_REASON, death.dying.reason.as_str());
+        headers.set(DEATH_FIRST_REASON, death.reason);
         let route = SmolStr::new(headers.text(ROUTE).unwrap_or_default());
         headers.set(DEATH_FIRST_ROUTE, Value::String(route));
     }
     headers.set(DEATH_COUNT, count + 1);
-    headers.set(DEATH_REASON, death.dying.reason.as_str());
+    headers.set(DEATH_REASON, death.reason);
     headers.set(DEATH_SOURCE, death.source.as_str());
     headers.set(DEATH_TIME, Value::Timestamp(death.now));
     headers.set(DEATH_ATTEMPTS, i64::from(death.attempt.0));
-    match &death.dying.error {
-        Some(error) => headers.set(DEATH_ERROR, error.as_str()),
+    match death.error {
+        Some(error) => headers.set(DEATH_ERROR, error),
         None => headers.remove(DEATH_ERROR),
     }
-    match &death.dying.class {
-        Some(class) => headers.set(DEATH_CLASS, class.as_str()),
+    match death.class {
+        Some(class) => headers.set(DEATH_CLASS, class),
         None => headers.remove(DEATH_CLASS),
     }
     add(headers, entry, death);
@@ -64,7 +68,7 @@ pub(super) fn write(message: &mut Message, death: &Death<'_>) -> Keys {
 }
 
 /// Notes where a dead letter goes: to that route, and under `key` if it has one of its own there.
-pub(super) fn readdress(message: &mut Message, route: &str, key: Option<&str>) {
+pub fn readdress(message: &mut Message, route: &str, key: Option<&str>) {
     let headers = &mut message.headers;
     // One that never had a route needs none.
     if headers.get(ROUTE).is_none() && headers.get(ROUTING_KEY).is_none() && route.is_empty() {
@@ -79,7 +83,7 @@ pub(super) fn readdress(message: &mut Message, route: &str, key: Option<&str>) {
 
 /// A message that came to its queue by the queue's name goes on to a route under that name as its clients say it: without the
 /// virtual host, and without what a name of ours escapes.
-pub(super) fn name_plainly(message: &mut Message, keys: &mut Keys) {
+pub(crate) fn name_plainly(message: &mut Message, keys: &mut Keys) {
     let by_name = message.headers.text(ROUTE).unwrap_or_default().is_empty();
     let Some(own) = keys.first_mut().filter(|_| by_name) else { return };
     let (_, plain) = vhost::split(own);
@@ -104,7 +108,7 @@ fn entry(headers: &Headers, keys: &Keys, death: &Death<'_>) -> Vec<(SmolStr, Val
     let text = |text: &str| Value::String(SmolStr::new(text));
     let mut entry = vec![
         ("count".into(), Value::I64(1)),
-        ("reason".into(), text(reason(death.dying.reason))),
+        ("reason".into(), text(listed(death.reason))),
         ("queue".into(), text(death.source.as_str())),
         ("time".into(), Value::Timestamp(death.now)),
         ("exchange".into(), text(headers.text(ROUTE).unwrap_or_default())),
@@ -124,7 +128,7 @@ fn add(headers: &mut Headers, entry: Vec<(SmolStr, Value)>, death: &Death<'_>) {
     };
     let same = |have: &Value| {
         text_in(have, "queue") == Some(death.source.as_str())
-            && text_in(have, "reason") == Some(reason(death.dying.reason))
+            && text_in(have, "reason") == Some(listed(death.reason))
     };
     let front = match deaths.iter().position(same).map(|at| deaths.remove(at)) {
         Some(Value::Map(mut old)) => {
@@ -141,13 +145,17 @@ fn add(headers: &mut Headers, entry: Vec<(SmolStr, Value)>, death: &Death<'_>) {
     headers.set(DEATHS, Value::List(deaths));
 }
 
+/// What RabbitMQ calls the reasons that nobody gives but the queue.
+const LISTED: &[(&str, &str)] = &[
+    ("expired", "expired"),
+    ("max_length", "maxlen"),
+    ("max_attempts", "delivery_limit"),
+    ("max_age", "delivery_limit"),
+];
+
 /// The reason as it stands in the list of deaths.
-fn reason(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Overflow => "maxlen",
-        Reason::Attempts | Reason::Age => "delivery_limit",
-        other => other.as_str(),
-    }
+fn listed(reason: &str) -> &str {
+    LISTED.iter().find(|(ours, _)| *ours == reason).map_or(reason, |(_, theirs)| theirs)
 }
 
 fn text_in<'a>(death: &'a Value, field: &str) -> Option<&'a str> {
@@ -155,24 +163,26 @@ fn text_in<'a>(death: &'a Value, field: &str) -> Option<&'a str> {
     fields.iter().find(|(name, _)| name == field).and_then(|(_, value)| value.as_str())
 }
 
-/// Whether a dead letter has been in that queue before and would come there again without anybody's doing: no consumer has
-/// rejected it since.
-pub(super) fn is_cycle(headers: &Headers, queue: &Name, now: Reason) -> bool {
+/// Whether a dead letter has been in that queue before and would come there again without anybody's doing: nobody, consumer or
+/// route, has given it up since.
+pub(crate) fn is_cycle(headers: &Headers, queue: &Name, now: &str) -> bool {
     let Some(Value::List(deaths)) = headers.get(DEATHS) else { return false };
     let Some(at) = deaths.iter().position(|death| text_in(death, "queue") == Some(queue.as_str())) else {
         return false;
     };
-    let rejected = |death: &Value| text_in(death, "reason") == Some(Reason::Rejected.as_str());
-    now != Reason::Rejected && !deaths[..=at].iter().any(rejected)
+    let by_itself = |reason: &str| LISTED.iter().any(|(_, theirs)| *theirs == reason);
+    let given_up = |death: &Value| text_in(death, "reason").is_some_and(|reason| !by_itself(reason));
+    by_itself(listed(now)) && !deaths[..=at].iter().any(given_up)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn die(message: &mut Message, queue: &str, reason: Reason, now: u64) -> Keys {
-        let (source, dying) = (Name::new(queue).expect("a name"), Dying { reason, ..Dying::default() });
-        write(message, &Death { source: &source, dying: &dying, attempt: Attempt(1), now: Millis(now) })
+    fn die(message: &mut Message, queue: &str, reason: &str, now: u64) -> Keys {
+        let source = &Name::new(queue).expect("a name");
+        let (attempt, now) = (Attempt(1), Millis(now));
+        write(message, &Death { source, reason, error: None, class: None, attempt, now })
     }
 
     fn deaths(message: &Message) -> Vec<(String, String, i64)> {
@@ -189,10 +199,10 @@ mod tests {
     #[test]
     fn deaths_are_counted_by_queue_and_reason_with_the_newest_first() {
         let mut message = Message::default();
-        die(&mut message, "a", Reason::Expired, 1);
-        die(&mut message, "b", Reason::Overflow, 2);
-        die(&mut message, "a", Reason::Attempts, 3);
-        die(&mut message, "a", Reason::Expired, 4);
+        die(&mut message, "a", "expired", 1);
+        die(&mut message, "b", "max_length", 2);
+        die(&mut message, "a", "max_attempts", 3);
+        die(&mut message, "a", "expired", 4);
         let expected = [("a", "expired", 2), ("a", "delivery_limit", 1), ("b", "maxlen", 1)];
         let expected = expected.map(|(queue, reason, count)| (queue.to_owned(), reason.to_owned(), count));
         assert_eq!(deaths(&message), expected);
@@ -203,7 +213,7 @@ mod tests {
     #[test]
     fn a_message_tells_of_no_more_than_deaths_max() {
         let mut message = Message::default();
-        (0..=DEATHS_MAX).for_each(|n| drop(die(&mut message, &format!("q{n}"), Reason::Expired, 1)));
+        (0..=DEATHS_MAX).for_each(|n| drop(die(&mut message, &format!("q{n}"), "expired", 1)));
         let deaths = deaths(&message);
         assert_eq!((deaths.len(), deaths[0].0.as_str()), (DEATHS_MAX, "q64"));
     }
@@ -215,7 +225,7 @@ mod tests {
         message.headers.set(ROUTE, "orders");
         message.headers.set(ROUTING_KEY, "eu.late");
         message.headers.set(CC, Value::List(vec!["copy".into()]));
-        let keys = die(&mut message, "a", Reason::Expired, 1);
+        let keys = die(&mut message, "a", "expired", 1);
         assert_eq!(keys.as_slice(), ["eu.late", "copy"]);
         assert_eq!((message.expires_at, message.headers.get(EXPIRATION)), (None, None));
         let Some(Value::List(deaths)) = message.headers.get(DEATHS) else { panic!("no deaths") };
@@ -228,20 +238,27 @@ mod tests {
             (Some("dead"), Some("late"))
         );
         assert_eq!(message.headers.get(CC), None);
-        assert_eq!(die(&mut Message::default(), "a", Reason::Expired, 1).as_slice(), ["a"]);
+        assert_eq!(die(&mut Message::default(), "a", "expired", 1).as_slice(), ["a"]);
     }
 
     #[test]
     fn only_a_circle_without_a_rejection_is_one() {
         let name = |text: &str| Name::new(text).expect("a name");
         let mut message = Message::default();
-        die(&mut message, "a", Reason::Expired, 1);
-        assert!(is_cycle(&message.headers, &name("a"), Reason::Expired));
-        assert!(!is_cycle(&message.headers, &name("b"), Reason::Expired));
-        die(&mut message, "b", Reason::Rejected, 2);
-        assert!(!is_cycle(&message.headers, &name("a"), Reason::Rejected));
-        die(&mut message, "c", Reason::Expired, 3);
-        assert!(!is_cycle(&message.headers, &name("a"), Reason::Expired));
-        assert!(is_cycle(&message.headers, &name("c"), Reason::Expired));
+        die(&mut message, "a", "expired", 1);
+        assert!(is_cycle(&message.headers, &name("a"), "expired"));
+        assert!(!is_cycle(&message.headers, &name("b"), "expired"));
+        die(&mut message, "b", "rejected", 2);
+        assert!(!is_cycle(&message.headers, &name("a"), "rejected"));
+        die(&mut message, "c", "expired", 3);
+        assert!(!is_cycle(&message.headers, &name("a"), "expired"));
+        assert!(is_cycle(&message.headers, &name("c"), "expired"));
+        die(&mut message, "d", "route_error", 4);
+        die(&mut message, "c", "max_length", 5);
+        assert!(
+            !is_cycle(&message.headers, &name("a"), "expired")
+                && !is_cycle(&message.headers, &name("d"), "expired")
+        );
+        assert!(is_cycle(&message.headers, &name("c"), "max_age"));
     }
 }

@@ -1,0 +1,173 @@
+//! How is a route declared, changed, paused and removed? Weighed first, then made with all that it needs.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tokio::sync::Semaphore;
+use waystation_base::Name;
+use waystation_broker::Refusal;
+use waystation_host::Broker;
+
+use super::Routes;
+use crate::{
+    Error, Invalid, Program, RouteSteps, cycles,
+    document::Document,
+    limits::{COMPILING_MAX, ROUTES_MAX},
+    names,
+    spec::Destination,
+};
+
+/// What a declaration did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// It is new.
+    Created,
+    /// It was changed.
+    Changed,
+    /// It was there just so.
+    Unchanged,
+}
+
+pub(super) fn invalid(field: &str, reason: impl ToString) -> Error {
+    Error::Invalid(Invalid { field: field.to_owned(), reason: reason.to_string() })
+}
+
+/// Compiles beside the runtime, since many programs take their time, and few at once, since each takes a stack.
+pub(crate) async fn compile(name: &Name, spec: &RouteSteps) -> Result<Arc<Program>, Error> {
+    static TURNS: Semaphore = Semaphore::const_new(COMPILING_MAX);
+    let (name, spec) = (name.clone(), spec.clone());
+    // It is never closed.
+    let _turn = TURNS.acquire().await;
+    let compiled = tokio::task::spawn_blocking(move || Program::compile(&name, &spec)).await;
+    let compiled = compiled.map_err(|error| Refusal::Stopped(format!("a compilation failed: {error}")))?;
+    Ok(Arc::new(compiled?))
+}
+
+impl Routes {
+    /// What a declaration would come to, and what is there now.
+    async fn weigh(
+        &self,
+        name: &Name,
+        spec: &RouteSteps,
+        change: bool,
+    ) -> Result<(Put, Option<Document>), Error> {
+        if name.is_reserved() {
+            return Err(invalid("name", "names that start with '$' are reserved"));
+        }
+        compile(name, spec).await?;
+        let (old, count) = {
+            let entries = self.0.entries.lock().await;
+            (entries.get(name).map(|entry| entry.document.clone()), entries.len())
+        };
+        let put = match &old {
+            Some(old) if old.route == *spec => Put::Unchanged,
+            Some(_) if !change => return Err(Error::Differs(name.clone())),
+            Some(_) => Put::Changed,
+            None if count >= ROUTES_MAX => return Err(Error::Limit),
+            None => Put::Created,
+        };
+        let asked = name.clone();
+        if self.0.broker.query(move |view| view.route(&asked).is_some()).await? {
+            return Err(Error::Taken(name.clone()));
+        }
+        self.check_replies(name, spec).await?;
+        self.check_cycles(name, spec).await?;
+        Ok((put, old))
+    }
+
+    async fn check_cycles(&self, name: &Name, spec: &RouteSteps) -> Result<(), Error> {
+        if spec.cycle {
+            return Ok(());
+        }
+        let targets = spec.sends().targets;
+        let others: BTreeMap<Name, RouteSteps> = {
+            let entries = self.0.entries.lock().await;
+            let mut sources = entries.values().map(|entry| &entry.document.route.from).chain([&spec.from]);
+            let is_chain = targets.iter().any(|it| matches!(it, Destination::Route(..)))
+                || sources.any(|from| from.may_take(&targets));
+            // Mostly no route takes what another sends, and there may be thousands.
+            if !is_chain {
+                return Ok(());
+            }
+            entries.iter().map(|(name, entry)| (name.clone(), entry.document.route.clone())).collect()
+        };
+        let (name, spec) = (name.clone(), spec.clone());
+        match self.0.broker.query(move |view| cycles::find(view, &name, &spec, &others)).await? {
+            None => Ok(()),
+            Some(path) => {
+                let way = path.join(" -> ");
+                let reason = format!(
+                    "messages would go round: {way}, which this route takes from; with cycle = true that may be"
+                );
+                Err(invalid("steps", reason))
+            }
+        }
+    }
+
+    /// What [`Routes::put`] would come to; nothing is changed. What it names may come into being before the route does.
+    pub async fn try_put(&self, name: &Name, spec: RouteSteps, change: bool) -> Result<Put, Error> {
+        self.weigh(name, &spec, change).await.map(|(put, _)| put)
+    }
+
+    /// Declares a route. `broker` acts on the caller's behalf.
+    pub async fn put(
+        &self,
+        name: Name,
+        spec: RouteSteps,
+        change: bool,
+        broker: &Broker,
+    ) -> Result<Put, Error> {
+        let _one = self.0.changes.lock().await;
+        let (put, old) = self.weigh(&name, &spec, change).await?;
+        if put == Put::Unchanged {
+            return Ok(put);
+        }
+        self.check_places(&name, &spec).await?;
+        self.make_dead_letters(&name, &spec).await?;
+        self.make_holds(&name, &spec).await?;
+        let live = self.stop(&name).await.unwrap_or_default();
+        if let Err(error) = self.make_source(&name, &spec, old.as_ref()).await {
+            // The old one goes on.
+            if let Some(old) = old {
+                self.place(name, old, live).await;
+            }
+            return Err(error);
+        }
+        let is_paused = old.is_some_and(|old| old.is_paused);
+        let document = Document { route: spec, is_paused, since: self.0.tools.clock.now() };
+        self.write(&name, Some(&document), broker).await?;
+        self.place(name, document, live).await;
+        Ok(put)
+    }
+
+    async fn write(&self, name: &Name, document: Option<&Document>, broker: &Broker) -> Result<(), Error> {
+        Ok(broker.put_document(names::document(name)?, document.map(Document::bytes)).await?)
+    }
+
+    /// Lets a route rest, or work again. Says whether that changed anything.
+    pub async fn set_paused(&self, name: &Name, paused: bool, broker: &Broker) -> Result<bool, Error> {
+        let _one = self.0.changes.lock().await;
+        let old = self.document(name).await?;
+        if old.is_paused == paused {
+            return Ok(false);
+        }
+        let document = Document { is_paused: paused, since: self.0.tools.clock.now(), ..old };
+        self.write(name, Some(&document), broker).await?;
+        let live = self.stop(name).await.unwrap_or_default();
+        self.place(name.clone(), document, live).await;
+        Ok(true)
+    }
+
+    /// Removes a route; what it has not taken stays where it is, but for its own subscription's position.
+    pub async fn delete(&self, name: &Name, broker: &Broker) -> Result<(), Error> {
+        let _one = self.0.changes.lock().await;
+        let document = self.document(name).await?;
+        self.write(name, None, broker).await?;
+        self.stop(name).await;
+        self.0.entries.lock().await.remove(name);
+        self.drop_holds(name, &document.route).await?;
+        if document.route.from.taken(name)?.declaration().is_some() {
+            self.drop_source(name).await?;
+        }
+        Ok(())
+    }
+}
