@@ -101,6 +101,15 @@ impl<T> Act<T> {
         }
     }
 
+    /// So many of its messages, and the rest, as far as there are such.
+    pub fn parted(self, at: usize) -> (Option<Act<T>>, Option<Act<T>>) {
+        match self.cut(at) {
+            Ok([first, rest]) => (Some(first), Some(rest)),
+            Err(whole) if at == 0 => (None, Some(whole)),
+            Err(whole) => (Some(whole), None),
+        }
+    }
+
     /// What was cut, as it was.
     pub fn join(self, second: Act<T>) -> Act<T> {
         use groups::Act::{Complete, Late};

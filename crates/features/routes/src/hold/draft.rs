@@ -90,6 +90,11 @@ impl Draft {
         self.settlements[held.source].push(held.delivery.settlement(Outcome::Accepted));
     }
 
+    /// Whether something is to be put on record.
+    pub fn has_records(&self) -> bool {
+        !self.records.is_empty()
+    }
+
     /// What is to be published, by where it goes.
     pub fn outputs(&self) -> impl Iterator<Item = (&Destination, &Vec<Message>)> + Clone {
         self.outputs.iter()

@@ -19,7 +19,7 @@ pub struct Tried {
     /// Since when.
     pub since: Option<Millis>,
     /// It is not tried any more: what fails it, and where.
-    pub given_up: Option<(Arc<str>, Fault)>,
+    pub given_up: Option<Arc<(Arc<str>, Fault)>>,
     /// That is noted in the step's queue, since it takes more than one transaction.
     pub is_noted: bool,
 }

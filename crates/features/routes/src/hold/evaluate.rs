@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     Fault,
+    limits::BATCH_BYTES_MAX,
     packet::Packet,
     run::{self, Evaluation, Say},
     spec::Late,
@@ -39,9 +40,10 @@ impl Holder {
     /// Evaluates acts one after the other.
     pub(super) async fn evaluate(&self, task: Task<Held>) -> Evaluated {
         let Task { key, acts: mut left, mut tried } = task;
-        let mut parts = Vec::new();
+        let (mut parts, mut bytes) = (Vec::new(), 0);
         while let Some(act) = left.pop_front() {
-            if let Some((at, fault)) = tried.given_up.clone() {
+            if let Some(given_up) = &tried.given_up {
+                let (at, fault) = (**given_up).clone();
                 // Of a release it is the first message that fails.
                 let act = match if act.is_release() { act.cut(1) } else { Err(act) } {
                     Ok([first, rest]) => {
@@ -55,24 +57,23 @@ impl Holder {
                 continue;
             }
             let (evaluations, fault) = self.evaluate_act(&act).await;
-            let Some(fault) = fault else {
-                parts.push(Part { act, evaluations, tried: std::mem::take(&mut tried) });
-                continue;
+            bytes += evaluations.iter().map(Evaluation::size).sum::<usize>();
+            let (done, rest) = match (act.is_release(), &fault) {
+                (false, None) => (Some(act), None),
+                (false, Some(_)) => (None, Some(act)),
+                (true, _) => act.parted(evaluations.len()),
             };
-            let act = match act.cut(evaluations.len()) {
-                Ok([done, rest]) => {
-                    parts.push(Part { act: done, evaluations, tried: std::mem::take(&mut tried) });
-                    rest
-                }
-                Err(whole) => whole,
-            };
-            left.push_front(act);
-            return Evaluated { key, parts, left, tried, fault: Some(fault) };
+            parts.extend(done.map(|act| Part { act, evaluations, tried: std::mem::take(&mut tried) }));
+            let is_whole = rest.is_none();
+            rest.into_iter().for_each(|rest| left.push_front(rest));
+            if fault.is_some() || !is_whole || bytes > BATCH_BYTES_MAX {
+                return Evaluated { key, parts, left, tried, fault };
+            }
         }
         Evaluated { key, parts, left, tried, fault: None }
     }
 
-    /// One evaluation for each message that goes on, up to one that cannot be worked on now.
+    /// One evaluation for each message that goes on, up to one that cannot be worked on now, or to what one transaction is to carry.
     async fn evaluate_act(&self, act: &Act<Held>) -> (Vec<Evaluation>, Option<(Arc<str>, Fault)>) {
         let mut evaluations = Vec::new();
         match act {
@@ -89,7 +90,8 @@ impl Holder {
                         message.headers.set(MISSED, *missed as i64);
                     }
                     evaluations.push(self.rest(Packet::new(self.plan.queue.clone(), message)).await);
-                    if passing(&evaluations).is_some() {
+                    let bytes: usize = evaluations.iter().map(Evaluation::size).sum();
+                    if passing(&evaluations).is_some() || bytes > BATCH_BYTES_MAX {
                         break;
                     }
                 }

@@ -1,5 +1,7 @@
 //! What does a step know when it begins? What its queue holds, read whole before anything is decided.
 
+use std::sync::Arc;
+
 use tokio::time::{self, Instant};
 use waystation_host::Event;
 
@@ -54,7 +56,8 @@ impl Turn<'_> {
             let (doomed, others): (Vec<_>, Vec<_>) =
                 rest.into_iter().partition(|(held, says)| of_it(held, says));
             rest = others;
-            let given_up = Some((step.into(), Fault::invalid(error)));
+            let step: Arc<str> = step.into();
+            let given_up = Some(Arc::new((step, Fault::invalid(error))));
             let tried = Tried { times: 1, given_up, is_noted: true, ..Tried::default() };
             if let Some(act) = self.state.completed(&key, doomed, self.now()) {
                 act.all().for_each(|held| self.held.add(held.weight()));

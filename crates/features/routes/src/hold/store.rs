@@ -45,6 +45,8 @@ pub struct Stored {
     pub at: Option<Millis>,
     /// Nothing at all can be stored, and why.
     pub nothing: Option<String>,
+    /// What failed for now, and where, if it is to be tried again for that.
+    failed: Option<(Arc<str>, Fault)>,
 }
 
 /// Why a step lets go of nothing more until it has begun anew.
@@ -75,6 +77,7 @@ impl Holder {
         for one in batch {
             all.push(self.store_one(one, is_stored).await?);
         }
+        self.note_retries(&all).await;
         Ok(all)
     }
 
@@ -87,6 +90,7 @@ impl Holder {
             settled: Vec::new(),
             at: None,
             nothing: None,
+            failed: None,
         };
         let mut stop = fault.and_then(|(step, fault)| {
             let class = fault.class()?;
@@ -101,7 +105,7 @@ impl Holder {
             if let Some((part, why)) = self.store_part(part, &mut stored).await? {
                 tried = part.tried.clone();
                 if let Stop::Burial(_) = why {
-                    tried.given_up = part.fault().cloned().or(tried.given_up);
+                    tried.given_up = part.fault().cloned().map(Arc::new).or(tried.given_up);
                 }
                 stop = Some(why);
                 parts.push_front(part);
@@ -112,7 +116,7 @@ impl Holder {
         stored.left.acts = left;
         stored.left.tried = tried;
         if let Some(stop) = stop {
-            self.judge(&mut stored, stop).await;
+            self.judge(&mut stored, stop);
         }
         Ok(stored)
     }
@@ -177,7 +181,7 @@ impl Holder {
         };
         match noted.await {
             Ok(()) => {
-                part.tried = Tried { given_up: Some((step, fault)), is_noted: true, ..part.tried };
+                part.tried = Tried { given_up: Some(Arc::new((step, fault))), is_noted: true, ..part.tried };
                 Ok(part)
             }
             Err(refusal) if meaning(&refusal) == Meaning::Everything => {
@@ -188,7 +192,7 @@ impl Holder {
     }
 
     /// When it is tried again, or that it is given up.
-    async fn judge(&self, stored: &mut Stored, stop: Stop) {
+    fn judge(&self, stored: &mut Stored, stop: Stop) {
         let now = self.tools.clock.now();
         let tried = &mut stored.left.tried;
         let (step, class, fault) = match stop {
@@ -218,23 +222,27 @@ impl Holder {
             Verdict::Again { pause_ms } => {
                 stored.at = Some(now.plus(pause_ms));
                 self.live.count(Fate::Retried);
-                self.note_retry(&stored.left, &step, &fault).await;
+                stored.failed = Some((step, fault));
             }
             Verdict::GivenUp(_) => {
                 let reason = format!("{} ({attempt} attempts)", fault.reason);
-                tried.given_up = Some((step, Fault { reason, ..fault }));
+                tried.given_up = Some(Arc::new((step, Fault { reason, ..fault })));
             }
         }
     }
 
     /// Puts on record why something did not go on. What cannot be noted is no loss to messages.
-    async fn note_retry(&self, left: &Task<Held>, step: &Arc<str>, fault: &Fault) {
-        let Some(act) = left.acts.front().filter(|_| self.record) else { return };
+    async fn note_retries(&self, all: &[Stored]) {
         let Ok(mut draft) = self.begin() else { return };
-        let evaluation = run::failed(step.clone(), fault.clone());
-        self.draft_retry(&mut draft, act, &evaluation, left.tried.times);
-        let (transaction, _) = draft.transaction(&self.sources());
-        let _ = self.broker.transact(transaction).await;
+        for Stored { left, failed, .. } in all {
+            if let (Some(act), Some((step, fault))) = (left.acts.front(), failed) {
+                let evaluation = run::failed(step.clone(), fault.clone());
+                self.draft_retry(&mut draft, act, &evaluation, left.tried.times);
+            }
+        }
+        if draft.has_records() {
+            let _ = self.transact(draft).await;
+        }
     }
 
     fn begin(&self) -> Result<Draft, Refusal> {

@@ -132,6 +132,9 @@ impl Routes {
             }
             return Err(error);
         }
+        if let Some(old) = &old {
+            self.drop_holds(&name, &old.route, Some(&spec)).await?;
+        }
         let is_paused = old.is_some_and(|old| old.is_paused);
         let document = Document { route: spec, is_paused, since: self.0.tools.clock.now() };
         self.write(&name, Some(&document), broker).await?;
@@ -164,7 +167,7 @@ impl Routes {
         self.write(name, None, broker).await?;
         self.stop(name).await;
         self.0.entries.lock().await.remove(name);
-        self.drop_holds(name, &document.route).await?;
+        self.drop_holds(name, &document.route, None).await?;
         if document.route.from.taken(name)?.declaration().is_some() {
             self.drop_source(name).await?;
         }

@@ -104,6 +104,9 @@ impl Routes {
     /// Makes the queues of steps that hold messages. They stay if the route goes while they hold something: it is not lost, and a
     /// route of that name with such a step takes it up.
     pub(super) async fn make_holds(&self, name: &Name, spec: &RouteSteps) -> Result<(), Error> {
+        if !spec.holds() {
+            return Ok(());
+        }
         for plan in &compile(name, spec).await?.holds {
             let queue = Spec::Queue(plan.declaration());
             self.0.broker.declare(plan.queue.clone(), queue, true, SessionId::default()).await?;
@@ -111,9 +114,24 @@ impl Routes {
         Ok(())
     }
 
-    /// Takes away the queues of such steps that are empty.
-    pub(super) async fn drop_holds(&self, name: &Name, spec: &RouteSteps) -> Result<(), Error> {
-        for plan in &compile(name, spec).await?.holds {
+    /// Takes away the queues of such steps that are empty, except for those that another declaration has.
+    pub(super) async fn drop_holds(
+        &self,
+        name: &Name,
+        spec: &RouteSteps,
+        kept: Option<&RouteSteps>,
+    ) -> Result<(), Error> {
+        if !spec.holds() {
+            return Ok(());
+        }
+        let kept = match kept {
+            Some(spec) => Some(compile(name, spec).await?),
+            None => None,
+        };
+        let is_kept = |queue: &Name| {
+            kept.as_ref().is_some_and(|kept| kept.holds.iter().any(|plan| plan.queue == *queue))
+        };
+        for plan in compile(name, spec).await?.holds.iter().filter(|plan| !is_kept(&plan.queue)) {
             let delete = Delete {
                 kind: Kind::Queue,
                 name: plan.queue.clone(),

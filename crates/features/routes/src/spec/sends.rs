@@ -27,6 +27,13 @@ pub enum Needs {
 }
 
 impl RouteSteps {
+    /// Whether one of its steps holds messages.
+    pub fn holds(&self) -> bool {
+        let holds =
+            |step: &Step| step.aggregate.is_some() || step.resequence.is_some() || step.gather.is_some();
+        self.steps.iter().any(holds)
+    }
+
     /// The queues that it takes replies from, each with the number of the step.
     pub fn replies(&self) -> impl Iterator<Item = (usize, Name)> {
         let gathers = self.steps.iter().enumerate();

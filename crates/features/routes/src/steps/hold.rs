@@ -123,7 +123,8 @@ pub(crate) async fn some_scalar(
 
 /// A whole number that is not negative.
 pub(crate) fn whole(text: &str, what: &str) -> Result<u64, Fault> {
-    let number = text.parse().ok().filter(|number| i64::try_from(*number).is_ok());
+    // The next one is a number, too.
+    let number = text.parse().ok().filter(|number| *number < i64::MAX as u64);
     number.ok_or_else(|| {
         Fault::invalid(format!("the program for '{what}' gave {text}, which is no whole number"))
     })
