@@ -3,6 +3,7 @@
 pub(crate) mod checksum;
 pub mod file_header;
 pub mod frame;
+pub mod whole;
 
 /// Reads a little-endian `u16` at `at`; the caller has checked the length.
 pub(crate) fn u16_at(bytes: &[u8], at: usize) -> u16 {

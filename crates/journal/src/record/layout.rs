@@ -13,8 +13,9 @@
 //! ```
 //! All numbers are little-endian. Blocks ascend by their first keys; what keys and hashes mean the writer knows.
 
+pub use crate::layout::whole::{HEADER_BYTES, LayoutError};
 use crate::{
-    layout::{u32_at, u64_at},
+    layout::{u32_at, u64_at, whole::Form},
     limits::{RECORD_BLOCK_BYTES_MAX, RECORD_FOOTER_BYTES_MAX, RECORD_META_BYTES_MAX},
 };
 
@@ -22,7 +23,8 @@ pub const MAGIC: [u8; 8] = *b"WAYRECD\n";
 pub const TRAILER_MAGIC: [u8; 8] = *b"WAYRECF\n";
 /// The version that this code writes and reads.
 pub const VERSION: u32 = 1;
-pub const HEADER_BYTES: usize = 32;
+/// What these files have in common with others.
+pub const FORM: Form = Form { magic: MAGIC, version: VERSION, name: "record" };
 pub const TRAILER_BYTES: usize = 48;
 /// Entries of one page of the index, but for the last: as many as fill 4 KiB.
 pub const INDEX_PAGE_ENTRIES: usize = 341;
@@ -85,50 +87,14 @@ pub struct Trailer {
     pub id: u32,
 }
 
-/// What does not fit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LayoutError {
-    /// Too few bytes.
-    #[error("the file is too short")]
-    TooShort,
-    /// It does not begin or end like a record file.
-    #[error("the file does not look like a complete record file")]
-    Magic,
-    /// A later or foreign version.
-    #[error("the file has format version {0}, and this program reads version {VERSION} only")]
-    Version(u32),
-    /// A checksum does not fit.
-    #[error("the checksum does not fit")]
-    Checksum,
-    /// A length, offset or number contradicts another or a limit.
-    #[error("the lengths and offsets contradict each other")]
-    Contradiction,
-}
-
 /// The header of a file.
 pub fn encode_header(id: u32) -> [u8; HEADER_BYTES] {
-    let mut bytes = [0; HEADER_BYTES];
-    bytes[..8].copy_from_slice(&MAGIC);
-    bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
-    bytes[12..16].copy_from_slice(&id.to_le_bytes());
-    let crc = crc32c::crc32c(&bytes[..16]);
-    bytes[16..20].copy_from_slice(&crc.to_le_bytes());
-    bytes
+    FORM.encode_header(id)
 }
 
 /// Reads the header of a file; gives its id.
 pub fn decode_header(bytes: &[u8]) -> Result<u32, LayoutError> {
-    let bytes = bytes.get(..HEADER_BYTES).ok_or(LayoutError::TooShort)?;
-    if bytes[..8] != MAGIC {
-        return Err(LayoutError::Magic);
-    }
-    if crc32c::crc32c(&bytes[..16]) != u32_at(bytes, 16) {
-        return Err(LayoutError::Checksum);
-    }
-    match u32_at(bytes, 8) {
-        VERSION => Ok(u32_at(bytes, 12)),
-        other => Err(LayoutError::Version(other)),
-    }
+    FORM.decode_header(bytes)
 }
 
 impl Trailer {
@@ -152,7 +118,7 @@ impl Trailer {
     pub fn decode(bytes: &[u8], file_bytes: u64) -> Result<Trailer, LayoutError> {
         let bytes = bytes.get(..TRAILER_BYTES).ok_or(LayoutError::TooShort)?;
         if bytes[40..48] != TRAILER_MAGIC {
-            return Err(LayoutError::Magic);
+            return Err(LayoutError::Magic(FORM.name));
         }
         if crc32c::crc32c(&bytes[..36]) != u32_at(bytes, 36) {
             return Err(LayoutError::Checksum);

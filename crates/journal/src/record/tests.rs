@@ -106,7 +106,7 @@ fn a_later_version_and_a_footer_that_points_outside_are_refused() {
     header[8] = 9;
     let crc = crc32c::crc32c(&header[..16]);
     header[16..20].copy_from_slice(&crc.to_le_bytes());
-    assert_eq!(decode_header(&header), Err(LayoutError::Version(9)));
+    assert_eq!(decode_header(&header), Err(LayoutError::Version { found: 9, read: VERSION }));
     let block = BlockRef { first: 1, offset: 32, bytes: 68, crc: 0 };
     let page = PageRef { first: 1, offset: 88, entries: 1, crc: 0 };
     let footer = Footer { blocks: vec![block], pages: vec![page] };

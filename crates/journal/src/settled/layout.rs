@@ -32,8 +32,9 @@
 
 use waystation_base::{EntityId, Millis, Offset};
 
+pub use crate::layout::whole::{HEADER_BYTES, LayoutError};
 use crate::{
-    layout::{u16_at, u32_at, u64_at},
+    layout::{u16_at, u32_at, u64_at, whole::Form},
     limits::{SETTLED_BATCH_BYTES_MAX, SETTLED_FOOTER_BYTES_MAX},
 };
 
@@ -41,7 +42,8 @@ pub const MAGIC: [u8; 8] = *b"WAYSETL\n";
 pub const TRAILER_MAGIC: [u8; 8] = *b"WAYSETF\n";
 /// The version that this code writes and reads.
 pub const VERSION: u32 = 1;
-pub const HEADER_BYTES: usize = 32;
+/// What these files have in common with others.
+pub const FORM: Form = Form { magic: MAGIC, version: VERSION, name: "settled" };
 pub const BATCH_HEADER_BYTES: usize = 32;
 pub const TRAILER_BYTES: usize = 32;
 const FOOTER_HEAD_BYTES: usize = 8;
@@ -134,50 +136,14 @@ pub struct Footer {
     pub index: Vec<IndexEntry>,
 }
 
-/// What does not fit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LayoutError {
-    /// Too few bytes.
-    #[error("the file is too short")]
-    TooShort,
-    /// It does not begin or end like a settled file.
-    #[error("the file does not look like a complete settled file")]
-    Magic,
-    /// A later or foreign version.
-    #[error("the file has format version {0}, and this program reads version {VERSION} only")]
-    Version(u32),
-    /// A checksum does not fit.
-    #[error("the checksum does not fit")]
-    Checksum,
-    /// A length, offset or number contradicts another or a limit.
-    #[error("the lengths and offsets contradict each other")]
-    Contradiction,
-}
-
 /// The header of a file.
 pub fn encode_header(file: u32) -> [u8; HEADER_BYTES] {
-    let mut bytes = [0; HEADER_BYTES];
-    bytes[..8].copy_from_slice(&MAGIC);
-    bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
-    bytes[12..16].copy_from_slice(&file.to_le_bytes());
-    let crc = crc32c::crc32c(&bytes[..16]);
-    bytes[16..20].copy_from_slice(&crc.to_le_bytes());
-    bytes
+    FORM.encode_header(file)
 }
 
 /// Reads the header of a file; gives its id.
 pub fn decode_header(bytes: &[u8]) -> Result<u32, LayoutError> {
-    let bytes = bytes.get(..HEADER_BYTES).ok_or(LayoutError::TooShort)?;
-    if bytes[..8] != MAGIC {
-        return Err(LayoutError::Magic);
-    }
-    if crc32c::crc32c(&bytes[..16]) != u32_at(bytes, 16) {
-        return Err(LayoutError::Checksum);
-    }
-    match u32_at(bytes, 8) {
-        VERSION => Ok(u32_at(bytes, 12)),
-        other => Err(LayoutError::Version(other)),
-    }
+    FORM.decode_header(bytes)
 }
 
 impl BatchHeader {
@@ -257,7 +223,7 @@ impl Trailer {
     pub fn decode(bytes: &[u8], file_bytes: u64) -> Result<Trailer, LayoutError> {
         let bytes = bytes.get(..TRAILER_BYTES).ok_or(LayoutError::TooShort)?;
         if bytes[24..32] != TRAILER_MAGIC {
-            return Err(LayoutError::Magic);
+            return Err(LayoutError::Magic(FORM.name));
         }
         if crc32c::crc32c(&bytes[..16]) != u32_at(bytes, 16) {
             return Err(LayoutError::Checksum);
@@ -430,6 +396,6 @@ mod tests {
         bytes[8] = 9;
         let crc = crc32c::crc32c(&bytes[..16]);
         bytes[16..20].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(decode_header(&bytes), Err(LayoutError::Version(9)));
+        assert_eq!(decode_header(&bytes), Err(LayoutError::Version { found: 9, read: VERSION }));
     }
 }
