@@ -187,6 +187,7 @@ fn a_group_whose_service_fails_is_tried_again_by_the_policy_and_given_up_while_o
         );
         let error = headers["ws-death-error"].as_str().unwrap_or_default();
         assert!(error.starts_with("the service answered 503") && error.ends_with("(3 attempts)"), "{error}");
+        assert_eq!(headers["ws-death-class"], "service");
     }
     assert_eq!((failing.asked().len(), route(&server, "join")["counts"]["retried"].as_u64()), (3, Some(2)));
     // Each try is on record.
@@ -296,6 +297,7 @@ fn a_table_that_is_gone_fails_what_a_step_lets_go_when_the_policy_says_so() {
     let headers = lying(&server, "dispatch.dead")[0]["headers"].clone();
     let error = headers["ws-death-error"].as_str().unwrap_or_default();
     assert!(error.contains("the table table cannot be read") && error.ends_with("(2 attempts)"), "{headers}");
+    assert_eq!(headers["ws-death-class"], "refused");
 }
 
 const ASK: &str = r#"

@@ -32,6 +32,8 @@ pub enum FaultKind {
     Service,
     /// The same: a topic that a step reads or stores in could not be had.
     Unreachable,
+    /// The same: what became of it could not be stored; what a retry policy calls that.
+    Refused(&'static str),
 }
 
 /// What a retry policy calls what may do better later.
@@ -54,6 +56,7 @@ impl Fault {
             FaultKind::Worker => Some(class::WORKER),
             FaultKind::Service => Some(class::SERVICE),
             FaultKind::Unreachable => Some(class::REFUSED),
+            FaultKind::Refused(class) => Some(class),
             _ => None,
         }
     }

@@ -26,6 +26,8 @@ pub(super) enum Verdict {
         step: String,
         /// Why.
         error: String,
+        /// What the retry policy that gave it up calls that.
+        class: Option<&'static str>,
     },
     /// It comes again after so many milliseconds.
     Again {
@@ -74,7 +76,7 @@ pub(super) fn decide(done: &Done, retry: &RetryPolicy, now: Millis) -> Verdict {
     let Some((step, fault)) = &done.evaluation.fault else { return Verdict::Send };
     match fault.class() {
         Some(class) => again_or_bury(done, retry, now, (class, step, fault.reason.clone())),
-        None => Verdict::Bury { step: step.to_string(), error: fault.reason.clone() },
+        None => Verdict::Bury { step: step.to_string(), error: fault.reason.clone(), class: None },
     }
 }
 
@@ -82,7 +84,7 @@ pub(super) fn decide(done: &Done, retry: &RetryPolicy, now: Millis) -> Verdict {
 pub(super) fn decide_refused(done: &Done, retry: &RetryPolicy, now: Millis, refusal: &Refusal) -> Verdict {
     let class = class_of(refusal);
     match meaning(refusal) {
-        Meaning::Never => Verdict::Bury { step: "to".to_owned(), error: refusal.to_string() },
+        Meaning::Never => Verdict::Bury { step: "to".to_owned(), error: refusal.to_string(), class: None },
         _ => again_or_bury(done, retry, now, (class, "to", refusal.to_string())),
     }
 }
@@ -91,7 +93,7 @@ fn again_or_bury(
     done: &Done,
     retry: &RetryPolicy,
     now: Millis,
-    (class, step, error): (&str, &str, String),
+    (class, step, error): (&'static str, &str, String),
 ) -> Verdict {
     let (attempt, message) = (done.delivery.attempt.0, &done.delivery.message);
     let age_ms = now.since(stored_at(message.id.as_bytes()));
@@ -99,7 +101,8 @@ fn again_or_bury(
     match retry.judge(&Failed { attempt, age_ms, class: Some(class), delay_ms: None, chance }) {
         retry::Verdict::Again { pause_ms } => Verdict::Again { delay_ms: pause_ms, error },
         retry::Verdict::GivenUp(_) => {
-            Verdict::Bury { step: step.to_owned(), error: format!("{error} ({attempt} attempts)") }
+            let error = format!("{error} ({attempt} attempts)");
+            Verdict::Bury { step: step.to_owned(), error, class: Some(class) }
         }
     }
 }
@@ -115,6 +118,8 @@ pub(crate) struct Failing<'a> {
     pub step: &'a str,
     /// Why.
     pub error: &'a str,
+    /// What the retry policy that gave it up calls that.
+    pub class: Option<&'a str>,
     /// How often it was tried.
     pub attempt: Attempt,
 }
@@ -122,9 +127,9 @@ pub(crate) struct Failing<'a> {
 /// A dead letter: the message unchanged, with the headers that the broker gives its own, and with the step that failed.
 pub(crate) fn letter(message: Message, failing: &Failing<'_>, dead_letter: &Name, now: Millis) -> Message {
     let mut message = message;
-    let Failing { route, source, step, error, attempt } = *failing;
+    let Failing { route, source, step, error, class, attempt } = *failing;
     let error = Some(clipped(error));
-    deaths::write(&mut message, &Death { source, reason: DEATH_REASON, error, class: None, attempt, now });
+    deaths::write(&mut message, &Death { source, reason: DEATH_REASON, error, class, attempt, now });
     deaths::readdress(&mut message, "", Some(dead_letter.as_str()));
     message.headers.set(own::DEATH_ROUTE, route.as_str());
     message.headers.set(own::DEATH_STEP, step);

@@ -203,6 +203,7 @@ impl Turn<'_> {
 
     /// Lets what is being stored end, for a while.
     async fn finish(&mut self) {
+        self.settler.end();
         if let Some(settling) = self.settling.take() {
             // What is not known to be stored comes back.
             if let Ok(Ok(settled)) = time::timeout(GRACE, settling).await {

@@ -1,7 +1,13 @@
 //! How are messages that are done settled? Many in one transaction; if that is refused, one by one, so that only those meet the
 //! refusal that cause it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use waystation_base::{Clock, Message, Name, os};
 use waystation_broker::{
@@ -37,6 +43,8 @@ pub(super) struct Settler {
     record: bool,
     live: Arc<Live>,
     program: Arc<Program>,
+    /// The route stops: nobody waits for room any more.
+    is_ending: AtomicBool,
 }
 
 /// A transaction under construction.
@@ -62,7 +70,13 @@ impl Settler {
             record: worker.record,
             live: worker.live.clone(),
             program: worker.program.clone(),
+            is_ending: AtomicBool::new(false),
         }
+    }
+
+    /// The route stops.
+    pub fn end(&self) {
+        self.is_ending.store(true, Relaxed);
     }
 
     /// Settles a batch, or says why nothing can be stored.
@@ -93,6 +107,9 @@ impl Settler {
                     return Ok(());
                 }
                 Err(Unstored::Refused(refusal)) => refusal,
+                Err(unstored @ Unstored::NoRoom(_)) if self.is_ending.load(Relaxed) => {
+                    return Err(unstored.why());
+                }
                 Err(Unstored::NoRoom(no_room)) => {
                     verdict = self.wait(verdict, no_room).await;
                     continue;
@@ -115,7 +132,9 @@ impl Settler {
     /// says why.
     async fn wait(&self, verdict: Verdict, no_room: NoRoom) -> Verdict {
         match &no_room.full {
-            Full::Ever(why) => Verdict::Bury { step: no_room.at.to_string(), error: why.clone() },
+            Full::Ever(why) => {
+                Verdict::Bury { step: no_room.at.to_string(), error: why.clone(), class: None }
+            }
             Full::Now(why) => {
                 self.live.waits(SOURCE, format!("{}: {why}", no_room.at));
                 no_room.freed().await;
@@ -161,9 +180,9 @@ impl Settler {
                 let ending = if evaluation.outputs.is_empty() { Ending::Ended } else { Ending::Sent };
                 (Outcome::Accepted, ending, fate(&evaluation.outputs))
             }
-            Verdict::Bury { step, error } => {
+            Verdict::Bury { step, error, class } => {
                 let (route, source, attempt) = (&self.route, self.source.name(), delivery.attempt);
-                let failing = Failing { route, source, step, error, attempt };
+                let failing = Failing { route, source, step, error, class: *class, attempt };
                 let message = letter(delivery.message.clone(), &failing, &self.dead_letter, ids.now());
                 tracing::info!(route = %self.route, message = %message.id, %step, %error, "a message failed");
                 draft.send(&Destination::Address(self.dead_letter.clone()), message);

@@ -189,18 +189,24 @@ impl Holder {
             draft.fates.push(Fate::Late);
             if self.plan.late != Late::Drop {
                 let error = "it came after what it belonged to was complete";
-                self.bury(draft, held, &self.plan.at, error, Attempt(1));
+                self.bury(draft, held, (&self.plan.at, error, None), Attempt(1));
             }
         }
     }
 
-    fn bury(&self, draft: &mut Draft, held: &Held, step: &str, error: &str, attempt: Attempt) {
+    fn bury(
+        &self,
+        draft: &mut Draft,
+        held: &Held,
+        (step, error, class): (&str, &str, Option<&str>),
+        attempt: Attempt,
+    ) {
         // A reply never was in the route's source.
         let source = match (held.source, &self.plan.replies) {
             (REPLIES, Some(replies)) => replies,
             _ => &self.source,
         };
-        let failing = Failing { route: &self.program.name, source, step, error, attempt };
+        let failing = Failing { route: &self.program.name, source, step, error, class, attempt };
         let letter = letter(unheld(&held.delivery), &failing, &self.dead_letter, draft.now);
         draft.send(&to(&self.dead_letter), letter);
     }
@@ -225,7 +231,7 @@ impl Holder {
             }
             Some((step, fault)) => {
                 for held in inputs {
-                    self.bury(draft, held, step, &fault.reason, attempt);
+                    self.bury(draft, held, (step, &fault.reason, fault.class()), attempt);
                     draft.fates.push(Fate::Buried);
                 }
                 Ending::DeadLettered

@@ -18,7 +18,7 @@ use super::{
     groups,
 };
 use crate::{
-    Fault,
+    Fault, FaultKind,
     engine::{Meaning, class_of, clipped, meaning},
     ids::Ids,
     live::Fate,
@@ -160,7 +160,7 @@ impl Holder {
                 (_, Unstored::Refused(_)) if part.has_failed() => Stop::Burial(why),
                 (_, Unstored::Refused(refusal)) => {
                     let (step, class) = (self.plan.at.clone(), class_of(&refusal));
-                    Stop::Later { step, class, fault: Fault::invalid(why) }
+                    Stop::Later { step, class, fault: Fault::new(FaultKind::Refused(class), why) }
                 }
                 (_, Unstored::NoRoom(_)) => Stop::NoRoom(why),
             };

@@ -117,7 +117,8 @@ impl<'a> Turn<'a> {
 
     /// Until something is to be done though nothing comes.
     fn pause(&self) -> Option<Duration> {
-        let again = self.due.at().map(|at| at.max(self.quiet_until));
+        // Without room for another task, one that ends is waited for.
+        let again = self.due.at().filter(|_| self.may_begin()).map(|at| at.max(self.quiet_until));
         let time = if self.awaits_replies() { None } else { self.state.at() };
         let next = again.into_iter().chain(time).min();
         let next = next.map(|at| Duration::from_millis(at.0.saturating_sub(self.now().0)));
@@ -191,7 +192,7 @@ impl<'a> Turn<'a> {
             self.state.tick(now);
             self.collect();
         }
-        while now >= self.quiet_until && self.evaluating.len() + self.ready.len() < HELD_WORKED_ON_MAX {
+        while now >= self.quiet_until && self.may_begin() {
             let Some(task) = self.due.next(now) else { break };
             self.evaluating.push(Box::pin(self.holder.evaluate(task)));
         }
@@ -199,6 +200,11 @@ impl<'a> Turn<'a> {
             let batch = self.batch();
             self.storing = Some(Box::pin(self.holder.store(batch)));
         }
+    }
+
+    /// Whether one task more may be worked on.
+    fn may_begin(&self) -> bool {
+        self.evaluating.len() + self.ready.len() < HELD_WORKED_ON_MAX
     }
 
     /// What is stored together.
