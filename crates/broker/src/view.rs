@@ -92,6 +92,8 @@ pub enum HeldBack {
     TenantRate,
     /// A tenant has as many messages held as may be.
     TenantConcurrency,
+    /// An earlier message of their key is held, or is tried again.
+    Key,
 }
 
 /// A queue as it is now.

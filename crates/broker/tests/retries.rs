@@ -19,6 +19,7 @@ use waystation_broker::{
         Mode, Order, QueueSpec, RetryPolicy, Spec,
         retry::{Backoff, CONSUMER_LOST, ClassPolicy, LEASE_ENDED},
     },
+    view::HeldBack,
 };
 
 fn policy(change: impl FnOnce(&mut RetryPolicy)) -> Option<Box<RetryPolicy>> {
@@ -236,6 +237,10 @@ fn of_an_ordered_subscription_only_the_key_of_what_failed_waits() {
             consumer = w.attach(subscription("s"), 1);
         }
         assert!(w.take(consumer).is_empty(), "a2 and a3 wait for a1");
+        assert_eq!(
+            (w.subscription_info("s").held_back, w.subscription_info("s").lag),
+            (vec![HeldBack::Key], 2)
+        );
         w.publish_with("t", "a4", |message| message.key = Some("a".into())).expect("published");
         w.publish_with("t", "b3", |message| message.key = Some("b".into())).expect("published");
         assert_eq!(work_off(&mut w, consumer), ["b3"]);

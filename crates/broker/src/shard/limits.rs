@@ -201,8 +201,13 @@ impl Outlet {
             (shut.concurrency, HeldBack::Concurrency),
             (shut.tenant_rate, HeldBack::TenantRate),
             (shut.tenant_concurrency, HeldBack::TenantConcurrency),
+            (self.waits_for_keys(), HeldBack::Key),
         ];
         each.into_iter().filter(|(is_shut, _)| *is_shut).map(|(_, why)| why).collect()
+    }
+
+    fn waits_for_keys(&self) -> bool {
+        self.parked > 0 || self.cursors.values().any(|cursor| cursor.parked_count() > 0)
     }
 
     /// Takes other rules.

@@ -145,6 +145,7 @@ fn held(why: HeldBack) -> Option<&'static str> {
         HeldBack::Concurrency => "as many are held as may be",
         HeldBack::TenantRate => "the rate of a tenant is used up for now",
         HeldBack::TenantConcurrency => "a tenant has as many held as may be",
+        HeldBack::Key => "an earlier message of their key is held or tried again",
     })
 }
 
