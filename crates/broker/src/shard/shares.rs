@@ -36,6 +36,13 @@ pub struct Waits {
     rank: Option<u64>,
 }
 
+impl Waits {
+    /// Whether the log alone would not bring it back as it is.
+    fn came_back(&self) -> bool {
+        self.rank.is_some() || self.attempt.0 > 0
+    }
+}
+
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct Shares {
@@ -152,10 +159,10 @@ impl Shares {
         self.by_source.get(&number).copied().unwrap_or_default()
     }
 
-    /// Those of a source that were handed out before: rank, message, attempts.
+    /// Those of a source that came back: rank, message, attempts.
     pub fn tried(&self, number: u16) -> impl Iterator<Item = (u64, Meta, Attempt)> {
         let all = self.lines.values().flatten();
-        all.filter(move |waits| waits.number == number && waits.attempt.0 > 0)
+        all.filter(move |waits| waits.number == number && waits.came_back())
             .map(|waits| (waits.rank.unwrap_or_default(), waits.meta, waits.attempt))
     }
 
@@ -189,11 +196,11 @@ impl Outlet {
         self.shares = self.policy.tenant_by.is_some().then(Box::default);
     }
 
-    /// Takes messages out of their lines: those that were handed out before stand with what came back, others are found by their log.
+    /// Takes messages out of their lines: those that came back stand with others that did, the rest is found by its log.
     pub fn unshare(&mut self, goes: impl Fn(&Waits) -> bool) {
         let Some(shares) = &mut self.shares else { return };
         for waits in shares.take(goes) {
-            let Some(cursor) = self.cursors.get_mut(&waits.number).filter(|_| waits.attempt.0 > 0) else {
+            let Some(cursor) = self.cursors.get_mut(&waits.number).filter(|_| waits.came_back()) else {
                 continue;
             };
             let Waits { meta, attempt, rank, .. } = waits;
