@@ -414,77 +414,48 @@ impl<'a> Record<'a> {
         self.value.map_or(0, <[u8]>::len)
     }
 
-    /// Walks over the headers; their number is known from the start, and no larger than the bytes that hold them.
-    fn headers(&self) -> Result<impl ExactSizeIterator<Item = RawHeader<'a>>, varint::Error> {
-        let mut input = self.headers;
-        let count = varint::take_signed(&mut input)?;
-        let count = usize::try_from(count).ok().filter(|n| *n <= input.len()).ok_or(varint::Error::Length)?;
-        Ok((0..count).map(move |_| {
-            let name = take_signed_prefixed(&mut input)?.ok_or(varint::Error::Length)?;
-            Ok((name, take_signed_prefixed(&mut input)?))
-        }))
-    }
-
     /// What our own header says; nothing for a record of another maker. Reads no further than that header.
     pub fn system(&self) -> Result<System, Error> {
-        Ok(self.system_and_types().map_err(malformed)?.0)
+        Ok(self.headers()?.system)
     }
 
-    fn system_and_types(&self) -> Result<(System, &'a [u8]), varint::Error> {
-        let mut input = self.headers;
-        if varint::take_signed(&mut input)? < 1 {
-            return Ok((System::default(), &[]));
+    /// The headers, our own taken apart.
+    #[inline]
+    pub fn headers(&self) -> Result<RecordHeaders<'a>, Error> {
+        self.take_headers().map_err(malformed)
+    }
+
+    /// Their number is no larger than the bytes that hold them.
+    #[inline]
+    fn take_headers(&self) -> Result<RecordHeaders<'a>, varint::Error> {
+        let mut rest = self.headers;
+        let count = varint::take_signed(&mut rest)?;
+        let left = usize::try_from(count).ok().filter(|n| *n <= rest.len()).ok_or(varint::Error::Length)?;
+        let senders = rest;
+        if left == 0 || take_signed_prefixed(&mut rest)? != Some(SYSTEM_HEADER) {
+            let (system, types) = (System::default(), None);
+            return Ok(RecordHeaders { system, types, senders: RawHeaders { left, rest: senders } });
         }
-        if take_signed_prefixed(&mut input)? != Some(SYSTEM_HEADER) {
-            return Ok((System::default(), &[]));
-        }
-        let mut value = take_signed_prefixed(&mut input)?.ok_or(varint::Error::Length)?;
+        let mut value = take_signed_prefixed(&mut rest)?.ok_or(varint::Error::Length)?;
         let flags = varint::take_bytes(&mut value, 1)?[0];
         let id = MessageId::from_bytes(array(varint::take_bytes(&mut value, 16)?, 0));
         let priority = if flags & 1 != 0 { varint::take_bytes(&mut value, 1)?[0] } else { 0 };
         let mut moment = |flag| (flags & flag != 0).then(|| varint::take(&mut value).map(Millis)).transpose();
         let expires_at = moment(2)?;
         let deliver_at = moment(4)?;
-        Ok((System { id, priority, expires_at, deliver_at }, value))
-    }
-
-    /// Gives `visit` each of the sender's headers as it is stored: its name, the plain form of its value, and the value's type, if
-    /// it is not text. Returns what our own header says.
-    pub fn visit_headers(
-        &self,
-        mut visit: impl FnMut(&'a [u8], &'a [u8], Option<u8>),
-    ) -> Result<System, Error> {
-        let (system, types) = self.system_and_types().map_err(malformed)?;
-        let mut index = 0;
-        for (at, header) in self.headers().map_err(malformed)?.enumerate() {
-            let (name, value) = header.map_err(malformed)?;
-            if at == 0 && name == SYSTEM_HEADER {
-                continue;
-            }
-            let tag = types.get(index).copied().filter(|tag| *tag != TEXT);
-            index += 1;
-            if let Some(value) = value {
-                visit(name, value, tag);
-            }
-        }
-        Ok(system)
+        let system = System { id, priority, expires_at, deliver_at };
+        Ok(RecordHeaders { system, types: Some(value), senders: RawHeaders { left: left - 1, rest } })
     }
 
     /// The whole message. `batch` is the batch that this record was read from: key, body and bytes values share it.
     pub fn message(&self, batch: &Bytes) -> Result<Message, Error> {
-        let (system, types) = self.system_and_types().map_err(malformed)?;
-        let raw = self.headers().map_err(malformed)?;
-        let mut headers = Vec::with_capacity(raw.len().min(HEADERS_MAX));
-        let mut ours = false;
-        for header in raw {
+        let RecordHeaders { system, types, senders } = self.headers()?;
+        let mut headers = Vec::with_capacity(senders.left.min(HEADERS_MAX));
+        for header in senders {
             let (name, value) = header.map_err(malformed)?;
-            if !ours && headers.is_empty() && name == SYSTEM_HEADER {
-                ours = true;
-                continue;
-            }
-            let tag = types.get(headers.len()).copied();
-            headers
-                .push((SmolStr::new(String::from_utf8_lossy(name)), header_value(batch, tag, ours, value)?));
+            let tag = types.and_then(|types| types.get(headers.len()).copied());
+            let value = header_value(batch, tag, types.is_some(), value)?;
+            headers.push((SmolStr::new(String::from_utf8_lossy(name)), value));
         }
         Ok(Message {
             id: system.id,
@@ -496,6 +467,52 @@ impl<'a> Record<'a> {
             deliver_at: system.deliver_at,
             headers: Headers(headers),
         })
+    }
+}
+
+/// A record's headers, as they are stored.
+pub struct RecordHeaders<'a> {
+    /// What our own header says.
+    pub system: System,
+    /// The types of the sender's values, as far as they are not all text; `None` in a record of another maker.
+    types: Option<&'a [u8]>,
+    senders: RawHeaders<'a>,
+}
+
+impl<'a> RecordHeaders<'a> {
+    /// Gives `visit` each of the sender's headers as it is stored: its name, the plain form of its value, and the value's type, if
+    /// it is not text.
+    #[inline]
+    pub fn visit(self, mut visit: impl FnMut(&'a [u8], &'a [u8], Option<u8>)) -> Result<(), Error> {
+        let types = self.types.unwrap_or_default();
+        for (index, header) in self.senders.enumerate() {
+            let (name, value) = header.map_err(malformed)?;
+            let tag = types.get(index).copied().filter(|tag| *tag != TEXT);
+            if let Some(value) = value {
+                visit(name, value, tag);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Walks over headers.
+struct RawHeaders<'a> {
+    left: usize,
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for RawHeaders<'a> {
+    type Item = RawHeader<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        let mut pair = || {
+            let name = take_signed_prefixed(&mut self.rest)?.ok_or(varint::Error::Length)?;
+            Ok((name, take_signed_prefixed(&mut self.rest)?))
+        };
+        Some(pair())
     }
 }
 
@@ -521,6 +538,7 @@ fn header_value(batch: &Bytes, tag: Option<u8>, ours: bool, value: Option<&[u8]>
     }
 }
 
+#[inline]
 fn take_signed_prefixed<'a>(input: &mut &'a [u8]) -> Result<Option<&'a [u8]>, varint::Error> {
     let length = varint::take_signed(input)?;
     if length == -1 {

@@ -43,6 +43,16 @@ pub fn signed_len(value: i64) -> usize {
 /// Takes an unsigned varint off the front of `input`.
 #[inline]
 pub fn take(input: &mut &[u8]) -> Result<u64, Error> {
+    match input.split_first() {
+        Some((&byte, rest)) if byte < 0x80 => {
+            *input = rest;
+            Ok(u64::from(byte))
+        }
+        _ => take_long(input),
+    }
+}
+
+fn take_long(input: &mut &[u8]) -> Result<u64, Error> {
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {
         let (&byte, rest) = input.split_first().ok_or(Error::Truncated)?;
@@ -77,12 +87,14 @@ pub fn take_bytes<'a>(input: &mut &'a [u8], length: usize) -> Result<&'a [u8], E
 }
 
 /// Takes bytes behind a plain varint length.
+#[inline]
 pub fn take_prefixed<'a>(input: &mut &'a [u8]) -> Result<&'a [u8], Error> {
     let length = usize::try_from(take(input)?).map_err(|_| Error::Length)?;
     take_bytes(input, length)
 }
 
 /// Appends bytes behind a plain varint length.
+#[inline]
 pub fn put_prefixed(out: &mut Vec<u8>, bytes: &[u8]) {
     put(out, bytes.len() as u64);
     out.extend_from_slice(bytes);

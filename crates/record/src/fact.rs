@@ -255,12 +255,7 @@ pub struct Fact {
 impl Fact {
     /// Appends the fact; its time is counted from `base`.
     pub fn put(&self, out: &mut Vec<u8>, base: Millis) {
-        let mut head = |kind: u8| {
-            out.push(kind);
-            put_signed(out, self.at.0.wrapping_sub(base.0) as i64);
-            put(out, self.client.into());
-            put(out, self.subscription.map_or(0, |id| id.0.into()));
-        };
+        let mut head = |kind: u8| put_head(out, kind, (self.at, base), self.client, self.subscription);
         match &self.what {
             What::Published(published) => {
                 head(1);
@@ -344,18 +339,69 @@ impl Fact {
     }
 }
 
+fn put_head(out: &mut Vec<u8>, kind: u8, at: (Millis, Millis), client: u32, subscription: Option<EntityId>) {
+    let (at, base) = at;
+    out.push(kind);
+    put_signed(out, at.0.wrapping_sub(base.0) as i64);
+    put(out, client.into());
+    put(out, subscription.map_or(0, |id| id.0.into()));
+}
+
 fn put_published(out: &mut Vec<u8>, published: &Published) {
-    out.extend_from_slice(published.id.as_bytes());
-    put(out, published.bytes.into());
-    out.push(published.step as u8);
-    let spans = u8::from(published.delay_ms.is_some()) | u8::from(published.life_ms.is_some()) << 1;
-    out.push(spans | published.fate.flags());
-    [published.delay_ms, published.life_ms].into_iter().flatten().for_each(|ms| put(out, ms));
-    let attributes = &published.attributes[..published.attributes.len().min(ATTRIBUTES_MAX)];
-    out.push(attributes.len() as u8);
+    let Published { id, bytes, step, fate, delay_ms, life_ms, attributes } = published;
+    let message = (*id, *bytes, *step, *fate);
+    let mut writer = PublishedWriter::begin(out, message, [*delay_ms, *life_ms]);
     for (attribute, text) in attributes {
-        out.push(*attribute as u8);
-        put_prefixed(out, cut(text, ATTRIBUTE_BYTES_MAX).as_bytes());
+        let _: bool = writer.attribute(*attribute, text);
+    }
+}
+
+/// Writes that a message was stored without gathering it first: one of these is written for each message that comes.
+pub(crate) struct PublishedWriter<'a> {
+    out: &'a mut Vec<u8>,
+    /// Where the number of attributes stands.
+    count_at: usize,
+}
+
+impl<'a> PublishedWriter<'a> {
+    /// Appends a whole fact but for its attributes: that a client stored the message at a time, which is counted from a base.
+    pub(crate) fn of_fact(
+        out: &'a mut Vec<u8>,
+        at: (Millis, Millis),
+        client: u32,
+        message: (MessageId, u32, Step, Fate),
+        ms: [Option<u64>; 2],
+    ) -> PublishedWriter<'a> {
+        put_head(out, 1, at, client, None);
+        PublishedWriter::begin(out, message, ms)
+    }
+
+    /// `ms`: until it may be delivered, and until it expires.
+    fn begin(
+        out: &'a mut Vec<u8>,
+        message: (MessageId, u32, Step, Fate),
+        ms: [Option<u64>; 2],
+    ) -> PublishedWriter<'a> {
+        let (id, bytes, step, fate) = message;
+        out.extend_from_slice(id.as_bytes());
+        put(out, bytes.into());
+        out.push(step as u8);
+        out.push(u8::from(ms[0].is_some()) | u8::from(ms[1].is_some()) << 1 | fate.flags());
+        ms.into_iter().flatten().for_each(|ms| put(out, ms));
+        out.push(0);
+        PublishedWriter { count_at: out.len() - 1, out }
+    }
+
+    /// Adds an attribute; one past [`ATTRIBUTES_MAX`] is left out. Says whether it is kept.
+    pub(crate) fn attribute(&mut self, attribute: Attribute, text: &str) -> bool {
+        let count = self.out[self.count_at];
+        if usize::from(count) == ATTRIBUTES_MAX {
+            return false;
+        }
+        self.out[self.count_at] = count + 1;
+        self.out.push(attribute as u8);
+        put_prefixed(self.out, cut(text, ATTRIBUTE_BYTES_MAX).as_bytes());
+        true
     }
 }
 

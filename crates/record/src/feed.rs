@@ -12,8 +12,9 @@ use std::{
 use bytes::Bytes;
 use waystation_base::Position;
 
-/// Bytes of commit groups that wait for the recorder in memory; what came when there were more is read off the journal's files.
-pub const FEED_BYTES_MAX: usize = 16 << 20;
+/// Bytes of commit groups that wait for the recorder in memory; what comes when there are so many is read off the journal's files,
+/// which costs more.
+pub const FEED_BYTES_MAX: usize = 32 << 20;
 /// Milliseconds for which the recorder lets groups gather.
 const GATHER_MS: u64 = 50;
 
@@ -61,11 +62,9 @@ impl Feed {
     pub fn durable(&self, start: Position, end: Position, group: Bytes) {
         let mut state = self.state();
         state.durable = end;
-        state.bytes += group.len();
-        state.groups.push_back((start, group));
-        if state.bytes > FEED_BYTES_MAX {
-            state.groups.clear();
-            state.bytes = 0;
+        if state.bytes + group.len() <= FEED_BYTES_MAX {
+            state.bytes += group.len();
+            state.groups.push_back((start, group));
         }
         let sleeping = std::mem::take(&mut state.sleeping);
         drop(state);
@@ -207,12 +206,15 @@ mod tests {
     #[test]
     fn what_waits_in_memory_is_bounded() {
         let feed = Feed::new(Position(0), Position(0));
-        let group = Bytes::from(vec![0; FEED_BYTES_MAX]);
-        feed.durable(Position(0), Position(10), group);
+        let full = Bytes::from(vec![0; FEED_BYTES_MAX]);
+        feed.durable(Position(0), Position(10), full.clone());
         feed.durable(Position(10), Position(20), Bytes::new());
         assert_eq!(feed.take().len(), 2);
-        feed.durable(Position(20), Position(30), Bytes::from(vec![0; FEED_BYTES_MAX]));
+        feed.durable(Position(20), Position(30), full);
         feed.durable(Position(30), Position(40), Bytes::from_static(b"x"));
-        assert_eq!((feed.take().len(), feed.durable_position()), (0, Position(40)));
+        let kept = feed.take();
+        assert_eq!((kept.len(), kept[0].0, feed.durable_position()), (1, Position(20), Position(40)));
+        feed.durable(Position(40), Position(50), Bytes::from_static(b"x"));
+        assert_eq!(feed.take().len(), 1);
     }
 }

@@ -13,9 +13,9 @@ use waystation_journal::Entry as Written;
 
 use crate::{
     HashMap,
-    fact::{Fact, Fate, Place, Published, What},
+    fact::{Fact, Fate, Place, What},
     meta::{Client, Stretch, Sweep},
-    publish::{hashes, published},
+    publish::Stored,
     rates::Rates,
     recent::Recent,
     rules::{Rule, Terms},
@@ -332,17 +332,15 @@ impl Observer {
         let (at, step, client) = (self.now(), self.step(), self.acting(recent));
         self.mention(publish.log.entity, recent);
         for record in records {
-            let place = record.as_ref().ok().map(|record| Place { log: publish.log, offset: record.offset });
-            if place.is_some_and(|place| !terms.takes(place)) {
-                continue;
-            }
-            let told = record.and_then(|record| published(&record, &terms, at, step));
-            let (Ok(published), Some(place)) = (told, place) else {
+            let Ok(record) = record else {
                 self.unreadable += 1;
                 continue;
             };
-            let fact = Fact { at, client, subscription: None, what: What::Published(published) };
-            self.add(place, &fact, recent);
+            let place = Place { log: publish.log, offset: record.offset };
+            if terms.takes(place) {
+                let stored = Stored { record: &record, at, client, step, fate: Fate::Stored };
+                self.add(place, &stored, &terms, recent);
+            }
         }
     }
 
@@ -383,21 +381,24 @@ impl Observer {
             if terms.is_off() || !terms.takes(place) {
                 continue;
             }
-            let Ok(told) = record.and_then(|record| published(&record, &terms, at, step)) else {
-                self.unreadable += 1;
-                continue;
-            };
-            let what = What::Published(Published { fate, ..told });
-            self.add(place, &Fact { at, client, subscription: None, what }, recent);
+            match record {
+                Ok(record) => {
+                    let stored = Stored { record: &record, at, client, step, fate };
+                    self.add(place, &stored, &terms, recent);
+                }
+                Err(_) => self.unreadable += 1,
+            }
         }
     }
 
     /// Adds what is known of a publish.
-    fn add(&mut self, place: Place, fact: &Fact, recent: &mut Recent) {
-        recent.push(place, fact);
-        self.tap(place, fact, recent);
-        if let What::Published(published) = &fact.what {
-            recent.find_last_by(hashes(published));
+    fn add(&mut self, place: Place, stored: &Stored<'_>, terms: &Terms, recent: &mut Recent) {
+        if recent.publish(place, stored, terms).is_err() {
+            self.unreadable += 1;
+        } else if self.tap.is_some()
+            && let Some(fact) = recent.last()
+        {
+            self.tap(place, &fact, recent);
         }
     }
 

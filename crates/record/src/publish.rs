@@ -1,7 +1,6 @@
 //! What is kept of a message that was stored, and what it can be found by.
 
 use serde_json::Value as Json;
-use smol_str::SmolStr;
 use waystation_base::{
     MessageId, Millis, Value,
     batch::{Error, Record},
@@ -12,7 +11,7 @@ use waystation_broker::{entry::Step, spec::KeyFrom};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
-    fact::{ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX, Attribute, Fate, Published},
+    fact::{ATTRIBUTE_BYTES_MAX, Attribute, Fate, Published, PublishedWriter},
     rules::Terms,
 };
 
@@ -62,92 +61,131 @@ fn attribute(name: &[u8]) -> Option<Attribute> {
     NAMES.iter().find(|(known, _)| known.as_bytes() == name).map(|(_, attribute)| *attribute)
 }
 
-/// A header's value as text; lists, maps and bytes have none.
-fn text(value: &[u8], tag: Option<u8>) -> Option<SmolStr> {
-    let Some(tag) = tag else { return std::str::from_utf8(value).ok().map(plain) };
-    match Value::from_plain(tag, value).ok()? {
-        Value::String(text) => Some(plain(&text)),
-        Value::RawText(bytes) => std::str::from_utf8(&bytes).ok().map(plain),
-        Value::Bool(truth) => Some(SmolStr::new(truth.to_string())),
-        other => other.as_i64().map(|number| SmolStr::new(number.to_string())),
+/// Gives `tell` a header's value as text, if there is any; lists, maps and bytes have none.
+fn with_text(value: &[u8], tag: Option<u8>, mut tell: impl FnMut(&str)) {
+    let Some(tag) = tag else { return std::str::from_utf8(value).into_iter().for_each(tell) };
+    match Value::from_plain(tag, value) {
+        Ok(Value::String(text)) => tell(&text),
+        Ok(Value::RawText(bytes)) => std::str::from_utf8(&bytes).into_iter().for_each(tell),
+        Ok(Value::Bool(truth)) => tell(if truth { "true" } else { "false" }),
+        Ok(other) => other.as_i64().into_iter().for_each(|number| tell(&number.to_string())),
+        Err(_) => {}
     }
 }
 
-fn plain(text: &str) -> SmolStr {
-    SmolStr::new(cut(text, ATTRIBUTE_BYTES_MAX))
+/// What was stored, when, by whom and in which step.
+#[derive(Clone, Copy)]
+pub(crate) struct Stored<'a> {
+    pub(crate) record: &'a Record<'a>,
+    pub(crate) at: Millis,
+    pub(crate) client: u32,
+    pub(crate) step: Step,
+    pub(crate) fate: Fate,
 }
 
-fn business(name: &str, value: &str) -> (Attribute, SmolStr) {
-    (Attribute::Business, plain(&format!("{name}={value}")))
+impl Stored<'_> {
+    /// Appends the fact, its time counted from `base`, and what it can be found by. After an error `out` may hold a part.
+    pub(crate) fn put(
+        &self,
+        terms: &Terms,
+        base: Millis,
+        out: &mut Vec<u8>,
+        hash: impl FnMut(u64),
+    ) -> Result<(), Error> {
+        let Stored { record, at, client, step, fate } = *self;
+        let headers = record.headers()?;
+        let system = headers.system;
+        let delay_ms = system.deliver_at.map(|due| due.since(at)).filter(|ms| *ms > 0);
+        let life_ms = system.expires_at.map(|end| end.since(at));
+        let message = (system.id, record.body_bytes() as u32, step, fate);
+        let writer = PublishedWriter::of_fact(out, (at, base), client, message, [delay_ms, life_ms]);
+        let mut attributes = Attributes { writer, own: hash_of_id(system.id), hash };
+        (attributes.hash)(attributes.own);
+        headers.visit(|name, value, tag| attributes.add_header(name, value, tag, terms))?;
+        // What orders and partitions go by is mostly what a message is about.
+        let key = record.key.and_then(|key| std::str::from_utf8(key).ok()).filter(|key| !key.is_empty());
+        key.into_iter().for_each(|key| attributes.add_business(KEY, key));
+        attributes.add_of_body(record, terms);
+        Ok(())
+    }
 }
 
-/// What is kept of a record that was stored at a time.
-pub(crate) fn published(
-    record: &Record<'_>,
-    terms: &Terms,
-    at: Millis,
-    step: Step,
-) -> Result<Published, Error> {
-    let mut attributes: Vec<(Attribute, SmolStr)> = Vec::new();
-    let system = record.visit_headers(|name, value, tag| {
-        if attributes.len() == ATTRIBUTES_MAX {
-            return;
+/// What a message is told of, on its way to the fact and to the index.
+struct Attributes<'a, H> {
+    writer: PublishedWriter<'a>,
+    /// What its id is found by.
+    own: u64,
+    hash: H,
+}
+
+impl<H: FnMut(u64)> Attributes<'_, H> {
+    fn add(&mut self, kind: Attribute, text: &str) {
+        if self.writer.attribute(kind, text)
+            && let Some(hash) = hash_of_attribute(kind, text).filter(|hash| *hash != self.own)
+        {
+            (self.hash)(hash);
         }
+    }
+
+    fn add_business(&mut self, name: &str, value: &str) {
+        self.add(Attribute::Business, cut(&format!("{name}={value}"), ATTRIBUTE_BYTES_MAX));
+    }
+
+    #[inline]
+    fn add_header(&mut self, name: &[u8], value: &[u8], tag: Option<u8>, terms: &Terms) {
         if let Some(kind) = attribute(name) {
-            attributes.extend(text(value, tag).filter(|text| !text.is_empty()).map(|text| (kind, text)));
-        } else if let Some(key) = name.strip_prefix(header::BUSINESS_PREFIX.as_bytes()) {
-            let named = std::str::from_utf8(key).ok().zip(text(value, tag));
-            attributes.extend(named.map(|(key, value)| business(key, &value)));
+            with_text(value, tag, |text| {
+                if !text.is_empty() {
+                    self.add(kind, text);
+                }
+            });
+        } else if let Some(key) = name.strip_prefix(header::BUSINESS_PREFIX.as_bytes())
+            && let Ok(key) = std::str::from_utf8(key)
+        {
+            with_text(value, tag, |text| self.add_business(key, text));
         }
         for (key, from) in &terms.business {
             if let KeyFrom::Header(header) = from
                 && header.as_bytes() == name
             {
-                attributes.extend(text(value, tag).map(|value| business(key, &value)));
+                with_text(value, tag, |text| self.add_business(key, text));
             }
         }
-    })?;
-    // What orders and partitions go by is mostly what a message is about.
-    let key = record.key.and_then(|key| std::str::from_utf8(key).ok()).filter(|key| !key.is_empty());
-    attributes.extend(key.map(|key| business(KEY, key)));
-    add_of_body(record, terms, &mut attributes);
-    attributes.truncate(ATTRIBUTES_MAX);
-    Ok(Published {
-        id: system.id,
-        bytes: record.body_bytes() as u32,
-        step,
-        fate: Fate::Stored,
-        delay_ms: system.deliver_at.map(|due| due.since(at)).filter(|ms| *ms > 0),
-        life_ms: system.expires_at.map(|end| end.since(at)),
-        attributes,
-    })
+    }
+
+    fn add_of_body(&mut self, record: &Record<'_>, terms: &Terms) {
+        let mut paths = terms.business.iter().filter_map(|(name, from)| match from {
+            KeyFrom::Jq(path) => Some((name, path)),
+            KeyFrom::Header(_) => None,
+        });
+        let Some(first) = paths.next() else { return };
+        let body = record.value.filter(|body| body.len() <= BODY_BYTES_MAX);
+        let Some(json) = body.and_then(|body| serde_json::from_slice::<Json>(body).ok()) else { return };
+        for (name, path) in std::iter::once(first).chain(paths) {
+            if let Some(value) = path.value(&json) {
+                self.add_business(name, &value);
+            }
+        }
+    }
 }
 
-fn add_of_body(record: &Record<'_>, terms: &Terms, attributes: &mut Vec<(Attribute, SmolStr)>) {
-    let mut paths = terms.business.iter().filter_map(|(name, from)| match from {
-        KeyFrom::Jq(path) => Some((name, path)),
-        KeyFrom::Header(_) => None,
-    });
-    let Some(first) = paths.next() else { return };
-    let body = record.value.filter(|body| body.len() <= BODY_BYTES_MAX);
-    let Some(json) = body.and_then(|body| serde_json::from_slice::<Json>(body).ok()) else { return };
-    let found = std::iter::once(first).chain(paths);
-    attributes.extend(found.filter_map(|(name, path)| Some(business(name, &path.value(&json)?))));
-}
-
-/// What a message can be found by; some of it may be there twice.
-pub(crate) fn hashes(published: &Published) -> impl Iterator<Item = u64> {
-    let of = |(kind, text): &(Attribute, SmolStr)| match kind {
+/// What an attribute is found by.
+fn hash_of_attribute(kind: Attribute, text: &str) -> Option<u64> {
+    match kind {
         Attribute::MessageId | Attribute::Cause | Attribute::CorrelationId | Attribute::Call => {
             Some(hash_of(text))
         }
         Attribute::Traceparent => trace_of(text).map(hash_of),
         Attribute::Business => text.split_once('=').map(|(_, value)| hash_of(value)),
         _ => None,
-    };
+    }
+}
+
+/// What a message can be found by; some of it may be there twice.
+pub(crate) fn hashes(published: &Published) -> impl Iterator<Item = u64> {
     let own = hash_of_id(published.id);
-    let others = published.attributes.iter().filter_map(of).filter(move |hash| *hash != own);
-    std::iter::once(own).chain(others)
+    let others = published.attributes.iter().filter_map(|(kind, text)| hash_of_attribute(*kind, text));
+    std::iter::once(own).chain(others.filter(move |hash| *hash != own))
 }
 
 #[cfg(test)]
@@ -159,7 +197,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::rules::Rule;
+    use crate::{
+        fact::{Fact, What},
+        rules::Rule,
+    };
 
     fn of(message: &Message, rule: &str) -> Published {
         let (mut out, mut scratch) = (Vec::new(), Scratch::default());
@@ -169,8 +210,17 @@ mod tests {
         let rules: Vec<Rule> = serde_json::from_str(rule).expect("rules");
         let name = waystation_base::Name::new("orders").expect("a name");
         let terms = Terms::of(&rules, Some(&name), false, None);
-        published(&Record::read(&out, at).expect("a record"), &terms, Millis(1000), Step::Request)
-            .expect("read")
+        let record = Record::read(&out, at).expect("a record");
+        let stored =
+            Stored { record: &record, at: Millis(1000), client: 3, step: Step::Request, fate: Fate::Dropped };
+        let (mut fact, mut found) = (Vec::new(), Vec::new());
+        stored.put(&terms, Millis(7), &mut fact, |hash| found.push(hash)).expect("read");
+        let mut rest = &fact[..];
+        let fact = Fact::take(&mut rest, Millis(7)).expect("a fact");
+        assert_eq!((fact.at, fact.client, rest), (Millis(1000), 3, &[][..]));
+        let What::Published(published) = fact.what else { panic!("{fact:?}") };
+        assert_eq!(found, hashes(&published).collect::<Vec<_>>(), "written and read by the same rule");
+        published
     }
 
     #[test]

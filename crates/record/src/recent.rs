@@ -2,13 +2,15 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use waystation_base::{EntityId, Millis, Name, Offset, Position};
+use waystation_base::{EntityId, Millis, Name, Offset, Position, batch::Error};
 use waystation_broker::{Kind, place::LogId};
 
 use crate::{
     HashMap,
     fact::{Fact, Place},
     meta::{Client, Extent, Gap, Meta, Stretch, VERSION},
+    publish::Stored,
+    rules::Terms,
 };
 
 /// Facts past which they are written to a file.
@@ -57,6 +59,22 @@ impl Recent {
     /// Nothing yet, from a position on.
     pub(crate) fn begin(from: Position) -> Recent {
         Recent { from, to: from, ..Recent::default() }
+    }
+
+    /// Begins again from a position on, in the same memory: getting it anew costs more than what is written to it.
+    pub(crate) fn restart(&mut self, from: Position) {
+        let Recent { mut arena, mut slots, mut hashes, .. } = std::mem::take(self);
+        arena.clear();
+        slots.clear();
+        hashes.clear();
+        *self = Recent { arena, slots, hashes, ..Recent::begin(from) };
+    }
+
+    /// Gives memory back that is not used.
+    pub(crate) fn shrink(&mut self) {
+        self.arena.shrink_to_fit();
+        self.slots.shrink_to_fit();
+        self.hashes.shrink_to_fit();
     }
 
     /// Whether it is time for a file of its own.
@@ -120,11 +138,25 @@ impl Recent {
         self.slots.push(Slot { offset: place.offset.0, log, at });
     }
 
-    /// What the fact that was added last can be found by; it is a publish.
-    pub(crate) fn find_last_by(&mut self, hashes: impl Iterator<Item = u64>) {
+    /// Adds that a message was stored, with what it can be found by.
+    pub(crate) fn publish(&mut self, place: Place, stored: &Stored<'_>, terms: &Terms) -> Result<(), Error> {
+        self.note_time(stored.at);
+        let (log, at, slot) = (self.log_number(place.log), self.arena.len(), self.slots.len() as u32);
+        let found = self.hashes.len();
+        let hashes = &mut self.hashes;
+        if let Err(error) = stored.put(terms, self.base, &mut self.arena, |hash| hashes.push((hash, slot))) {
+            self.arena.truncate(at);
+            self.hashes.truncate(found);
+            return Err(error);
+        }
+        self.slots.push(Slot { offset: place.offset.0, log, at: at as u32 });
         self.messages += 1;
-        let slot = self.slots.len() as u32 - 1;
-        self.hashes.extend(hashes.map(|hash| (hash, slot)));
+        Ok(())
+    }
+
+    /// The fact that was added last.
+    pub(crate) fn last(&self) -> Option<Fact> {
+        self.fact(self.slots.last()?)
     }
 
     /// Adds a stretch.
@@ -180,10 +212,13 @@ impl Recent {
         let mut ranks = vec![0u32; order.len()];
         order.iter().enumerate().for_each(|(rank, number)| ranks[*number as usize] = rank as u32);
         let mut slots: Vec<u32> = (0..self.slots.len() as u32).collect();
-        slots.sort_unstable_by_key(|index| {
-            let slot = &self.slots[*index as usize];
-            (ranks[slot.log as usize], slot.offset, slot.at)
-        });
+        // As they come when one queue is published to; telling so costs little.
+        if order.len() > 1 || !self.slots.is_sorted_by_key(|slot| slot.offset) {
+            slots.sort_unstable_by_key(|index| {
+                let slot = &self.slots[*index as usize];
+                (ranks[slot.log as usize], slot.offset, slot.at)
+            });
+        }
         Sorted { recent: self, slots }
     }
 

@@ -25,7 +25,10 @@ const NICE: i32 = 10;
 /// Bytes of journal that are read at a time when groups are not in memory any more.
 const SCAN_BYTES: u64 = 4 << 20;
 /// Bytes of journal past which facts are written to a file, so that a restart reads no more than that again.
-const SPAN_BYTES_MAX: u64 = 64 << 20;
+const SPAN_BYTES_MAX: u64 = 256 << 20;
+/// Milliseconds for which facts gather before they are written only because the owner would like to let go of the journal: a file that is
+/// not full is written anew later, whole.
+const WANTED_MS: u64 = 1_000;
 /// Milliseconds from one look at the age of files to the next.
 const AGE_LOOK_MS: u64 = 60_000;
 
@@ -46,6 +49,7 @@ struct Worker {
     position: Position,
     next_file: u32,
     aged_at: Millis,
+    written_at: Millis,
     /// Writing a file failed; it is tried again after this time.
     retry_at: Millis,
 }
@@ -131,6 +135,7 @@ impl Worker {
             position,
             next_file,
             aged_at: Millis(0),
+            written_at: Millis(0),
             retry_at: Millis(0),
         };
         Ok((worker, record))
@@ -172,6 +177,13 @@ impl Worker {
             }
             if self.position == start {
                 self.take_group(&bytes);
+            }
+            if self.is_full() {
+                self.write_if_due();
+            }
+            if self.is_full() {
+                // It could not be written. The groups that are left are in the journal.
+                break;
             }
         }
         if self.position == before {
@@ -261,8 +273,11 @@ impl Worker {
         let span = self.position.0.saturating_sub(self.feed.checkpoint().0);
         let wanted = self.feed.wanted();
         let is_wanted = self.feed.checkpoint() < wanted && wanted <= self.position;
-        let is_due = is_full || span >= SPAN_BYTES_MAX || is_wanted;
-        if is_due && self.clock.now() >= self.retry_at {
+        let now = self.clock.now();
+        // A clock that was set back must not stop it.
+        let has_gathered = now.since(self.written_at) >= WANTED_MS || now < self.written_at;
+        let is_due = is_full || span >= SPAN_BYTES_MAX || (is_wanted && has_gathered);
+        if is_due && now >= self.retry_at {
             self.write(is_full);
         }
     }
@@ -291,13 +306,14 @@ impl Worker {
 
     fn written(&mut self, summary: Summary, is_full: bool) {
         self.next_file = summary.id + 1;
+        self.written_at = self.clock.now();
         let mut state = self.inner.write();
         let replaced = state.unfinished.take();
         state.files.retain(|file| Some(file.id) != replaced);
         state.unfinished = (!is_full).then_some(summary.id);
         state.files.push(summary);
         if is_full {
-            state.recent = Recent::begin(self.position);
+            state.recent.restart(self.position);
             self.observer.begin_memory();
         }
         self.inner.shown.note(&state);
@@ -315,6 +331,7 @@ impl Worker {
         if now.since(self.aged_at) >= AGE_LOOK_MS || now < self.aged_at {
             self.aged_at = now;
             self.retire();
+            self.inner.write().recent.shrink();
         }
     }
 
