@@ -18,11 +18,11 @@ pub enum Leaving {
 pub struct Plan {
     /// What will be free afterwards.
     pub leaving: Leaving,
-    /// Logs that have anything alive there.
+    /// Logs that have anything alive there, each in order of offset.
     pub logs: Vec<LogPlan>,
 }
 
-/// One log's part of a plan.
+/// One log's part of a plan: what becomes one run. There are several of a log if there is something between that stays.
 #[derive(Clone, Debug)]
 pub struct LogPlan {
     /// Which log.

@@ -13,7 +13,7 @@ use waystation_base::{
 };
 use waystation_broker::{
     place::{Load, Loaded, LogId, Meta, Place, Purpose},
-    settle::{Leaving, LogPlan, Outcome, Plan, SettledRun},
+    settle::{LogPlan, Outcome, Plan, SettledRun},
 };
 use waystation_journal::{
     FileJournal, Journal, OpenError, Options, Preparation, RecoveryReport, Verify, Visitor, settled,
@@ -190,13 +190,8 @@ impl Storage {
         for log in &plan.logs {
             let superseded = self.superseded(log)?;
             dropped.extend(superseded.iter().map(|offset| (log.log, *offset)));
-            let mut begun = false;
+            writer.begin_run(log.log.entity, log.log.log);
             for span in &log.spans {
-                // What lies in several files may have other files between.
-                if !begun || matches!(plan.leaving, Leaving::Files(_)) {
-                    writer.begin_run(log.log.entity, log.log.log);
-                    begun = true;
-                }
                 for batch in self.batches(log.log, span, span.first)? {
                     for (first, last, max_timestamp, bytes, count) in copies(log, &batch, &superseded, random)
                     {

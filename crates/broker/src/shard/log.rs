@@ -134,18 +134,29 @@ impl Log {
         self.hot.get(self.hot.partition_point(|hot| hot.last() < offset)).map(|hot| Millis(hot.timestamp))
     }
 
-    /// Stretches that would be left behind.
-    pub fn leaving(&self, leaving: &Leaving) -> Vec<Span> {
-        match leaving {
+    /// Stretches that would be left behind: together where nothing lies between that stays, since what they become is one run, and runs
+    /// must not lie within each other.
+    pub fn leaving(&self, leaving: &Leaving) -> Vec<Vec<Span>> {
+        let groups: Vec<Vec<Span>> = match leaving {
             Leaving::Journal(to) => {
-                self.hot.iter().take_while(|hot| hot.position < to.0).map(Hot::as_span).collect()
+                vec![self.hot.iter().take_while(|hot| hot.position < to.0).map(Hot::as_span).collect()]
             }
             Leaving::Files(files) => {
-                let runs = self.runs.iter().filter(|run| files.contains(&run.file));
-                runs.map(|run| Span { first: run.first, last: run.last, place: Place::Settled(run.file) })
+                let runs: Vec<&SettledRun> = self.runs.iter().collect();
+                let leaves = |run: &SettledRun| files.contains(&run.file);
+                let as_span = |run: &&SettledRun| Span {
+                    first: run.first,
+                    last: run.last,
+                    place: Place::Settled(run.file),
+                };
+                let neighbours = runs.chunk_by(|one, next| leaves(one) == leaves(next));
+                neighbours
+                    .filter(|group| leaves(group[0]))
+                    .map(|group| group.iter().map(as_span).collect())
                     .collect()
             }
-        }
+        };
+        groups.into_iter().filter(|group| !group.is_empty()).collect()
     }
 
     /// Whether any batch before a journal position is kept.
@@ -167,6 +178,9 @@ impl Log {
             let at = self.runs.partition_point(|have| have.first < run.first);
             self.runs.insert(at, *run);
         }
+        debug_assert!(
+            self.runs.iter().zip(self.runs.iter().skip(1)).all(|(one, next)| one.last < next.first)
+        );
     }
 
     /// The offset up to which (exclusive) retention lets go, by age and size; only whole batches or runs go.
@@ -238,6 +252,23 @@ mod tests {
         log.settle(&Leaving::Journal(Position(200)), &[run(1, 0, 4), run(2, 5, 9)]);
         log.settle(&Leaving::Files(vec![1]), &[run(3, 1, 4)]);
         assert_eq!(firsts(log.spans(0, 99, 9)), [1, 5]);
+    }
+
+    #[test]
+    fn what_lies_on_both_sides_of_a_file_that_stays_becomes_two_runs() {
+        let mut log = log(&[(0, 29, 100)]);
+        let stay = [run(1, 0, 4), run(2, 5, 9), run(3, 10, 14), run(4, 15, 19), run(5, 20, 29)];
+        log.settle(&Leaving::Journal(Position(200)), &stay);
+        let groups = |files: &[u32]| -> Vec<Vec<u64>> {
+            log.leaving(&Leaving::Files(files.to_vec())).into_iter().map(firsts).collect()
+        };
+        assert_eq!(groups(&[1, 3]), [[0], [10]]);
+        assert_eq!(groups(&[1, 2, 4, 5]), [[0, 5], [15, 20]]);
+        assert_eq!(groups(&[9]), Vec::<Vec<u64>>::new());
+        assert_eq!(log.leaving(&Leaving::Journal(Position(200))), Vec::<Vec<Span>>::new());
+        // Each message is found in its own file.
+        log.settle(&Leaving::Files(vec![1, 3]), &[run(6, 0, 4), run(6, 10, 14)]);
+        assert_eq!([2, 7, 12].map(|offset| log.settled_file(offset)), [Some(6), Some(2), Some(6)]);
     }
 
     #[test]

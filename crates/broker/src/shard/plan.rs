@@ -7,7 +7,6 @@ use waystation_base::{EntityId, Millis, Offset, Position};
 use super::{
     Shard, Topic,
     entities::Queue,
-    log::Log,
     outlet::{Logs, Outlet},
     ranges::Done,
 };
@@ -177,7 +176,8 @@ fn plan_queue(queue: &Queue, leaving: &Leaving, logs: &mut Vec<LogPlan>) {
             Some(done) => done.live(span.first.0, span.last.0),
             None => vec![(span.first.0, span.last.0)],
         };
-        logs.extend(log_plan(queue.logs().id(number), log, leaving, live, None, false));
+        let plans = log.leaving(leaving).into_iter();
+        logs.extend(plans.filter_map(|spans| log_plan(queue.logs().id(number), spans, live, None, false)));
     }
 }
 
@@ -187,23 +187,23 @@ fn plan_topic(topic: &Topic, leaving: &Leaving, now: Millis, logs: &mut Vec<LogP
     for (partition, log) in topic.logs.iter().enumerate() {
         let live = |span: &Span| vec![(span.first.0.max(log.base), span.last.0)];
         let log_id = LogId { entity: topic.id, log: partition as u16 };
-        // A deletion may go only where what it deletes goes too: with the oldest run.
-        let whole =
-            log.leaving(leaving).first().map(|span| span.first) == log.runs().next().map(|run| run.first);
-        let compact = compact.map(|tombstones| if whole { tombstones } else { Millis(0) });
-        logs.extend(log_plan(log_id, log, leaving, live, compact, true));
+        let oldest = log.runs().next().map(|run| run.first);
+        for spans in log.leaving(leaving) {
+            // A deletion may go only where what it deletes goes too: with the oldest run.
+            let is_oldest = spans.first().map(|span| span.first) == oldest;
+            let compact = compact.map(|tombstones| if is_oldest { tombstones } else { Millis(0) });
+            logs.extend(log_plan(log_id, spans, live, compact, true));
+        }
     }
 }
 
 fn log_plan(
     log: LogId,
-    places: &Log,
-    leaving: &Leaving,
+    spans: Vec<Span>,
     live: impl Fn(&Span) -> Vec<(u64, u64)>,
     compact: Option<Millis>,
     verbatim: bool,
 ) -> Option<LogPlan> {
-    let spans = places.leaving(leaving);
     let mut stretches: Vec<(Offset, Offset)> = Vec::new();
     for (first, last) in spans.iter().flat_map(live).filter(|(first, last)| first <= last) {
         match stretches.last_mut() {

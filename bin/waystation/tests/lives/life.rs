@@ -1,0 +1,315 @@
+//! One life: what clients and operators do until the power goes, again and again, and what must be true then.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use serde_json::json;
+use waystation_base::{Clock, os::OsClock};
+use waystation_broker::{
+    Source,
+    command::{Failure, Outcome},
+};
+use waystation_host::Delivery;
+use waystation_redrive::job::Maker;
+use waystation_testkit::{
+    disk::{Crash, Faults, SimDisk},
+    random::Random,
+};
+
+use crate::{
+    census::Census,
+    server::{HOLD, Server, message, name},
+};
+
+/// Crashes in a life.
+const CRASHES: u64 = 8;
+/// Long enough for anything that happens at all.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Groups that sums are made for.
+const GROUPS: u64 = 3;
+
+/// What a life did.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Did {
+    pub published: u64,
+    pub accepted: u64,
+    pub crashes: u64,
+    /// The disk failed, so that the broker stopped.
+    pub failures: u64,
+    pub redriven: u64,
+    pub combined: u64,
+}
+
+/// What becomes of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// It is put together with others.
+    Sum,
+    /// Somebody works on it, and it may fail, die, and be brought back.
+    Work,
+    /// It is told to a subscription.
+    News,
+    /// It is divided into three.
+    Parts,
+    /// The route cannot do its steps with it.
+    Bad,
+}
+
+impl Kind {
+    const ALL: [(Kind, &str); 5] = [
+        (Kind::Sum, "sum"),
+        (Kind::Work, "work"),
+        (Kind::News, "news"),
+        (Kind::Parts, "parts"),
+        (Kind::Bad, "bad"),
+    ];
+}
+
+/// Whether the broker said that it was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    /// It did.
+    Surely,
+    /// It was asked for, and nothing was heard.
+    Perhaps,
+}
+
+struct Life {
+    random: Random,
+    disk: SimDisk,
+    sent: BTreeMap<u64, (Kind, Known)>,
+    /// What consumers acknowledged of work and news.
+    accepted: BTreeMap<u64, Known>,
+    did: Did,
+}
+
+/// Lives through one; panics where something is not as it should be.
+pub fn live(seed: u64) -> Did {
+    let mut random = Random::new(seed);
+    let disk = SimDisk::new(random.any());
+    let mut life =
+        Life { random, disk, sent: BTreeMap::new(), accepted: BTreeMap::new(), did: Did::default() };
+    let mut server = Server::open(&life.disk);
+    server.declare();
+    for _ in 0..CRASHES {
+        life.work(&server);
+        let crash = if life.random.one_in(3) { Crash::Kill } else { Crash::Power };
+        server.crash(&life.disk, crash);
+        life.did.crashes += 1;
+        server = Server::open(&life.disk);
+        life.check(&Census::take(&server), false);
+        server.begin_work();
+    }
+    life.finish(&server);
+    server.crash(&life.disk, Crash::Power);
+    let server = Server::open(&life.disk);
+    let census = Census::take(&server);
+    life.check(&census, true);
+    life.did.combined = census.of("sums") as u64;
+    life.did
+}
+
+impl Life {
+    /// Does this and that until the power goes.
+    fn work(&mut self, server: &Server) {
+        if self.random.one_in(3) {
+            let faults = Faults { write_error_one_in: 60, sync_error_one_in: 40, ..Faults::default() };
+            self.disk.set_faults(faults);
+        }
+        let until = Duration::from_millis(self.random.range(20, 500));
+        let broker = server.broker.clone();
+        server.runtime.block_on(async {
+            let acting = async {
+                loop {
+                    if self.act(server).await.is_err() {
+                        self.did.failures += 1;
+                        // Nothing is accepted any more until it is started again.
+                        return;
+                    }
+                }
+            };
+            // Whoever waits for an answer then never hears it.
+            let _ = tokio::time::timeout(until, acting).await;
+        });
+        drop(broker);
+    }
+
+    async fn act(&mut self, server: &Server) -> Result<(), ()> {
+        match self.random.below(10) {
+            0..=4 => self.publish(server).await,
+            5..=7 => self.consume(server, Source::Queue(name("right"))).await,
+            8 => self.consume(server, Source::Subscription(name("readers"))).await,
+            _ => self.redrive(server).await,
+        }?;
+        tokio::time::sleep(Duration::from_micros(self.random.below(4_000))).await;
+        Ok(())
+    }
+
+    async fn publish(&mut self, server: &Server) -> Result<(), ()> {
+        let (mut messages, mut numbers) = (Vec::new(), Vec::new());
+        for _ in 0..self.random.range(1, 6) {
+            let n = self.sent.len() as u64;
+            let (kind, text) = *self.random.pick(&Kind::ALL).expect("some");
+            self.sent.insert(n, (kind, Known::Perhaps));
+            let body = json!({"n": n, "kind": text, "group": n % GROUPS});
+            let delay = self.random.maybe(20, |random| Duration::from_millis(random.range(1, 150)));
+            messages.push(message(n, &body, delay));
+            numbers.push((n, kind));
+        }
+        server.broker.publish(name("in"), messages).await.map_err(drop)?;
+        self.did.published += numbers.len() as u64;
+        self.sent.extend(numbers.into_iter().map(|(n, kind)| (n, (kind, Known::Surely))));
+        Ok(())
+    }
+
+    async fn consume(&mut self, server: &Server, source: Source) -> Result<(), ()> {
+        let (lease, wait) = (Some(40), Duration::from_millis(5));
+        let taken =
+            server.broker.receive(source.clone(), 6, wait, lease, OsClock.now()).await.map_err(drop)?;
+        let (mut settlements, mut accepted) = (Vec::new(), Vec::new());
+        for delivery in &taken {
+            let n = number(delivery);
+            assert_ne!(self.accepted.get(&n), Some(&Known::Surely), "{n} came again after it was accepted");
+            let outcome = match self.random.below(10) {
+                0..=3 => {
+                    self.accepted.insert(n, Known::Perhaps);
+                    accepted.push(n);
+                    Outcome::Accepted
+                }
+                4 => Outcome::Rejected { error: Some("no".into()), class: None },
+                5 | 6 => Outcome::Failed(Failure { error: Some("busy".into()), class: None, delay_ms: None }),
+                7 => Outcome::Requeued { delay_ms: self.random.below(30) },
+                8 => Outcome::Lost,
+                // Its lease ends.
+                _ => continue,
+            };
+            settlements.push(delivery.settlement(outcome));
+        }
+        match server.broker.settle(source, settlements).await {
+            Ok(()) => {
+                self.did.accepted += accepted.len() as u64;
+                self.accepted.extend(accepted.into_iter().map(|n| (n, Known::Surely)));
+                Ok(())
+            }
+            // Some lease was over before: then nothing of it was done, or all of it.
+            Err(waystation_broker::Refusal::Stopped(_)) => Err(()),
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn redrive(&mut self, server: &Server) -> Result<(), ()> {
+        let redrives = &server.features.as_ref().expect("it works").redrives;
+        let known = redrives.list();
+        if let Some(one) = self.random.pick(&known).filter(|_| self.random.one_in(3)) {
+            // What was brought back and not taken yet goes back; it may refuse, if it has not ended.
+            let _ = redrives.undo(&one.id).await;
+            return Ok(());
+        }
+        let spec = r#"{"from": ["right.dead"], "to": "right", "which": {"all": true}}"#;
+        let spec: waystation_redrive::Spec = serde_json::from_str(spec).expect("a redrive");
+        let Ok(queues) = redrives.queues(&spec).await else { return Err(()) };
+        // It may refuse: many are running.
+        if redrives.begin(spec, queues, Maker::default()).await.is_ok() {
+            self.did.redriven += 1;
+        }
+        Ok(())
+    }
+
+    /// Works off all that is there.
+    fn finish(&mut self, server: &Server) {
+        server.runtime.block_on(async {
+            let finishing = async {
+                while !self.is_finished(server).await {
+                    for source in [Source::Queue(name("right")), Source::Subscription(name("readers"))] {
+                        self.accept_all(server, source).await;
+                    }
+                    let _ = self.redrive(server).await;
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            if tokio::time::timeout(PATIENCE, finishing).await.is_err() {
+                panic!("what is left never came out");
+            }
+        });
+    }
+
+    async fn is_finished(&self, server: &Server) -> bool {
+        let broker = &server.broker;
+        for queue in ["in", "left", "right", "right.dead"] {
+            let queue = broker.queue(name(queue)).await.expect("a queue");
+            if queue.ready + queue.in_flight + queue.delayed > 0 {
+                return false;
+            }
+        }
+        let readers = broker.subscription(name("readers")).await.expect("a subscription");
+        let held = server.lying(waystation_host::Target::Queue(name(HOLD))).await;
+        let is_marker =
+            |message: &waystation_base::Message| message.headers.text("ws-hold-role") == Some("marker");
+        readers.lag == 0 && held.iter().all(is_marker)
+    }
+
+    async fn accept_all(&mut self, server: &Server, source: Source) {
+        let taken =
+            server.broker.receive(source.clone(), 50, Duration::from_millis(1), Some(30_000), OsClock.now());
+        let taken = taken.await.expect("received");
+        for delivery in &taken {
+            let n = number(delivery);
+            assert_ne!(self.accepted.get(&n), Some(&Known::Surely), "{n} came again after it was accepted");
+            self.accepted.insert(n, Known::Surely);
+        }
+        let settlements = taken.iter().map(|delivery| delivery.settlement(Outcome::Accepted)).collect();
+        server.broker.settle(source, settlements).await.expect("accepted");
+    }
+
+    /// Every message is in one place, and in one only.
+    fn check(&self, census: &Census, is_end: bool) {
+        let known: BTreeSet<u64> = self.sent.keys().copied().collect();
+        for n in known {
+            let (kind, sent) = self.sent[&n];
+            let seen = match kind {
+                Kind::Sum => census.sum(n, &["in", "left", HOLD, "sums", "sum.dead"]),
+                Kind::Bad => census.sum(n, &["in", "sort.dead"]),
+                Kind::Parts => {
+                    let parts = census.count(n, "parts");
+                    assert!(parts == 0 || parts == 3, "{n} is in {}", census.places(n));
+                    census.count(n, "in") + parts / 3
+                }
+                Kind::Work => self.seen_by_consumers(census, n, &["in", "right", "right.dead"]),
+                Kind::News => {
+                    let stored = census.sum(n, &["in", "news"]);
+                    assert!(stored <= 1, "{n} is in {}", census.places(n));
+                    let seen = self.seen_by_consumers(census, n, &["in", "readers", "readers.dead"]);
+                    assert_eq!(stored.min(1), seen, "{n} is in {}", census.places(n));
+                    seen
+                }
+            };
+            let may_be = match sent {
+                Known::Surely => 1..=1,
+                Known::Perhaps => 0..=1,
+            };
+            assert!(may_be.contains(&seen), "{n} ({kind:?}, sent {sent:?}) is in {}", census.places(n));
+            if is_end {
+                let left = census.sum(n, &["in", "left", HOLD, "right", "right.dead", "readers"]);
+                assert_eq!(left, 0, "{n} is in {}", census.places(n));
+            }
+        }
+    }
+
+    /// In how many places a message is, if being acknowledged is one.
+    fn seen_by_consumers(&self, census: &Census, n: u64, places: &[&str]) -> u64 {
+        let there = census.sum(n, places);
+        match self.accepted.get(&n) {
+            None => there,
+            Some(Known::Surely) => there + 1,
+            // It was acknowledged, or it is still there.
+            Some(Known::Perhaps) => there.max(1),
+        }
+    }
+}
+
+fn number(delivery: &Delivery) -> u64 {
+    let body: serde_json::Value = serde_json::from_slice(&delivery.message.body).expect("JSON");
+    body["n"].as_u64().expect("a number")
+}
