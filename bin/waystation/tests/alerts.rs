@@ -1,9 +1,15 @@
 //! Are alerts raised by the real program, once, delivered like any message, and resolved?
 
 mod common;
+#[path = "common/receiver.rs"]
+mod receiver;
 
 use common::{Setup, until};
+use receiver::{Do, Receiver};
 use serde_json::Value;
+use waystation_webhooks::sign::{Secret, signature};
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// The alerts on the topic: each kind with its state.
 fn told(server: &common::Server) -> Vec<(String, String)> {
@@ -50,4 +56,46 @@ fn dead_letters_that_grow_are_told_once_even_over_a_restart_with_the_page_that_h
     server.ok("alerts unset few");
     server.cli(&["alerts", "unset", "few"]).bad(3, "no alert rule");
     server.cli(&["alerts", "set", "few", "--on", "a", "--lag", "1ms"]).bad(4, "lag.age_ms");
+}
+
+#[test]
+fn a_push_of_the_alerts_tells_them_to_an_endpoint_signed_as_events_until_they_are_taken() {
+    let mut asked = 0;
+    let receiver = Receiver::new(move |_| {
+        asked += 1;
+        if asked == 1 { Do::Answer(503) } else { Do::Answer(204) }
+    });
+    let mut setup = Setup::new();
+    setup.arguments.extend(["--webhook-allow", "127.0.0.1"].map(str::to_owned));
+    let server = setup.start();
+    server.ok("queue create oncall.dead");
+    server.ok("subscription create oncall --topic $alerts --dead-letter oncall.dead");
+    let push = format!("push create pager --subscription oncall --url {} --secret {SECRET}", receiver.url());
+    server.ok(&format!("{push} --retry first=10ms,most=50ms"));
+    server.ok("queue create orders");
+    server.ok("alerts set slow --on orders --lag 5s");
+    server.ok("publish orders x");
+    let states = || -> Vec<Value> {
+        let read = |seen: &receiver::Seen| {
+            serde_json::from_slice::<Value>(&seen.body).expect("JSON")["state"].clone()
+        };
+        receiver.seen().iter().map(read).collect()
+    };
+    until("it is told, and told again after the 503", || states().len() >= 2);
+    server.ok("consume orders");
+    until("it is told that it is over", || states().iter().any(|state| state == "resolved"));
+    assert_eq!(states(), ["raised", "raised", "resolved"]);
+    let seen = receiver.seen();
+    assert_eq!((seen[0].id(), seen[0].id() != seen[2].id()), (seen[1].id(), true));
+    let keys = [Secret::parse(SECRET).expect("a secret")];
+    for (one, kind) in seen.iter().zip(["raised", "raised", "resolved"]) {
+        assert_eq!(one.header("ce-type"), format!("waystation.alert.{kind}"));
+        let timestamp_s = one.header("webhook-timestamp").parse().expect("seconds");
+        assert_eq!(one.header("webhook-signature"), signature(one.id(), timestamp_s, &one.body, &keys));
+        let alert: Value = serde_json::from_slice(&one.body).expect("JSON");
+        assert_eq!((&alert["id"], &alert["rule"]), (&"lag/queue/orders".into(), &"slow".into()));
+        assert!(alert["runbook"].as_str().is_some_and(|page| page.starts_with("docs/runbooks/")), "{alert}");
+    }
+    until("all are acknowledged", || server.json("subscription show oncall")["lag"] == 0);
+    assert_eq!(server.json("queue show oncall.dead")["ready"], 0);
 }

@@ -51,6 +51,23 @@ fn a_request_under_way_is_answered_before_the_server_ends() {
 }
 
 #[test]
+fn what_is_configured_and_cannot_be_is_told_before_the_server_is_ready() {
+    let check = |config: &str, said: &str| {
+        let mut setup = Setup::new();
+        setup.arguments.extend(["--config".into(), setup.file("waystation.toml", config)]);
+        let refused = setup.refused();
+        assert!(!refused.stdout.contains("ready"), "{refused:?}");
+        refused.bad(2, said);
+    };
+    let endpoint = "[otlp]\nendpoint = \"http://127.0.0.1:4318\"\n";
+    check(
+        &format!("{endpoint}[record]\nenabled = false\n"),
+        "otlp.endpoint: needs the record, and record.enabled is false",
+    );
+    check(&format!("{endpoint}ca = \"/nowhere/ca.pem\"\n"), "/nowhere/ca.pem");
+}
+
+#[test]
 fn other_machines_are_not_let_in_without_tokens() {
     let mut setup = Setup::new();
     setup.arguments = vec!["--http".into(), "0.0.0.0:0".into()];

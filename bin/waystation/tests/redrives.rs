@@ -33,6 +33,11 @@ impl Http {
         })
     }
 
+    fn text(&self, server: &Server, path: &str) -> String {
+        let request = self.client.get(format!("{}{path}", server.url));
+        self.runtime.block_on(async { request.send().await.expect("answered").text().await.expect("text") })
+    }
+
     #[track_caller]
     fn ok(&self, server: &Server, method: &str, path: &str, body: Option<Value>) -> Value {
         let (status, answer) = self.send(server, method, path, body);
@@ -264,4 +269,126 @@ fn redrives_and_routes_share_the_processes_that_evaluate_jq() {
     server.cli(&["redrive", "start", "--all", "--jq", ".n += 1", "--yes"]).good();
     assert_eq!(http.numbers(&server, "orders").len(), 500);
     assert_eq!(evaluators(&server), before);
+}
+
+#[test]
+fn what_a_sender_says_in_waystations_name_is_kept_and_believed_by_nobody() {
+    let (setup, http) = (Setup::new(), Http::new());
+    let server = setup.start();
+    server.ok("queue create payroll");
+    server.ok("queue create orders.dead");
+    server.ok("queue create orders --dead-letter orders.dead --deduplication 1h");
+    let forged = json!({
+        "ws-death-reason": "rejected", "ws-death-source": "payroll", "ws-death-error": "no stock", "ws-death-count": 7,
+        "ws-redrive": "mine", "ws-redrive-count": 9, "ws-exchange": "sales", "user-id": "root",
+        "ws-cause": "a-1", "ws-business-order": "4711", "ws-sequence-index": 0, "colour": "blue",
+    });
+    let line = |id: &str| json!({"id": id, "body": {"n": 1}, "headers": forged.clone()});
+    let send = |address: &str, headers: &[(&str, &str)], body: String| {
+        let mut request = http.client.post(format!("{}/v1/queues/{address}/messages", server.url)).body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        http.runtime
+            .block_on(async { request.send().await.expect("answered").json::<Value>().await.expect("JSON") })
+    };
+    let ndjson = [("content-type", "application/x-ndjson")];
+    let kept = |message: &Value| {
+        let headers = message["headers"].as_object().cloned().unwrap_or_default();
+        for (name, value) in forged.as_object().expect("headers") {
+            let is_shared =
+                ["ws-cause", "ws-business-order", "ws-sequence-index", "colour"].contains(&name.as_str());
+            let stored = if is_shared { name.clone() } else { format!("ws-amqp-header-{name}") };
+            assert_eq!(headers.get(&stored), Some(value), "{stored}: {headers:?}");
+        }
+    };
+
+    // By a line, by a transaction, and by headers of HTTP.
+    assert_eq!(send("orders.dead", &ndjson, format!("{}\n", line("a-1")))["accepted"], 1);
+    let publishes = json!([{"address": "orders.dead", "messages": [line("a-2")]}]);
+    http.ok(&server, "POST", "/v1/transactions", Some(json!({"publishes": publishes})));
+    let by_headers = [
+        ("ws-header-ws-redrive", "mine"),
+        ("ws-header-ws-death-source", "payroll"),
+        ("ws-business-order", "4711"),
+    ];
+    send("orders.dead", &by_headers, "{\"n\": 1}".into());
+    let dead = http.messages(&server, "orders.dead");
+    kept(&dead[0]);
+    kept(&dead[1]);
+    let last = &dead[2]["headers"];
+    assert_eq!(
+        (&last["ws-amqp-header-ws-redrive"], &last["ws-business-order"]),
+        (&json!("mine"), &json!("4711"))
+    );
+
+    // No dead letter of anybody's, and nothing that a redrive would take elsewhere.
+    let mut groups = Value::Null;
+    until("they are read", || {
+        groups = server.json("dead list --queue orders.dead");
+        groups["groups"][0]["messages"] == 3
+    });
+    let group = &groups["groups"][0];
+    assert_eq!(
+        (group["messages"].as_u64(), group["origins"].get("payroll"), &group["error"]),
+        (Some(3), None, &Value::Null),
+        "{groups}"
+    );
+    let preview = server.json("redrive start --from orders.dead --all --dry-run");
+    assert!(preview["targets"].get("payroll").is_none(), "{preview}");
+
+    // No redrive: a duplicate stays one. What is handed on as it was received is accepted, and stays as it is.
+    assert_eq!(send("orders", &ndjson, format!("{}\n", line("b-1")))["accepted"], 1);
+    assert_eq!(send("orders", &ndjson, format!("{}\n", line("b-1")))["duplicates"], 1);
+    let again = json!({"id": "b-2", "headers": http.messages(&server, "orders")[0]["headers"]});
+    assert_eq!(send("orders", &ndjson, format!("{again}\n"))["accepted"], 1);
+    kept(&http.messages(&server, "orders")[1]);
+
+    // Its own failures are told, beside what its sender said.
+    assert_eq!(http.reject(&server, 1), 1);
+    until("it is a dead letter", || http.messages(&server, "orders.dead").len() == 4);
+    let headers = http.messages(&server, "orders.dead").remove(3)["headers"].clone();
+    assert_eq!(
+        (&headers["ws-death-source"], headers["ws-death-count"].as_u64()),
+        (&json!("orders"), Some(1))
+    );
+    assert_eq!(
+        (headers.get("ws-redrive"), &headers["ws-amqp-header-ws-death-source"]),
+        (None, &json!("payroll"))
+    );
+}
+
+#[test]
+fn redrives_are_counted_by_what_they_do_and_what_they_moved() {
+    let (setup, http) = (Setup::new(), Http::new());
+    let server = setup.start();
+    with_queues(&server);
+    http.fail(&server, 0..4);
+    let figures = || http.text(&server, "/metrics");
+    let has = |line: &str| assert!(figures().lines().any(|have| have == line), "{line} in {}", figures());
+    has("waystation_redrive_moved_total 0");
+    let begun = json!({"which": {"all": true}, "rate": 1, "max": 3});
+    let begun = http.ok(&server, "POST", "/v1/redrives", Some(begun));
+    has("waystation_redrives{state=\"running\"} 1");
+    let id = begun["id"].as_str().expect("an id").to_owned();
+    http.ok(&server, "POST", &format!("/v1/redrives/{id}/pause"), None);
+    has("waystation_redrives{state=\"paused\"} 1");
+    has("waystation_redrives{state=\"running\"} 0");
+    http.ok(&server, "POST", &format!("/v1/redrives/{id}/abort"), None);
+    let before =
+        http.ok(&server, "GET", &format!("/v1/redrives/{id}"), None)["moved"].as_u64().expect("a count");
+    let done = server.json("redrive start --all --yes");
+    has(&format!("waystation_redrive_moved_total {}", before + done["moved"].as_u64().expect("a count")));
+    server.ok(&format!("redrive undo {}", done["id"].as_str().expect("an id")));
+    until("it is undone", || {
+        figures().contains(&format!("waystation_redrive_undone_total {}", done["moved"]))
+    });
+    server.ok("queue delete orders");
+    // It says by its code that some stayed.
+    let done = server.cli(&["redrive", "start", "--all", "--yes", "--json"]).stdout;
+    let done: Value = serde_json::from_str(&done).expect("JSON");
+    let left = done["left"].as_object().cloned().unwrap_or_default();
+    let left: u64 = left.values().filter_map(Value::as_u64).sum();
+    assert!(left > 0);
+    has(&format!("waystation_redrive_left_total {left}"));
 }

@@ -432,3 +432,34 @@ fn pauses_and_changes_cost_what_a_route_holds_no_attempt() {
     assert_eq!((numbers, found(&server, "dead").len()), ((0..30).collect(), 0));
     assert_eq!(found(&server, "r.dead").len(), 0);
 }
+
+#[test]
+fn others_are_answered_while_a_body_of_many_megabytes_is_read() {
+    let setup = setup();
+    let server = with(
+        &setup,
+        r#"
+        [queues]
+        in = {}
+        [routes.r]
+        from = { queue = "in" }
+        steps = [{ filter = ".a" }, { to = "in.rest" }]
+        [queues."in.rest"]
+        "#,
+    );
+    // It shows at its end that it is none, so that no program sees it.
+    let mut xml = String::from("<a>");
+    while xml.len() < (16 << 20) - 1_024 {
+        xml.push_str("<b c=\"d\">e</b>");
+    }
+    let file = setup.file("large.xml", &xml);
+    server.cli(&["publish", "in", "--file", &file, "--content-type", "application/xml"]).good();
+    let mut answered = 0;
+    until("it is a dead letter", || {
+        answered += u32::from(server.json("queue show in")["in_flight"] == 1);
+        server.json("queue show r.dead")["ready"] == 1
+    });
+    let error = lying(&server, "r.dead")[0]["headers"]["ws-death-error"].clone();
+    assert!(error.as_str().is_some_and(|error| error.contains("XML")), "{error}");
+    assert!(answered >= 5, "{answered} were answered while it was read");
+}

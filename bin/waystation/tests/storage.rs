@@ -70,6 +70,27 @@ fn a_full_journal_refuses_what_fills_it_and_goes_on_with_what_empties_it() {
 }
 
 #[test]
+fn a_declaration_that_cannot_be_written_down_leaves_the_one_before_at_work() {
+    let setup = Setup::new();
+    let server = setup.start_command(bounded(&setup, 24_576));
+    let apply = |more: &str| {
+        let queues = "[queues]\nin = {}\nout = {}\n";
+        let route = format!("[routes.r]\nfrom = {{ queue = 'in' }}\nsteps = [{more}{{ to = 'out' }}]\n");
+        server.cli(&["apply", &setup.file("topology.toml", format!("{queues}{route}"))])
+    };
+    apply("").good();
+    let works = || server.json("queue show in")["consumers"] == 1;
+    until("the route works", works);
+    let long = |n: usize| {
+        let filter = format!("{{ filter = 'true # {n} {}' }}, ", "x".repeat(60 << 10));
+        apply(&filter.repeat(14))
+    };
+    let refused = (0..40).map(long).find(|ran| ran.code != Some(0)).expect("24 MiB do not hold 40 of them");
+    assert!(refused.stderr.contains("disk"), "{}", refused.stderr);
+    assert!(works(), "{}", server.log());
+}
+
+#[test]
 fn a_failed_write_stops_the_server_with_its_own_exit_code_and_loses_nothing() {
     let setup = Setup::new();
     let server = setup.start_command(bounded(&setup, 1 << 30));

@@ -195,3 +195,36 @@ fn what_the_server_would_refuse_stands_in_the_plan_and_nothing_is_done() {
     server.cli(&["apply", &wrong]).bad(2, "line 3, column 1");
     common::run(&["topology", "check", &wrong]).bad(2, "did you mean 'concurrency'?");
 }
+
+#[test]
+fn a_plan_sees_what_the_declarations_of_a_file_say_to_each_other() {
+    let setup = setup();
+    let server = setup.start();
+    let refuse = |text: &str, said: &str| {
+        let refused = server.cli(&["apply", "--dry-run", &setup.file("refused.toml", text)]);
+        assert_says(&refused.stdout, &[said]);
+        refused.bad(4, "cannot be applied");
+    };
+    let file = |most: u32| {
+        let text = format!(
+            "[queues.q]\nmax_attempts = {most}\n[operations.a]\nqueue = 'q'\nmax_attempts = {most}\n"
+        );
+        setup.file("both.toml", text)
+    };
+    let short = "[queues.q]\nmax_attempts = 2\n[operations.a]\nqueue = 'q'\n";
+    let gives_up = "! operation a: field 'max_attempts': the queue 'q' gives up after 2 attempts, before 5";
+    refuse(short, gives_up);
+    refuse(
+        "[operations.a]\nintake = 'i'\n[operations.b]\nintake = 'i'\n",
+        "! operation a: field 'intake': operation 'b' uses the queue 'i' already",
+    );
+    apply(&server, &file(5), &[]);
+    refuse(short, gives_up);
+    // The same for an operation that the file does not name, and without a file.
+    refuse("[queues.q]\nmax_attempts = 2\n", gives_up);
+    server.cli(&["queue", "change", "q", "--max-attempts", "4"]).bad(4, "operation 'a' tries 5 times");
+    server.ok("queue change q --max-attempts 6");
+    // Both may go down and up together.
+    assert_eq!(steps(&server, &file(2)), 2);
+    assert_eq!(steps(&server, &file(7)), 2);
+}

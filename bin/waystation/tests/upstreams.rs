@@ -152,6 +152,24 @@ fn an_upstream_that_says_when_is_left_alone_until_then() {
 }
 
 #[test]
+fn a_suspended_upstream_that_is_resumed_is_tried_at_once() {
+    let mut is_first = true;
+    let service = Service::new(move |_| match std::mem::take(&mut is_first) {
+        true => Do::Answer(503, "retry-after: 600\r\n", String::new()),
+        false => ok("well again"),
+    });
+    let setup = setup();
+    let server = setup.start();
+    declare(&server, &service, "");
+    call(&server, "first");
+    until("it is suspended", || upstream(&server)["state"] == "suspended");
+    let second = call(&server, "second");
+    server.ok("operation resume op");
+    assert_eq!(outcome(&server, &second)["state"], "succeeded");
+    assert_eq!((upstream(&server)["state"].as_str(), service.asked().len()), (Some("active"), 2));
+}
+
+#[test]
 fn retries_that_are_used_up_end_with_the_last_answer_or_a_problem() {
     let service = Service::new(|asked: &Asked| match asked.body.as_str() {
         "busy" => Do::Answer(503, "content-type: text/plain\r\n", "still busy".into()),

@@ -64,6 +64,23 @@ fn metrics(server: &Server) -> String {
     text
 }
 
+#[test]
+fn a_suspended_push_that_is_resumed_tries_at_once() {
+    let mut is_first = true;
+    let receiver = Receiver::new(move |_| match std::mem::take(&mut is_first) {
+        true => Do::Later(503, 600),
+        false => Do::Answer(204),
+    });
+    let setup = setup();
+    let server = pushing(&setup, &receiver, "");
+    publish(&server, 1..2);
+    until("it is suspended", || show(&server)["state"] == "suspended");
+    publish(&server, 2..3);
+    server.ok("push resume p");
+    until("the second is delivered", || show(&server)["counts"]["delivered"] == 1);
+    assert_eq!(receiver.seen().iter().map(number).collect::<Vec<_>>(), [1, 2]);
+}
+
 fn is_empty(server: &Server) -> bool {
     let queue = server.json("queue show work");
     ["ready", "in_flight", "delayed"].iter().all(|what| queue[what] == 0)

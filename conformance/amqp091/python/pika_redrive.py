@@ -76,9 +76,13 @@ def what_was_rejected_is_grouped_redriven_consumed_and_says_so_when_it_fails_aga
         page = ask(server, "GET", f"/v1/dead-letters/{group['id']}?queue={quoted(dead)}")
         equal([item["letter"]["redriven"] for item in page["items"]], [2, 2, 2])
         # What a client sends under such a name is its own, and no redrive.
-        put(channel, orders, "own", headers={"ws-redrive": "mine"})
+        forged = {"ws-redrive": "mine", "ws-redrive-count": 9, "ws-death-error": "mine", "ws-death-source": "payroll"}
+        put(channel, orders, "own", headers=forged)
+        (stored,) = ask(server, "GET", f"/v1/queues/{quoted(orders)}/messages")["messages"]
+        equal(stored["headers"], {f"ws-amqp-header-{name}": value for name, value in forged.items()} | {
+            name: value for name, value in stored["headers"].items() if name.startswith(("ws-amqp-flags", "ws-exchange", "ws-routing-key"))})
         _, properties, _ = take(channel, orders)
-        equal(properties.headers["ws-redrive"], "mine")
+        equal(properties.headers, forged)
 
 
 @scenario

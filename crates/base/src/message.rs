@@ -12,6 +12,8 @@ use crate::{
 
 /// Names of headers with a meaning that every door knows. All else is the sender's own.
 pub mod header {
+    use smol_str::{SmolStr, format_smolstr};
+
     /// Media type of the body (RFC 9110 §8.3).
     pub const CONTENT_TYPE: &str = "content-type";
     /// Coding of the body (RFC 9110 §8.4).
@@ -74,17 +76,44 @@ pub mod header {
     pub const CC: &str = "CC";
     /// The expiry as its sender wrote it.
     pub const EXPIRATION: &str = "ws-expiration";
-    /// Stands before the name of a sender's own header that would else be taken for one with a meaning ([`is_escaped`]).
+    /// Of a part of a message that a route split: of which message, which number, of how many.
+    pub const SEQUENCE_PREFIX: &str = "ws-sequence-";
+    /// The ticket for a body that a route put aside, and of which type that is.
+    pub const CLAIM_PREFIX: &str = "ws-claim";
+    /// The user that published it, as a door has checked.
+    pub const USER_ID: &str = "user-id";
+    /// Stands before the name of a sender's own header that would else be taken for one with a meaning ([`stored_name`]).
     pub const ESCAPED_PREFIX: &str = "ws-amqp-header-";
 
-    /// Whether a sender's own header of that name is stored behind [`ESCAPED_PREFIX`] by a door that keeps the two apart.
-    /// Cause and business keys are for every sender to say.
+    /// Whether a header that begins with `ws-` is every sender's to set: cause, business keys, and what a route gives to those who
+    /// take its parts, so that they can hand it on.
+    pub fn is_shared(name: &str) -> bool {
+        name == CAUSE
+            || name.strip_prefix(BUSINESS_PREFIX).is_some_and(|key| !key.is_empty())
+            || name.starts_with(SEQUENCE_PREFIX)
+            || name.starts_with(CLAIM_PREFIX)
+    }
+
+    /// Whether what stands under that name is Waystation's own word, which senders cannot give.
+    pub fn is_reserved(name: &str) -> bool {
+        name == USER_ID || (name.starts_with("ws-") && !is_shared(name))
+    }
+
+    /// The name under which a sender's own header is stored: a reserved one is kept apart, so that nobody takes it for
+    /// Waystation's word. One that was kept apart before, and is handed on, stays as it is.
+    pub fn stored_name(name: SmolStr) -> SmolStr {
+        match is_reserved(&name) && !name.starts_with(ESCAPED_PREFIX) {
+            true => format_smolstr!("{ESCAPED_PREFIX}{name}"),
+            false => name,
+        }
+    }
+
+    /// Whether a sender's own header of that name is stored behind [`ESCAPED_PREFIX`] by a door that has properties beside headers:
+    /// what is reserved, and what would be taken for a property.
     pub fn is_escaped(name: &str) -> bool {
-        const OWN: [&str; 8] =
-            [CONTENT_TYPE, CONTENT_ENCODING, CORRELATION_ID, REPLY_TO, MESSAGE_ID, TYPE, "user-id", "app-id"];
-        let is_shared =
-            name == CAUSE || name.strip_prefix(BUSINESS_PREFIX).is_some_and(|key| !key.is_empty());
-        OWN.contains(&name) || (name.starts_with("ws-") && !is_shared)
+        const PROPERTIES: [&str; 7] =
+            [CONTENT_TYPE, CONTENT_ENCODING, CORRELATION_ID, REPLY_TO, MESSAGE_ID, TYPE, "app-id"];
+        PROPERTIES.contains(&name) || is_reserved(name)
     }
 }
 
@@ -233,6 +262,19 @@ mod tests {
         check(|m| m.headers.0 = vec![header(HEADER_NAME_BYTES_MAX)], Ok(()));
         check(|m| m.headers.0 = vec![header(HEADER_NAME_BYTES_MAX + 1)], Err(Error::HeaderName(256)));
         check(|m| m.headers.0 = vec![header(0)], Err(Error::HeaderName(0)));
+    }
+
+    #[test]
+    fn what_is_waystations_own_word_is_kept_apart_and_all_else_is_the_senders() {
+        for own in ["ws-redrive", "ws-death-reason", "ws-deaths", "ws-exchange", "ws-business-", "user-id"] {
+            assert_eq!(header::stored_name(own.into()), format!("ws-amqp-header-{own}"));
+            assert!(header::is_reserved(own) && header::is_escaped(own), "{own}");
+        }
+        let shared = ["ws-cause", "ws-business-order", "ws-sequence-id", "ws-claim", "ws-claim-type"];
+        for name in shared.into_iter().chain(["colour", "x-death", "ws-amqp-header-ws-redrive"]) {
+            assert_eq!(header::stored_name(name.into()), name);
+        }
+        assert!(header::is_escaped("content-type") && !header::is_reserved("content-type"));
     }
 
     #[test]

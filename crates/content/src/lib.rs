@@ -12,6 +12,7 @@
 //!
 //! This crate refuses to know messages, and what is done with a body.
 
+pub mod aside;
 mod charset;
 mod form;
 mod json;

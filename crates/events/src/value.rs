@@ -11,7 +11,7 @@ use serde::{
     ser::{SerializeMap as _, SerializeSeq as _},
 };
 use smol_str::SmolStr;
-use waystation_base::{Headers, Millis, Value};
+use waystation_base::{Headers, Millis, Value, message::header};
 
 const BYTES: &str = "$base64";
 const TIME: &str = "$time_ms";
@@ -161,7 +161,8 @@ impl<'de> Deserialize<'de> for ReadHeaders {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ReadHeaders, A::Error> {
                 let mut headers = Headers::default();
-                while let Some((name, Read(value))) = map.next_entry::<SmolStr, _>()? {
+                while let Some((name, Read(value))) = map.next_entry()? {
+                    let name = header::stored_name(name);
                     if headers.get(&name).is_some() {
                         return Err(de::Error::custom(format!("header {name:?} is given twice")));
                     }

@@ -24,6 +24,7 @@ mod replies;
 mod scan;
 mod settler;
 mod snapshots;
+pub mod task;
 mod view;
 
 pub(crate) use handle::Request;

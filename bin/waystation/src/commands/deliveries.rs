@@ -39,7 +39,8 @@ fn wrong(section: &str, error: impl fmt::Display) -> Failure {
 
 /// What a section names as `ca`.
 fn authorities(section: &str, ca: Option<&PathBuf>) -> Result<Option<Vec<u8>>, Failure> {
-    ca.map(fs::read).transpose().map_err(|error| wrong(section, error))
+    let read = |path: &PathBuf| fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
+    ca.map(read).transpose().map_err(|error| wrong(&format!("{section}.ca"), error))
 }
 
 /// What evaluates jq, for all who need it: this program again, as its own children. Its bounds are the widest that anybody may ask for; each

@@ -71,7 +71,6 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
     let amqp = doors::listen(&config).await?;
     // Whoever is told that the server is ready may send it signals.
     let signals = Signals::new()?;
-    tell_ready(address, tls.is_some(), &amqp, output)?;
     let drain = Drain::default();
     let (calls, engine) = Calls::new(broker.clone(), clock.clone());
     let upstreams = deliveries::upstreams(&config, &calls, &clock)?;
@@ -80,8 +79,11 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
     let jq = deliveries::jq()?;
     let routes = deliveries::routes(&config, &broker.as_part("routes", None), jq.clone(), &clock)?;
     let (redrives, redriving) = Redrives::new(broker.as_part("redrive", None), clock.clone(), Some(jq));
+    let counted = redrives.clone();
     let (alerts, telling) = Alerts::new(broker.as_part("alerts", None), clock.clone());
     let (spans, traced) = deliveries::spans(&config, &broker, &clock)?.unzip();
+    // All that is configured has been looked at: whoever is told so can rely on it.
+    tell_ready(address, tls.is_some(), &amqp, output)?;
     let registry = Arc::new(Registry::default());
     let figures: waystation_http::Figures = {
         let registry = registry.clone();
@@ -103,6 +105,7 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
             figures: vec![
                 figures,
                 Arc::new(move || calls.figures()),
+                Arc::new(move || counted.figures()),
                 recorded(&broker),
                 Arc::new(move || traced.as_ref().map(|counts| counts.figures()).unwrap_or_default()),
             ],

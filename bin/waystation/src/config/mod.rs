@@ -273,6 +273,11 @@ impl Config {
         self.webhooks.check()?;
         self.upstreams.check()?;
         self.otlp.check()?;
+        if self.otlp.endpoint.is_some() && !self.record.enabled {
+            let reason = "needs the record, and record.enabled is false: spans are made of what the record tells. Set record.enabled to \
+                          true, or leave otlp.endpoint out";
+            problem(["otlp", "endpoint"], reason.into())?;
+        }
         self.amqp.check(self.tls.certificate.is_some())?;
         if self.data.dir.as_os_str().is_empty() {
             return problem(["data", "dir"], "must name a folder".into());
@@ -349,6 +354,10 @@ mod tests {
         check(|it| it.tls.certificate = Some("c.pem".into()), Some(["tls", "certificate"]));
         check(|it| it.tls.client_ca = Some("c.pem".into()), Some(["tls", "client_ca"]));
         check(|it| it.log.filter = "=,=".into(), Some(["log", "filter"]));
+        let spans = |it: &mut Config| it.otlp.endpoint = Some("http://127.0.0.1:4318".into());
+        check(spans, None);
+        check(|it| it.record.enabled = false, None);
+        check(|it| (spans(it), it.record.enabled = false).1, Some(["otlp", "endpoint"]));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use waystation_admin::{
 };
 use waystation_base::Name;
 use waystation_broker::{Kind, Source, spec::Spec};
+use waystation_calls::Operation;
 use waystation_routes::spec::{Destination, Needs};
 
 use super::{
@@ -60,6 +61,17 @@ pub struct Step {
     /// What to do.
     #[serde(flatten)]
     pub action: Action,
+}
+
+impl Step {
+    /// Whether an operation is to try less often than it does.
+    fn lowers_attempts(&self) -> bool {
+        let Action::Change { differences, .. } = &self.action else { return false };
+        let lowers = |it: &Difference| {
+            it.field == "max_attempts" && it.to.as_u64() < it.from.as_u64() && it.to.is_u64()
+        };
+        self.target.kind == Feature::Operation && differences.iter().any(lowers)
+    }
 }
 
 /// Something that stands against a declaration.
@@ -116,7 +128,8 @@ impl Plan {
         for ((kind, name), declaration) in &wanted.features {
             let target = Target { kind: *kind, name: name.clone() };
             let spec = declaration.shown();
-            if let Some(text) = missing(declaration, current, wanted, prune) {
+            let against = missing(declaration, current, wanted, prune);
+            if let Some(text) = against.or_else(|| refused(name, declaration, current, wanted, prune)) {
                 plan.conflicts.push(Note { target, text });
                 continue;
             }
@@ -136,6 +149,9 @@ impl Plan {
                 }
                 _ => plan.steps.push(Step { target, action }),
             }
+        }
+        if !prune {
+            plan.conflicts.extend(left_short(current, wanted));
         }
         for (kind, name) in current.features.keys().rev().filter(|key| !wanted.features.contains_key(key)) {
             let target = Target { kind: *kind, name: name.clone() };
@@ -165,8 +181,11 @@ impl Plan {
         let deletes = |step: &&admin::Step| step.action == admin::Action::Delete;
         let made = self.topology.steps.iter().filter(|step| !deletes(step)).map(Each::Topology);
         let gone = self.topology.steps.iter().filter(deletes).map(Each::Topology);
-        let features = self.removals.iter().chain(&self.steps).map(Each::Feature);
-        made.chain(features).chain(gone).collect()
+        // Its queue may then come to give up earlier too.
+        let lowered = self.steps.iter().filter(|step| step.lowers_attempts()).map(Each::Feature);
+        let features = self.steps.iter().filter(|step| !step.lowers_attempts());
+        let features = self.removals.iter().chain(features).map(Each::Feature);
+        lowered.chain(made).chain(features).chain(gone).collect()
     }
 
     /// As lines of text.
@@ -279,6 +298,48 @@ fn missing(declaration: &Declaration, current: &File, wanted: &File, prune: bool
         .find(|(kinds, name)| kinds.iter().all(|kind| !is_there(*kind, name)))?;
     let what: Vec<String> = what.iter().map(Kind::to_string).collect();
     Some(format!("its {} '{name}' is neither declared here nor there", what.join(" or ")))
+}
+
+fn operation(it: (&(Feature, Name), &Declaration)) -> Option<(Name, Operation)> {
+    match it {
+        ((_, name), Declaration::Operation(spec)) => Some((name.clone(), (**spec).clone())),
+        _ => None,
+    }
+}
+
+/// How often a queue hands a message out once the file is applied.
+fn attempts(queue: &Name, current: &File, wanted: &File) -> Option<u32> {
+    let queues = [&wanted.topology.queues, &current.topology.queues];
+    queues.into_iter().find_map(|queues| queues.get(queue))?.max_attempts
+}
+
+/// Why the server would refuse it beside what else the file says, which is not there yet when it is asked.
+fn refused(
+    name: &Name,
+    declaration: &Declaration,
+    current: &File,
+    wanted: &File,
+    prune: bool,
+) -> Option<String> {
+    let Declaration::Operation(spec) = declaration else { return None };
+    let stays = |key: &(Feature, Name)| !prune && !wanted.features.contains_key(key);
+    let left = current.features.iter().filter(|(key, _)| stays(key));
+    let all: Vec<_> = wanted.features.iter().chain(left).filter_map(operation).collect();
+    let beside = spec.check_beside(name, all.iter().map(|(name, it)| (name, it)));
+    let queue =
+        || spec.queue_name(name).map_or(Ok(()), |it| spec.check_queue(&it, attempts(&it, current, wanted)));
+    beside.and_then(|()| queue()).err().map(|error| error.to_string())
+}
+
+/// Operations that stay as they are, and whose queue would come to give up before they do.
+fn left_short(current: &File, wanted: &File) -> Vec<Note> {
+    let left = current.features.iter().filter(|(key, _)| !wanted.features.contains_key(*key));
+    let short = |(name, spec): (Name, Operation)| {
+        let queue = spec.queue_name(&name).ok().filter(|queue| wanted.topology.queues.contains_key(queue))?;
+        let error = spec.check_queue(&queue, attempts(&queue, current, wanted)).err()?;
+        Some(Note { target: Target { kind: Feature::Operation, name }, text: error.to_string() })
+    };
+    left.filter_map(operation).filter_map(short).collect()
 }
 
 /// What has to be there for it: something of one of these kinds, by this name.

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use waystation_base::{Clock, Message, MessageId, Millis, Name, message::header, os};
 use waystation_broker::{
     Refusal, SessionId,
+    effect::Declared,
     spec::{Spec, TopicSpec},
 };
 use waystation_host::{Broker, Browse, Target};
@@ -55,17 +56,6 @@ pub enum Error {
     /// The broker refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
-}
-
-/// What a declaration did, or would do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Put {
-    /// It is new.
-    Created,
-    /// It was changed.
-    Changed,
-    /// It was there just so.
-    Unchanged,
 }
 
 /// Settings by their name.
@@ -146,16 +136,16 @@ impl Alerts {
         spec: &AlertSpec,
         change: bool,
         dry_run: bool,
-    ) -> Result<Put, Error> {
+    ) -> Result<Declared, Error> {
         spec.check()?;
         let document = document(name)?;
         let rules = self.rules().await?;
         let put = match rules.iter().find(|rule| rule.name == *name) {
-            Some(rule) if rule.spec == *spec => return Ok(Put::Unchanged),
-            Some(_) if change => Put::Changed,
+            Some(rule) if rule.spec == *spec => return Ok(Declared::Unchanged),
+            Some(_) if change => Declared::Changed,
             Some(_) => return Err(Error::Differs(name.clone())),
             None if rules.len() >= RULES_MAX => return Err(Error::Limit),
-            None => Put::Created,
+            None => Declared::Created,
         };
         if !dry_run {
             let body = serde_json::to_vec(spec).map_err(|error| Refusal::Stopped(error.to_string()))?;

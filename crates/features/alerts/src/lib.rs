@@ -9,5 +9,5 @@ mod judge;
 pub mod rule;
 
 pub use alert::{Alert, Kind, State};
-pub use alerts::{Alerts, Engine, Error, Put, Rule, TOPIC};
+pub use alerts::{Alerts, Engine, Error, Rule, TOPIC};
 pub use rule::{AlertSpec, Invalid};

@@ -141,7 +141,8 @@ impl Calls {
         }
     }
 
-    /// Declares an operation, on behalf of whom `broker` acts for.
+    /// Declares an operation, on behalf of whom `broker` acts for. Whoever declares one anew that is there so has seen that its upstream
+    /// is suspended, and wants it to be tried.
     pub async fn declare(
         &self,
         broker: Broker,
@@ -152,8 +153,12 @@ impl Calls {
         if let Some(upstream) = &operation.upstream {
             self.check_target(upstream).await.map_err(upstream_error)?;
         }
-        let operation = Box::new(operation);
-        self.ask(|reply| Ask::Declare { broker, name, operation, change, reply }).await
+        let (operation, asked) = (Box::new(operation), name.clone());
+        let declared = self.ask(|reply| Ask::Declare { broker, name, operation, change, reply }).await?;
+        if declared == Declared::Unchanged {
+            self.hub.wake(&asked);
+        }
+        Ok(declared)
     }
 
     /// What [`Calls::declare`] would come to; nothing is changed. The fields are checked, and not what they name: that may come

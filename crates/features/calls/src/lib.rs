@@ -13,6 +13,7 @@
 
 mod allow;
 mod ask;
+mod beside;
 mod engine;
 mod error;
 mod handle;

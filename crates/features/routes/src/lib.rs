@@ -34,7 +34,7 @@ pub use fault::{Fault, FaultKind};
 pub use live::{Counts, RouteState};
 pub use program::Program;
 pub use record::{Ending, Record};
-pub use routes::{Put, RouteStepsInfo, Routes};
+pub use routes::{RouteStepsInfo, Routes};
 pub use spec::RouteSteps;
 pub use tools::{Services, Tools};
 pub use trail::{Said, Verdict};

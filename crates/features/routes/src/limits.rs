@@ -80,3 +80,11 @@ pub const CACHE_BYTES_MAX: usize = 16 << 20;
 pub const TABLES_MAX: usize = 1_000;
 /// Entries of one such table.
 pub const TABLE_ENTRIES_MAX: usize = 100_000;
+/// Bytes of its keys and addresses, with what it costs to hold them.
+pub const TABLE_BYTES_MAX: usize = 16 << 20;
+/// Bytes of all such tables together.
+pub const TABLES_BYTES_MAX: usize = 256 << 20;
+/// Bytes of the body of one entry: room for [`TARGETS_MAX`] addresses.
+pub const TABLE_ENTRY_BYTES_MAX: usize = 128 << 10;
+/// Milliseconds after which a table that was too large is read again.
+pub const TABLE_AGAIN_MS: u64 = 60_000;

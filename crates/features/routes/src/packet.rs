@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use serde::Serialize;
 use waystation_base::{Headers, Message, Name, message::header};
+use waystation_content::aside;
 use waystation_events::{
     body::{Kind, kind},
     value::Written,
@@ -51,18 +52,18 @@ impl Packet {
     }
 
     /// The body as JSON.
-    pub fn json(&mut self) -> Result<Bytes, Fault> {
+    pub async fn json(&mut self) -> Result<Bytes, Fault> {
         match &self.json {
             Json::Read(json) | Json::Written(json) => Ok(json.clone()),
             Json::Unread => {
-                let json = self.read()?;
+                let json = self.read().await?;
                 self.json = Json::Read(json.clone());
                 Ok(json)
             }
         }
     }
 
-    fn read(&self) -> Result<Bytes, Fault> {
+    async fn read(&self) -> Result<Bytes, Fault> {
         let headers = &self.message.headers;
         match headers.text(header::CONTENT_ENCODING) {
             None | Some("" | "identity") => {}
@@ -76,7 +77,7 @@ impl Packet {
             // Whoever reads it finds out whether it is.
             None => Ok(self.message.body.clone()),
             Some(text) if is_plain_json(text) => Ok(self.message.body.clone()),
-            other => waystation_content::to_json(other, &self.message.body).map_err(Fault::content),
+            other => aside::read(other, &self.message.body).await.map_err(Fault::content),
         }
     }
 
@@ -93,8 +94,8 @@ impl Packet {
     }
 
     /// Says what media type the body shall have when it leaves.
-    pub fn set_content_type(&mut self, content_type: &str) -> Result<(), Fault> {
-        let json = self.json()?;
+    pub async fn set_content_type(&mut self, content_type: &str) -> Result<(), Fault> {
+        let json = self.json().await?;
         self.message.headers.set(header::CONTENT_TYPE, content_type);
         self.json = Json::Written(json);
         Ok(())
@@ -112,7 +113,7 @@ impl Packet {
     }
 
     /// The message as it leaves here.
-    pub fn message(&self) -> Result<Message, Fault> {
+    pub async fn message(&self) -> Result<Message, Fault> {
         let mut message = self.message.clone();
         if let Json::Written(json) = &self.json {
             match message.headers.text(header::CONTENT_TYPE) {
@@ -122,7 +123,7 @@ impl Packet {
                 }
                 Some(text) if is_plain_json(text) => message.body = json.clone(),
                 other => {
-                    message.body = waystation_content::from_json(other, json).map_err(Fault::content)?;
+                    message.body = aside::write(other, json).await.map_err(Fault::content)?;
                 }
             }
         }

@@ -218,8 +218,8 @@ impl Run<'_> {
     }
 
     /// Sends a message to each of these.
-    pub fn send(&mut self, at: &Arc<str>, packet: &Packet, to: &[Destination]) -> Result<(), Fault> {
-        let outgoing = packet.message()?;
+    pub async fn send(&mut self, at: &Arc<str>, packet: &Packet, to: &[Destination]) -> Result<(), Fault> {
+        let outgoing = packet.message().await?;
         for destination in to {
             let destination = destination.for_key(packet.routing_key());
             let message = self.leave(&outgoing, &destination);

@@ -7,7 +7,7 @@ use smol_str::SmolStr;
 use waystation_base::{Message, value::Value};
 
 use super::{
-    header::{Role, role, text},
+    header::{Role, is_told, role, text},
     names::amqp_name,
     types::seconds,
 };
@@ -172,7 +172,7 @@ impl<'a> Outgoing<'a> {
 
     fn write_header(&self, name: &str, value: &Value, out: &mut BytesMut) {
         match role(name) {
-            Role::Entry(shown) if !self.is_replaced(shown) => write_entry(shown, value, out),
+            Role::Entry(shown) if !self.is_replaced(name, shown) => write_entry(shown, value, out),
             // A text that is no text, too long, or there twice cannot be a property.
             Role::Text(at) if !self.texts[at].is_some_and(|taken| std::ptr::eq(taken, value)) => {
                 write_entry(name, value, out);
@@ -186,8 +186,9 @@ impl<'a> Outgoing<'a> {
     }
 
     /// Whether the sender's own entry of that name gives way to ours.
-    fn is_replaced(&self, name: &str) -> bool {
+    fn is_replaced(&self, stored: &str, name: &str) -> bool {
         match name {
+            _ if is_told(name) => stored != name && self.message.headers.get(name).is_some(),
             DELIVERY_COUNT => self.extras.delivery_count.is_some(),
             STREAM_OFFSET => self.extras.stream_offset.is_some(),
             DEATH | FIRST_DEATH_QUEUE | FIRST_DEATH_REASON | FIRST_DEATH_EXCHANGE => self.has_deaths,

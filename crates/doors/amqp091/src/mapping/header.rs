@@ -9,12 +9,11 @@ pub(crate) const CLUSTER_ID: &str = "ws-amqp-cluster-id";
 /// A timestamp too far in the future to be a message's time.
 pub(crate) const TIMESTAMP: &str = "ws-amqp-timestamp";
 /// In front of a name that would be taken for one of ours.
-pub(crate) const ESCAPED: &str = "ws-amqp-header-";
-/// What a dead letter tells beside `x-death`: the error, and of a route with steps which one and at which step. Senders cannot set
-/// them.
-const TOLD: [&str; 3] = [header::DEATH_ERROR, "ws-death-route", "ws-death-step"];
-/// The property `user-id`.
-pub(crate) const USER_ID: &str = "user-id";
+pub(crate) const ESCAPED: &str = header::ESCAPED_PREFIX;
+/// What consumers are told beside `x-death`: the error, of a route with steps which one and at which step, and redrives. Senders
+/// cannot set them.
+const TOLD: [&str; 5] =
+    [header::DEATH_ERROR, "ws-death-route", "ws-death-step", header::REDRIVE, header::REDRIVE_COUNT];
 /// The property `app-id`.
 pub(crate) const APP_ID: &str = "app-id";
 /// RabbitMQ's header for further routing keys that nobody gets to see.
@@ -73,7 +72,7 @@ pub(crate) fn role(name: &str) -> Role<'_> {
         header::REPLY_TO => Role::Text(text::REPLY_TO),
         header::MESSAGE_ID => Role::Text(text::MESSAGE_ID),
         header::TYPE => Role::Text(text::KIND),
-        USER_ID => Role::Text(text::USER_ID),
+        header::USER_ID => Role::Text(text::USER_ID),
         APP_ID => Role::Text(text::APP_ID),
         _ if !name.starts_with("ws-") => Role::Entry(name),
         _ => own_role(name),
@@ -92,14 +91,12 @@ fn own_role(name: &str) -> Role<'_> {
         header::DEATH_FIRST_SOURCE => Role::FirstQueue,
         header::DEATH_FIRST_REASON => Role::FirstReason,
         header::DEATH_FIRST_ROUTE => Role::FirstExchange,
-        // Set by Waystation alone, and for consumers to see.
-        header::REDRIVE | header::REDRIVE_COUNT => Role::Entry(name),
-        _ if is_shown(name) || TOLD.contains(&name) => Role::Entry(name),
+        _ if header::is_shared(name) || is_told(name) => Role::Entry(name),
         _ => name.strip_prefix(ESCAPED).map_or(Role::Hidden, Role::Entry),
     }
 }
 
-/// Whether a header that begins with `ws-` is the sender's to set and everybody's to see: cause and business keys.
-pub fn is_shown(name: &str) -> bool {
-    name == header::CAUSE || name.strip_prefix(header::BUSINESS_PREFIX).is_some_and(|key| !key.is_empty())
+/// Whether a header is Waystation's word, and shown as it is.
+pub(crate) fn is_told(name: &str) -> bool {
+    TOLD.contains(&name)
 }

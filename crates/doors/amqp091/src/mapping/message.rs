@@ -14,7 +14,7 @@ use waystation_base::{
 
 use super::{
     Invalid,
-    header::{APP_ID, BCC, CLUSTER_ID, ESCAPED, FLAGS, Role, TIMESTAMP, USER_ID, role},
+    header::{APP_ID, BCC, CLUSTER_ID, ESCAPED, FLAGS, TIMESTAMP},
     types::type_name,
 };
 use crate::wire::{Flags, Reader, Table, Text};
@@ -98,7 +98,7 @@ fn read_properties(
         }
     }
     text(reader, headers, Flags::KIND, header::TYPE)?;
-    text(reader, headers, Flags::USER_ID, USER_ID)?;
+    text(reader, headers, Flags::USER_ID, header::USER_ID)?;
     text(reader, headers, Flags::APP_ID, APP_ID)?;
     text(reader, headers, Flags::CLUSTER_ID, CLUSTER_ID)
 }
@@ -136,9 +136,9 @@ fn read_table(
 /// The name under which an entry of the headers table is stored.
 #[inline]
 fn stored_name(name: &str) -> SmolStr {
-    match role(name) {
-        Role::Entry(shown) if shown.len() == name.len() && !name.is_empty() => SmolStr::new(name),
-        _ => format_smolstr!("{ESCAPED}{name}"),
+    match name.is_empty() || header::is_escaped(name) {
+        true => format_smolstr!("{ESCAPED}{name}"),
+        false => SmolStr::new(name),
     }
 }
 

@@ -15,7 +15,6 @@ use crate::wire::{self, ReplyCode};
 
 pub use delivery::{Extras, Outgoing};
 pub use exchange::{ExchangeAsk, exchange_type, route_spec};
-pub use header::is_shown;
 pub use message::{Incoming, read_message};
 pub(crate) use queue::whole;
 pub use queue::{QueueAsk, queue_spec};

@@ -2,22 +2,18 @@
 
 use std::sync::Arc;
 
-use axum::{
-    body::Body,
-    extract::State,
-    http::{HeaderMap, StatusCode},
-    response::Response,
-};
+use axum::{body::Body, extract::State, http::HeaderMap, response::Response};
 use utoipa_axum::{router::OpenApiRouter, routes};
-use waystation_alerts::{Alert, AlertSpec, Error, Put, Rule};
+use waystation_alerts::{Alert, AlertSpec, Error, Rule};
 
 use super::{
+    declared::declared,
     extract::{self, Named, Params},
-    json, ok,
+    ok,
     params::TryPutParams,
 };
 use crate::{
-    api::{Declaration, Declared, List, Problem, Removed},
+    api::{Declaration, List, Problem, Removed},
     auth::{Caller, Permission},
     door::Door,
     failure::{Failure, Kind},
@@ -86,20 +82,13 @@ async fn put(
     let _permit = door.begin_request()?;
     extract::require_json(&headers)?;
     let body = incoming::whole(&door, &headers, body, "the body", CONTROL_BYTES_MAX).await?;
-    let spec: AlertSpec = wire::json::parse(&body.bytes)?;
+    let spec: AlertSpec = wire::json::parse_owned(&body.bytes)?;
     caller.require_all(Permission::Configure, &spec.on)?;
     if let Ok(there) = door.alerts.rule(&name).await {
         caller.require_all(Permission::Configure, &there.spec.on)?;
     }
     let broker = caller.broker(&door.broker);
-    let (status, declared) =
-        match door.alerts.put(&broker, &name, &spec, params.change, params.dry_run).await? {
-            Put::Created if params.dry_run => (StatusCode::OK, Declared::Created),
-            Put::Created => (StatusCode::CREATED, Declared::Created),
-            Put::Changed => (StatusCode::OK, Declared::Changed),
-            Put::Unchanged => (StatusCode::OK, Declared::Unchanged),
-        };
-    json(status, &Declaration { declared })
+    declared(door.alerts.put(&broker, &name, &spec, params.change, params.dry_run).await?, params.dry_run)
 }
 
 /// Show a rule.

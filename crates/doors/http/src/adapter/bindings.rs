@@ -43,7 +43,7 @@ async fn binding(
 ) -> Result<Bind, Failure> {
     extract::require_json(headers)?;
     let body = incoming::whole(door, headers, body, "the body", CONTROL_BYTES_MAX).await?;
-    let Binding { to, to_route, key, arguments } = wire::json::parse(&body.bytes)?;
+    let Binding { to, to_route, key, arguments } = wire::json::parse_owned(&body.bytes)?;
     let to = match (&to, &to_route) {
         (Some(to), None) => Destination::Address(extract::name("to", to)?),
         (None, Some(route)) => Destination::Route(extract::name("to_route", route)?),

@@ -89,7 +89,7 @@ async fn redrive(
     let _permit = door.begin_request()?;
     extract::require_json(&headers)?;
     let body = incoming::whole(&door, &headers, body, "the body", CONTROL_BYTES_MAX).await?;
-    let RedriveRequest { ids, operation, all, dry_run } = wire::json::parse(&body.bytes)?;
+    let RedriveRequest { ids, operation, all, dry_run } = wire::json::parse_owned(&body.bytes)?;
     if !all && ids.is_none() && operation.is_none() {
         return Err(Failure::field("all", "give 'ids', an 'operation', or 'all': true"));
     }

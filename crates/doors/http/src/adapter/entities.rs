@@ -2,12 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    body::Body,
-    extract::State,
-    http::{HeaderMap, StatusCode},
-    response::Response,
-};
+use axum::{body::Body, extract::State, http::HeaderMap, response::Response};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -15,19 +10,19 @@ use waystation_base::Name;
 use waystation_broker::{
     Kind as Thing, Refusal, SessionId,
     command::{Counted, Delete},
-    effect,
     spec::{BEFORE, QueueSpec, RouteSpec, Spec, SubscriptionSpec, TopicSpec},
     view::{QueueInfo, RouteInfo, SubscriptionInfo, TopicInfo},
 };
 use waystation_host::View;
 
 use super::{
+    declared::declared,
     extract::{self, Named, Params, at_most},
-    json, ok,
+    ok,
     params::{PageParams, PutParams},
 };
 use crate::{
-    api::{Declaration, Declared, List, Problem, Removed},
+    api::{Declaration, List, Problem, Removed},
     auth::{Caller, Permission},
     door::Door,
     failure::Failure,
@@ -200,13 +195,32 @@ async fn declare<E: Entity>(
     E::check(caller, &spec)?;
     let spec = E::spec(spec);
     spec.check().map_err(Refusal::from)?;
-    let (status, declared) =
-        match caller.broker(&door.broker).declare(name, spec, change, SessionId::default()).await? {
-            effect::Declared::Created => (StatusCode::CREATED, Declared::Created),
-            effect::Declared::Changed => (StatusCode::OK, Declared::Changed),
-            effect::Declared::Unchanged => (StatusCode::OK, Declared::Unchanged),
-        };
-    json(status, &Declaration { declared })
+    if let Spec::Queue(queue) = &spec {
+        check_operations(door, &name, queue).await?;
+    }
+    let done = caller.broker(&door.broker).declare(name, spec, change, SessionId::default()).await?;
+    declared(done, false)
+}
+
+/// A queue may not come to give up requests before the operations do whose they are.
+async fn check_operations(door: &Door, name: &Name, queue: &QueueSpec) -> Result<(), Failure> {
+    if queue.max_attempts.is_none() {
+        return Ok(());
+    }
+    let all = door.calls.operations().await;
+    let theirs =
+        all.iter().filter(|(operation, spec)| spec.queue_name(operation).is_ok_and(|it| it == *name));
+    for (operation, spec) in theirs {
+        spec.check_queue(name, queue.max_attempts).map_err(|error| {
+            let (most, wanted) = (queue.max_attempts.unwrap_or_default(), spec.max_attempts);
+            let reason = format!(
+                "operation '{operation}' tries {wanted} times, and its calls would not hear of a queue that gives up after {most}: set \
+                 this to {wanted} at least, or the operation's max_attempts lower first"
+            );
+            Failure::field(error.field, reason)
+        })?;
+    }
+    Ok(())
 }
 
 async fn control_body(door: &Door, headers: &HeaderMap, body: Body) -> Result<incoming::Whole, Failure> {
@@ -238,7 +252,7 @@ pub(super) async fn put_whole<E: Entity>(
 ) -> Result<Response, Failure> {
     // A PUT without a body asks for all defaults.
     let text = if body.is_empty() { &b"{}"[..] } else { body };
-    let spec: E::Spec = wire::json::parse(text)?;
+    let spec: E::Spec = wire::json::parse_owned(text)?;
     declare::<E>(door, caller, name, spec, params.change).await
 }
 
@@ -259,7 +273,10 @@ pub(super) fn merge(spec: &mut serde_json::Value, changes: serde_json::Map<Strin
                 }
                 merge(place, inner);
             }
-            value => drop(members.insert(member, value)),
+            mut value => {
+                wire::json::make_whole(&mut value);
+                members.insert(member, value);
+            }
         }
     }
 }
@@ -280,7 +297,7 @@ pub(super) async fn patch<E: Entity>(
     caller.require(Permission::Configure, &name)?;
     let _permit = door.begin_request()?;
     let body = control_body(&door, &headers, body).await?;
-    let changes: serde_json::Map<String, serde_json::Value> = wire::json::parse(&body.bytes)?;
+    let changes: serde_json::Map<String, serde_json::Value> = wire::json::parse_owned(&body.bytes)?;
     let info = info_of::<E>(&door, &name).await?;
     let mut spec = serde_json::to_value(E::spec_of(&info)).map_err(Failure::internal)?;
     merge(&mut spec, changes);

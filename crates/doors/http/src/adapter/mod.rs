@@ -7,6 +7,7 @@ mod bounds;
 mod browse;
 mod callbacks;
 mod calls;
+mod declared;
 mod entities;
 mod events;
 mod extract;

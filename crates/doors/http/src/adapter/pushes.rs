@@ -2,23 +2,19 @@
 
 use std::sync::Arc;
 
-use axum::{
-    body::Body,
-    extract::State,
-    http::{HeaderMap, StatusCode},
-    response::Response,
-};
+use axum::{body::Body, extract::State, http::HeaderMap, response::Response};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use waystation_base::Name;
-use waystation_webhooks::push::{self, PushInfo, PushSpec, Put, Tested};
+use waystation_webhooks::push::{self, PushInfo, PushSpec, Tested};
 
 use super::{
+    declared::{changed, declared},
     extract::{self, Named, Params, at_most},
-    json, ok,
+    ok,
     params::{PageParams, TryPutParams},
 };
 use crate::{
-    api::{Declaration, Declared, List, Problem, Removed},
+    api::{Declaration, List, Problem, Removed},
     auth::{Caller, Permission},
     door::Door,
     failure::{Failure, Kind},
@@ -65,19 +61,13 @@ async fn put(
     let _permit = door.begin_request()?;
     extract::require_json(&headers)?;
     let body = incoming::whole(&door, &headers, body, "the body", CONTROL_BYTES_MAX).await?;
-    let spec: PushSpec = wire::json::parse(&body.bytes)?;
+    let spec: PushSpec = wire::json::parse_owned(&body.bytes)?;
     check(&caller, &name, &spec)?;
     let put = match params.dry_run {
         true => door.pushes.try_put(&name, spec, params.change).await?,
         false => door.pushes.put(name, spec, params.change, &caller.broker(&door.broker)).await?,
     };
-    let (status, declared) = match put {
-        Put::Created if params.dry_run => (StatusCode::OK, Declared::Created),
-        Put::Created => (StatusCode::CREATED, Declared::Created),
-        Put::Changed => (StatusCode::OK, Declared::Changed),
-        Put::Unchanged => (StatusCode::OK, Declared::Unchanged),
-    };
-    json(status, &Declaration { declared })
+    declared(put, params.dry_run)
 }
 
 /// Show a push as it is now, with its last attempts. Secrets and values of headers are never shown.
@@ -135,7 +125,7 @@ async fn set_paused(door: &Door, caller: &Caller, name: &Name, paused: bool) -> 
         check(caller, name, &door.pushes.spec(name).await?)?;
     }
     let is_new = door.pushes.set_paused(name, paused, &caller.broker(&door.broker)).await?;
-    ok(&Declaration { declared: if is_new { Declared::Changed } else { Declared::Unchanged } })
+    changed(is_new)
 }
 
 /// Let a push rest. What is under way ends first; the pause outlives restarts.

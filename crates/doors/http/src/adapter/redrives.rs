@@ -281,7 +281,7 @@ async fn begin(
     let _permit = door.begin_request()?;
     extract::require_json(&headers)?;
     let body = incoming::whole(&door, &headers, body, "the body", CONTROL_BYTES_MAX).await?;
-    let spec: Spec = wire::json::parse(&body.bytes)?;
+    let spec: Spec = wire::json::parse_owned(&body.bytes)?;
     spec.check()?;
     let mut queues = door.redrives.queues(&spec).await?;
     match spec.from.is_empty() {

@@ -3,26 +3,22 @@
 
 use std::sync::Arc;
 
-use axum::{
-    body::Body,
-    extract::State,
-    http::{HeaderMap, StatusCode},
-    response::Response,
-};
+use axum::{body::Body, extract::State, http::HeaderMap, response::Response};
 use serde::{Deserialize, de::IgnoredAny};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use waystation_base::Name;
 use waystation_broker::Kind as Thing;
-use waystation_routes::{self as steps, Put, RouteSteps, RouteStepsInfo, spec::Needs};
+use waystation_routes::{self as steps, RouteSteps, RouteStepsInfo, spec::Needs};
 
 use super::{
+    declared::{changed, declared},
     entities::{self, DeleteParams, Route},
     extract::{self, Named, Params, at_most},
-    json, ok,
+    ok,
     params::{PageParams, PutParams, TryPutParams},
 };
 use crate::{
-    api::{AnyRoute, Declaration, Declared, List, Problem, Removed},
+    api::{AnyRoute, Declaration, List, Problem, Removed},
     auth::{Caller, Permission},
     door::Door,
     failure::{Failure, Kind},
@@ -86,16 +82,6 @@ pub(super) fn check(caller: &Caller, name: &Name, spec: &RouteSteps) -> Result<(
     caller.require(permission, &dead_letter)
 }
 
-fn declared(put: Put, dry_run: bool) -> Result<Response, Failure> {
-    let (status, declared) = match put {
-        Put::Created if dry_run => (StatusCode::OK, Declared::Created),
-        Put::Created => (StatusCode::CREATED, Declared::Created),
-        Put::Changed => (StatusCode::OK, Declared::Changed),
-        Put::Unchanged => (StatusCode::OK, Declared::Unchanged),
-    };
-    json(status, &Declaration { declared })
-}
-
 /// Make a route, or find that it is there just so. With `from` and `steps` it is one that takes messages by itself.
 #[utoipa::path(put, path = "/v1/routes/{name}", tag = "routes", operation_id = "declare_routes",
     params(("name" = String, Path), TryPutParams), request_body = crate::api::RouteDeclaration, responses(
@@ -123,7 +109,7 @@ async fn put(
         let params = PutParams { change: params.change };
         return entities::put_whole::<Route>(&door, &caller, name, params, &body.bytes).await;
     }
-    let spec: RouteSteps = wire::json::parse(&body.bytes)?;
+    let spec: RouteSteps = wire::json::parse_owned(&body.bytes)?;
     check(&caller, &name, &spec)?;
     let put = match params.dry_run {
         true => door.routes.try_put(&name, spec, params.change).await?,
@@ -158,7 +144,7 @@ async fn patch(
     let _permit = door.begin_request()?;
     extract::require_json(&headers)?;
     let body = incoming::whole(&door, &headers, body, "the body", CONTROL_BYTES_MAX).await?;
-    let changes: serde_json::Map<String, serde_json::Value> = wire::json::parse(&body.bytes)?;
+    let changes: serde_json::Map<String, serde_json::Value> = wire::json::parse_owned(&body.bytes)?;
     let old = door.routes.spec(&name).await?;
     let mut members = serde_json::to_value(old).map_err(Failure::internal)?;
     entities::merge(&mut members, changes);
@@ -255,7 +241,7 @@ async fn set_paused(door: &Door, caller: &Caller, name: &Name, paused: bool) -> 
         check(caller, name, &door.routes.spec(name).await?)?;
     }
     let is_new = door.routes.set_paused(name, paused, &caller.broker(&door.broker)).await?;
-    ok(&Declaration { declared: if is_new { Declared::Changed } else { Declared::Unchanged } })
+    changed(is_new)
 }
 
 /// Let a route with steps rest. What it holds is finished or comes back; the pause outlives restarts.

@@ -74,7 +74,7 @@ async fn settle(
     let _permit = door.begin_request()?;
     extract::require_json(&headers)?;
     let body = incoming::whole(&door, &headers, body, "the body", CONTROL_BYTES_MAX).await?;
-    let request: SettleRequest = wire::json::parse(&body.bytes)?;
+    let request: SettleRequest = wire::json::parse_owned(&body.bytes)?;
     let settlements = settlements(request.settlements)?;
     let settled = settlements.len() as u64;
     caller.broker(&door.broker).settle(source, settlements).await?;
@@ -93,7 +93,7 @@ async fn extend(
     let _permit = door.begin_request()?;
     extract::require_json(&headers)?;
     let body = incoming::whole(&door, &headers, body, "the body", CONTROL_BYTES_MAX).await?;
-    let request: ExtendRequest = wire::json::parse(&body.bytes)?;
+    let request: ExtendRequest = wire::json::parse_owned(&body.bytes)?;
     extract::at_most("held", request.held.len(), 0, SETTLEMENTS_MAX)?;
     let lease_ms = extract::at_most("lease_ms", request.lease_ms, 1, waystation_base::limits::LEASE_MS_MAX)?;
     let held = request.held.iter().map(|held| (held.tag.0, Attempt(held.attempt))).collect();
@@ -184,7 +184,7 @@ pub(super) async fn seek(
     let _permit = door.begin_request()?;
     extract::require_json(&headers)?;
     let body = incoming::whole(&door, &headers, body, "the body", CONTROL_BYTES_MAX).await?;
-    let to = match wire::json::parse(&body.bytes)? {
+    let to = match wire::json::parse_owned(&body.bytes)? {
         SeekRequest { start: Some(start), positions: None } => {
             let info = door.broker.subscription(name.clone()).await?;
             let mut to = Vec::with_capacity(info.sources.len());

@@ -7,7 +7,7 @@ use waystation_base::{
     Message, Value,
     message::header::{
         BUSINESS_PREFIX, CAUSE, CONTENT_ENCODING, CONTENT_TYPE, CORRELATION_ID, MESSAGE_ID, REPLY_TO,
-        TRACEPARENT, TRACESTATE, TYPE,
+        TRACEPARENT, TRACESTATE, TYPE, stored_name,
     },
 };
 use waystation_host::Delivery;
@@ -79,6 +79,7 @@ pub fn apply(headers: &HeaderMap, message: &mut Message, stamp: &Stamp) -> Resul
     for (name, value) in headers {
         let own = name.as_str().strip_prefix(OWN_PREFIX);
         if let Some(kept) = own.or(Some(name.as_str()).filter(|name| name.starts_with(BUSINESS_PREFIX))) {
+            let kept = stored_name(kept.into());
             let value = std::str::from_utf8(value.as_bytes())
                 .map_err(|_| Error::field(name.as_str().to_owned(), "is not UTF-8"))?;
             message.headers.set(kept, value);

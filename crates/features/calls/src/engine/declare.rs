@@ -98,8 +98,7 @@ impl Engine {
         if declared == Declared::Unchanged {
             return Ok(declared);
         }
-        self.check_upstreams(&name, &operation)?;
-        self.check_intake(&name, &operation)?;
+        self.check_others(&name, &operation)?;
         if !self.is_set_up {
             self.set_up().await?;
             self.attach().await;
@@ -108,7 +107,8 @@ impl Engine {
             |field, error: waystation_base::name::Error| SpecError { field, reason: error.to_string() };
         let queue = operation.queue_name(&name).map_err(|error| wrong("queue", error))?;
         make_queue(&broker, "queue", queue.clone()).await?;
-        check_attempts(&broker, queue, operation.max_attempts).await?;
+        let attempts = broker.queue(queue.clone()).await?.spec.max_attempts;
+        operation.check_queue(&queue, attempts)?;
         if let Some(intake) = operation.intake_name().map_err(|error| wrong("intake", error))? {
             make_queue(&broker, "intake", intake).await?;
         }
@@ -116,26 +116,6 @@ impl Engine {
         self.publish(|all| drop(all.insert(name, Arc::new(operation))));
         self.listen_to_intakes().await;
         Ok(declared)
-    }
-
-    /// What an intake brings belongs to one operation, and is no other one's request.
-    fn check_intake(&self, name: &Name, operation: &Operation) -> Result<(), Error> {
-        let operations = self.operations.borrow();
-        let intake = operation.intake_name().ok().flatten();
-        let queue = operation.queue_name(name).ok();
-        for (other, spec) in operations.iter().filter(|(other, _)| *other != name) {
-            let (its_intake, its_queue) = (spec.intake_name().ok().flatten(), spec.queue_name(other).ok());
-            let taken = intake.is_some() && (intake == its_intake || intake == its_queue);
-            if taken || its_intake.is_some() && its_intake == queue {
-                let (field, used) = if taken { ("intake", &intake) } else { ("queue", &queue) };
-                let used = used.as_ref().map_or("", Name::as_str);
-                let reason = format!(
-                    "operation '{other}' uses the queue '{used}' already, and an intake has one operation"
-                );
-                return Err(SpecError { field, reason }.into());
-            }
-        }
-        Ok(())
     }
 
     /// Removes an operation. Its calls go on, and its queue stays.
@@ -149,23 +129,15 @@ impl Engine {
         Ok(())
     }
 
-    /// An upstream takes what is on the queue: nobody else's requests may go there.
-    fn check_upstreams(&self, name: &Name, operation: &Operation) -> Result<(), Error> {
+    fn check_others(&self, name: &Name, operation: &Operation) -> Result<(), Error> {
         let all = self.operations.borrow();
-        let others = || all.iter().filter(|(other, _)| *other != name);
-        let mine = operation.queue_name(name).ok();
-        let shares = |(other, it): &(&Name, &Arc<Operation>)| {
-            (it.upstream.is_some() || operation.upstream.is_some()) && it.queue_name(other).ok() == mine
+        operation.check_beside(name, all.iter().map(|(name, it)| (name, &**it)))?;
+        let is_full = || {
+            let others = all.iter().filter(|(other, it)| *other != name && it.upstream.is_some());
+            others.count() >= UPSTREAMS_MAX
         };
-        if let Some((other, _)) = others().find(shares) {
-            let reason =
-                format!("operation '{other}' has this queue too; with an upstream each needs its own");
-            return Err(SpecError { field: "queue", reason }.into());
-        }
-        let limit = UPSTREAMS_MAX;
-        let is_full = || others().filter(|(_, it)| it.upstream.is_some()).count() >= limit;
         match operation.upstream.is_some() && is_full() {
-            true => Err(Error::Limit { what: "operations with an upstream", limit: limit as u64 }),
+            true => Err(Error::Limit { what: "operations with an upstream", limit: UPSTREAMS_MAX as u64 }),
             false => Ok(()),
         }
     }
@@ -190,21 +162,6 @@ impl Engine {
         let all: std::collections::BTreeMap<_, _> = documents.into_iter().filter_map(read).collect();
         self.publish(|operations| *operations = all);
         Ok(())
-    }
-}
-
-/// A queue that gives up before its operation does would bury requests of which the engine then hears nothing: their calls would
-/// wait for their deadlines.
-async fn check_attempts(broker: &Broker, queue: Name, max_attempts: u32) -> Result<(), Error> {
-    match broker.queue(queue.clone()).await?.spec.max_attempts {
-        Some(most) if most < max_attempts => {
-            let reason = format!(
-                "the queue '{queue}' gives up after {most} attempts, before {max_attempts}: set this to at most {most}, or the queue's \
-                 own max_attempts higher"
-            );
-            Err(SpecError { field: "max_attempts", reason }.into())
-        }
-        _ => Ok(()),
     }
 }
 

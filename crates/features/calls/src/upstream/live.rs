@@ -9,6 +9,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 use waystation_base::Millis;
 
 use crate::limits::UPSTREAM_FAILURES_MAX;
@@ -102,6 +103,8 @@ pub struct UpstreamInfo {
 pub(crate) struct Live {
     inner: Mutex<Inner>,
     requests: AtomicU32,
+    /// Somebody wants it to be tried, whatever it is waiting for.
+    wake: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -122,6 +125,18 @@ impl Live {
     pub fn set(&self, state: UpstreamState, reason: Option<String>, until: Option<Millis>) {
         let mut inner = self.inner();
         (inner.state, inner.reason, inner.until) = (state, reason, until);
+    }
+
+    /// Lets a suspended one try at once.
+    pub fn wake(&self) {
+        if self.inner().state == UpstreamState::Suspended {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Resolves when somebody says so.
+    pub async fn woken(&self) {
+        self.wake.notified().await;
     }
 
     /// Notes what came of a request, and of whoever failed, why.

@@ -12,7 +12,7 @@ use url::Url;
 use waystation_base::{Clock, Name};
 use waystation_broker::{Source, command::Hold};
 use waystation_host::{Broker, Consumer, Delivery, Event};
-use waystation_outbound::{Invalid, Valve, rate::Bucket};
+use waystation_outbound::{Invalid, Valve, client::endpoint, rate::Bucket};
 
 use super::{
     attempt::{Desk, Step},
@@ -161,15 +161,21 @@ impl Turn {
                     Some(Event::Unreadable(why)) => return Left::Because(why),
                     Some(Event::Closed(_)) | None => return Left::Because("its queue is gone".to_owned()),
                 },
-                () = sleep_ms(wake) => {
-                    self.valve.try_one();
-                    self.desk.worker.live.set(UpstreamState::Active, None, None);
+                () = sleep_ms(wake) => self.try_one(),
+                () = self.desk.worker.live.woken(), if wake.is_some() => {
+                    self.desk.outbound.breakers.reset(&endpoint(self.desk.worker.url()));
+                    self.try_one();
                 }
             }
             if let Err(why) = self.move_on().await {
                 return Left::Because(why);
             }
         }
+    }
+
+    fn try_one(&mut self) {
+        self.valve.try_one();
+        self.desk.worker.live.set(UpstreamState::Active, None, None);
     }
 
     /// Takes note of how an attempt ended.

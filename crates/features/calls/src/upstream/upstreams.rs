@@ -64,6 +64,13 @@ impl Hub {
         self.lives().entry(name.clone()).or_default().clone()
     }
 
+    /// Lets an upstream that is suspended be tried at once.
+    pub fn wake(&self, name: &Name) {
+        if let Some(live) = self.lives().get(name) {
+            live.wake();
+        }
+    }
+
     /// How the upstream of an operation is now.
     pub fn show(&self, name: &Name, operation: &Operation) -> Option<UpstreamInfo> {
         let upstream = operation.upstream.as_ref()?;

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde_json::json;
 use waystation_base::{Message, message::header};
+use waystation_content::aside;
 use waystation_jq::{Failure, Limits, Pool, Program};
 
 use super::{outgoing, spec::Edit};
@@ -62,8 +63,7 @@ async fn changed(
     let never = |error: &dyn std::fmt::Display| Unchanged::Never(format!("its body is no JSON: {error}"));
     // Without a type it is taken for JSON.
     let content_type = message.headers.text(header::CONTENT_TYPE).unwrap_or("application/json");
-    let input =
-        waystation_content::to_json(Some(content_type), &message.body).map_err(|error| never(&error))?;
+    let input = aside::read(Some(content_type), &message.body).await.map_err(|error| never(&error))?;
     let variables = [json!(letter.cause), json!(letter.error), json!(letter.origin)];
     let variables = variables.iter().map(|value| value.to_string().into()).collect();
     let Limits { time, output_bytes, outputs, .. } = Limits::default();
@@ -75,6 +75,7 @@ async fn changed(
     let [result] = results.as_slice() else {
         return Err(Unchanged::Never(format!("jq: {} results instead of one", results.len())));
     };
-    waystation_content::from_json(Some(content_type), result)
+    aside::write(Some(content_type), result)
+        .await
         .map_err(|error| Unchanged::Never(format!("the result cannot be written as {content_type}: {error}")))
 }

@@ -5,6 +5,7 @@
 
 mod edit;
 mod error;
+mod figures;
 mod forward;
 mod outgoing;
 mod preview;

@@ -22,6 +22,7 @@ use waystation_jq::Pool;
 use super::{
     Error, Preview, Sample,
     edit::Editor,
+    figures::Counts,
     preview,
     record::{self, ORIGINALS, Record, Redrive, State, TOPIC, Walk, fresh_id, own},
     spec::Spec,
@@ -74,6 +75,7 @@ pub struct Redrives {
     clock: Arc<dyn Clock>,
     jq: Option<Pool>,
     inner: Arc<Mutex<Inner>>,
+    pub(super) counts: Arc<Counts>,
     stop: watch::Sender<bool>,
 }
 
@@ -104,7 +106,8 @@ impl Redrives {
     pub fn new(broker: Broker, clock: Arc<dyn Clock>, jq: Option<Pool>) -> (Redrives, Engine) {
         let (letters, follower) = Letters::new(broker.clone());
         let stop = watch::Sender::new(false);
-        let redrives = Redrives { broker, letters, clock, jq, inner: Arc::default(), stop };
+        let redrives =
+            Redrives { broker, letters, clock, jq, inner: Arc::default(), counts: Arc::default(), stop };
         (redrives.clone(), Engine { redrives, follower })
     }
 
@@ -143,6 +146,7 @@ impl Redrives {
         let work = Work {
             broker: self.broker.clone(),
             letters: self.letters.clone(),
+            counts: self.counts.clone(),
             clock: self.clock.clone(),
             record,
             seen,
@@ -346,8 +350,8 @@ impl Redrives {
         }
     }
 
-    /// How many there are in each state, for figures.
-    pub fn count(&self, state: State) -> usize {
+    /// How many there are in a state.
+    pub(super) fn count(&self, state: State) -> usize {
         self.lock().jobs.values().filter(|job| job.seen.borrow().redrive.state == state).count()
     }
 }

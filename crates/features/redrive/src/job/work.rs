@@ -16,6 +16,7 @@ use waystation_host::Broker;
 
 use super::{
     Error,
+    figures::Counts,
     record::{Record, State, Walk},
 };
 use crate::{letters::Letters, limits::BATCH_MESSAGES};
@@ -62,6 +63,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 pub(super) struct Work {
     pub broker: Broker,
     pub letters: Letters,
+    pub counts: Arc<Counts>,
     pub clock: Arc<dyn Clock>,
     pub record: Record,
     pub seen: watch::Sender<Record>,
@@ -163,6 +165,7 @@ impl Work {
         let publish: Publish = record.publish(now)?;
         transaction.publishes.push(publish);
         let published = self.broker.transact(transaction).await?;
+        self.counts.add(&self.record.redrive, &record.redrive);
         self.record = record;
         Ok(published)
     }

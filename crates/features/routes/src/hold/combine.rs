@@ -38,7 +38,7 @@ pub async fn combine(
     address: &Name,
     whole: &Whole<'_>,
 ) -> Result<Packet, Fault> {
-    let list = list(address, &whole.members)?;
+    let list = list(address, &whole.members).await?;
     let all = whole.opener.into_iter().chain(whole.members.iter().copied());
     let Some(first) = all.clone().next() else {
         return Err(Fault::invalid("there is nothing to make a message of"));
@@ -51,7 +51,7 @@ pub async fn combine(
     let input = match whole.opener {
         None => list.clone(),
         Some(opener) => {
-            let request = Packet::new(address.clone(), unheld(opener)).json()?;
+            let request = Packet::new(address.clone(), unheld(opener)).json().await?;
             Bytes::from([b"{\"request\":", &request[..], b",\"replies\":", &list[..], b"}"].concat())
         }
     };
@@ -70,13 +70,13 @@ pub async fn combine(
     Ok(packet)
 }
 
-fn list(address: &Name, members: &[&Delivery]) -> Result<Bytes, Fault> {
+async fn list(address: &Name, members: &[&Delivery]) -> Result<Bytes, Fault> {
     let mut list = BytesMut::from(&b"["[..]);
     for (index, member) in members.iter().enumerate() {
         if index > 0 {
             list.put_u8(b',');
         }
-        list.extend_from_slice(&Packet::new(address.clone(), unheld(member)).json()?);
+        list.extend_from_slice(&Packet::new(address.clone(), unheld(member)).json().await?);
         if list.len() > AGGREGATE_BYTES_MAX {
             return Err(Fault::limit(format!(
                 "what belongs together has more than {AGGREGATE_BYTES_MAX} bytes"

@@ -4,28 +4,18 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::sync::Semaphore;
 use waystation_base::Name;
-use waystation_broker::Refusal;
-use waystation_host::Broker;
+use waystation_broker::{Refusal, effect::Declared};
+use waystation_host::{Broker, task::to_its_end};
 
 use super::Routes;
 use crate::{
     Error, Invalid, Program, RouteSteps, cycles,
     document::Document,
     limits::{COMPILING_MAX, ROUTES_MAX},
+    live::Live,
     names,
     spec::Destination,
 };
-
-/// What a declaration did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Put {
-    /// It is new.
-    Created,
-    /// It was changed.
-    Changed,
-    /// It was there just so.
-    Unchanged,
-}
 
 pub(super) fn invalid(field: &str, reason: impl ToString) -> Error {
     Error::Invalid(Invalid { field: field.to_owned(), reason: reason.to_string() })
@@ -49,7 +39,7 @@ impl Routes {
         name: &Name,
         spec: &RouteSteps,
         change: bool,
-    ) -> Result<(Put, Option<Document>), Error> {
+    ) -> Result<(Declared, Option<Document>), Error> {
         if name.is_reserved() {
             return Err(invalid("name", "names that start with '$' are reserved"));
         }
@@ -59,11 +49,11 @@ impl Routes {
             (entries.get(name).map(|entry| entry.document.clone()), entries.len())
         };
         let put = match &old {
-            Some(old) if old.route == *spec => Put::Unchanged,
+            Some(old) if old.route == *spec => Declared::Unchanged,
             Some(_) if !change => return Err(Error::Differs(name.clone())),
-            Some(_) => Put::Changed,
+            Some(_) => Declared::Changed,
             None if count >= ROUTES_MAX => return Err(Error::Limit),
-            None => Put::Created,
+            None => Declared::Created,
         };
         let asked = name.clone();
         if self.0.broker.query(move |view| view.route(&asked).is_some()).await? {
@@ -104,42 +94,64 @@ impl Routes {
     }
 
     /// What [`Routes::put`] would come to; nothing is changed. What it names may come into being before the route does.
-    pub async fn try_put(&self, name: &Name, spec: RouteSteps, change: bool) -> Result<Put, Error> {
+    pub async fn try_put(&self, name: &Name, spec: RouteSteps, change: bool) -> Result<Declared, Error> {
         self.weigh(name, &spec, change).await.map(|(put, _)| put)
     }
 
-    /// Declares a route. `broker` acts on the caller's behalf.
+    /// Declares a route. `broker` acts on the caller's behalf. What is begun goes on to its end if nobody waits any more.
     pub async fn put(
         &self,
         name: Name,
         spec: RouteSteps,
         change: bool,
         broker: &Broker,
-    ) -> Result<Put, Error> {
+    ) -> Result<Declared, Error> {
+        let (routes, broker) = (self.clone(), broker.clone());
+        to_its_end(async move { routes.declare(name, spec, change, &broker).await }).await
+    }
+
+    /// The present route works until the new one is written down: a write that fails changes nothing.
+    async fn declare(
+        &self,
+        name: Name,
+        spec: RouteSteps,
+        change: bool,
+        broker: &Broker,
+    ) -> Result<Declared, Error> {
         let _one = self.0.changes.lock().await;
-        let (put, old) = self.weigh(&name, &spec, change).await?;
-        if put == Put::Unchanged {
-            return Ok(put);
+        let (declared, old) = self.weigh(&name, &spec, change).await?;
+        if declared == Declared::Unchanged {
+            return Ok(declared);
         }
         self.check_places(&name, &spec).await?;
         self.make_dead_letters(&name, &spec).await?;
         self.make_holds(&name, &spec).await?;
-        let live = self.stop(&name).await.unwrap_or_default();
-        if let Err(error) = self.make_source(&name, &spec, old.as_ref()).await {
-            // The old one goes on.
-            if let Some(old) = old {
-                self.place(name, old, live).await;
-            }
-            return Err(error);
-        }
-        if let Some(old) = &old {
-            self.drop_holds(&name, &old.route, Some(&spec)).await?;
-        }
-        let is_paused = old.is_some_and(|old| old.is_paused);
+        let is_paused = old.as_ref().is_some_and(|old| old.is_paused);
         let document = Document { route: spec, is_paused, since: self.0.tools.clock.now() };
         self.write(&name, Some(&document), broker).await?;
+        let live = self.stop(&name).await.unwrap_or_default();
+        if let Err(error) = self.make_source(&name, &document.route).await {
+            self.put_back(name, old, live, broker).await;
+            return Err(error);
+        }
+        let dropped = match &old {
+            Some(old) => self.drop_holds(&name, &old.route, Some(&document.route)).await,
+            None => Ok(()),
+        };
         self.place(name, document, live).await;
-        Ok(put)
+        dropped.map(|()| declared)
+    }
+
+    /// The source of a new declaration cannot be had: what was there goes on.
+    async fn put_back(&self, name: Name, old: Option<Document>, live: Arc<Live>, broker: &Broker) {
+        if let Err(error) = self.write(&name, old.as_ref(), broker).await {
+            tracing::error!(route = %name, %error, "a declaration that failed could not be taken back");
+        }
+        let Some(old) = old else { return };
+        if let Err(error) = self.make_source(&name, &old.route).await {
+            tracing::error!(route = %name, %error, "the source of a route could not be made again");
+        }
+        self.place(name, old, live).await;
     }
 
     async fn write(&self, name: &Name, document: Option<&Document>, broker: &Broker) -> Result<(), Error> {
@@ -148,20 +160,30 @@ impl Routes {
 
     /// Lets a route rest, or work again. Says whether that changed anything.
     pub async fn set_paused(&self, name: &Name, paused: bool, broker: &Broker) -> Result<bool, Error> {
+        let (routes, name, broker) = (self.clone(), name.clone(), broker.clone());
+        to_its_end(async move { routes.rest(name, paused, &broker).await }).await
+    }
+
+    async fn rest(&self, name: Name, paused: bool, broker: &Broker) -> Result<bool, Error> {
         let _one = self.0.changes.lock().await;
-        let old = self.document(name).await?;
+        let old = self.document(&name).await?;
         if old.is_paused == paused {
             return Ok(false);
         }
         let document = Document { is_paused: paused, since: self.0.tools.clock.now(), ..old };
-        self.write(name, Some(&document), broker).await?;
-        let live = self.stop(name).await.unwrap_or_default();
-        self.place(name.clone(), document, live).await;
+        self.write(&name, Some(&document), broker).await?;
+        let live = self.stop(&name).await.unwrap_or_default();
+        self.place(name, document, live).await;
         Ok(true)
     }
 
     /// Removes a route; what it has not taken stays where it is, but for its own subscription's position.
     pub async fn delete(&self, name: &Name, broker: &Broker) -> Result<(), Error> {
+        let (routes, name, broker) = (self.clone(), name.clone(), broker.clone());
+        to_its_end(async move { routes.remove(&name, &broker).await }).await
+    }
+
+    async fn remove(&self, name: &Name, broker: &Broker) -> Result<(), Error> {
         let _one = self.0.changes.lock().await;
         let document = self.document(name).await?;
         self.write(name, None, broker).await?;

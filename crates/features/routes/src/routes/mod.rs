@@ -11,11 +11,9 @@ use tokio::sync::Mutex;
 use utoipa::ToSchema;
 use waystation_base::{Millis, Name};
 use waystation_broker::Refusal;
-use waystation_host::Broker;
+use waystation_host::{Broker, task::Task};
 
-pub use declare::Put;
 pub(crate) use declare::compile;
-use tasks::Task;
 
 use crate::{
     Counts, Error, RouteState, RouteSteps, Tools,
@@ -92,7 +90,12 @@ impl Routes {
         for (stored, body) in self.0.broker.documents(PREFIX.to_owned()).await? {
             let name = stored.as_str().strip_prefix(PREFIX).map(Name::new);
             match (name, serde_json::from_slice::<Document>(&body)) {
-                (Some(Ok(name)), Ok(document)) => self.place(name, document, Arc::default()).await,
+                (Some(Ok(name)), Ok(document)) => {
+                    if let Err(error) = self.make_source(&name, &document.route).await {
+                        tracing::error!(route = %name, %error, "the source of a route cannot be made");
+                    }
+                    self.place(name, document, Arc::default()).await;
+                }
                 (_, Err(error)) => {
                     tracing::error!(document = %stored, %error, "a route cannot be read and does not run");
                 }
@@ -106,17 +109,9 @@ impl Routes {
     pub async fn serve(&self, end: impl Future<Output = ()>) {
         end.await;
         let _one = self.0.changes.lock().await;
-        let mut ending = Vec::new();
-        for entry in self.0.entries.lock().await.values_mut() {
-            ending.extend(entry.task.take());
-        }
-        for task in &ending {
-            task.stop.send_replace(true);
-        }
-        for task in ending {
-            // A task that failed has said so.
-            let _ = task.handle.await;
-        }
+        let ending: Vec<Task> =
+            self.0.entries.lock().await.values_mut().filter_map(|entry| entry.task.take()).collect();
+        Task::end_all(ending).await;
     }
 
     async fn document(&self, name: &Name) -> Result<Document, Error> {

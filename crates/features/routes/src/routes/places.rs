@@ -4,7 +4,7 @@ use waystation_base::Name;
 use waystation_broker::{
     Kind, Refusal, SessionId,
     command::{Counted, Delete},
-    spec::{QueueSpec, Spec},
+    spec::{QueueSpec, Spec, SubscriptionSpec},
 };
 
 use super::{
@@ -12,9 +12,7 @@ use super::{
     declare::{compile, invalid},
 };
 use crate::{
-    Error, RouteSteps,
-    document::Document,
-    names,
+    Error, RouteSteps, names,
     spec::{Destination, Needs, Taken},
 };
 
@@ -148,20 +146,19 @@ impl Routes {
         Ok(())
     }
 
-    /// Makes the route's own subscription what it has to be, or takes it away.
-    pub(super) async fn make_source(
-        &self,
-        name: &Name,
-        spec: &RouteSteps,
-        old: Option<&Document>,
-    ) -> Result<(), Error> {
+    /// Makes the route's own subscription what it has to be, or takes it away. A server that died amid a change finds it as either
+    /// declaration had it.
+    pub(super) async fn make_source(&self, name: &Name, spec: &RouteSteps) -> Result<(), Error> {
         let wanted = spec.from.taken(name)?.declaration();
-        let had = old.and_then(|old| old.route.from.taken(name).ok()?.declaration());
-        if had == wanted && had.is_some() {
-            return Ok(());
-        }
-        if had.is_some() {
-            self.drop_source(name).await?;
+        let own = names::subscription(name)?;
+        let had = self.0.broker.query(move |view| view.subscription(&own).map(|it| it.spec)).await?;
+        let is_so = |had: &SubscriptionSpec| {
+            wanted.as_ref().is_some_and(|(_, it)| (&it.topic, it.start) == (&had.topic, had.start))
+        };
+        match had.as_ref() {
+            Some(had) if is_so(had) => return Ok(()),
+            Some(_) => self.drop_source(name).await?,
+            None => {}
         }
         if let Some((subscription, spec)) = wanted {
             let declare = Spec::Subscription(spec);

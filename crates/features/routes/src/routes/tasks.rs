@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use tokio::{sync::watch, task::JoinHandle};
 use waystation_base::Name;
+use waystation_host::task::Task;
 
 use super::{Entry, Routes, declare::compile};
 use crate::{
@@ -13,12 +13,6 @@ use crate::{
     engine::Worker,
     live::{Live, SOURCE},
 };
-
-/// A route that runs.
-pub(super) struct Task {
-    pub stop: watch::Sender<bool>,
-    pub handle: JoinHandle<()>,
-}
 
 impl Routes {
     /// Stops a route's task, outside of any lock that it may need, and gives what was seen of it.
@@ -29,9 +23,7 @@ impl Routes {
             (entry.task.take(), entry.live.clone())
         };
         if let Some(task) = task {
-            task.stop.send_replace(true);
-            // A task that failed has said so.
-            let _ = task.handle.await;
+            task.end().await;
         }
         Some(live)
     }
@@ -45,9 +37,8 @@ impl Routes {
     }
 
     fn start(&self, name: &Name, spec: &RouteSteps, live: &Arc<Live>) -> Task {
-        let (stop, told) = watch::channel(false);
         let (routes, name, spec, live) = (self.clone(), name.clone(), spec.clone(), live.clone());
-        let handle = tokio::spawn(async move {
+        Task::start(|told| async move {
             match routes.worker(&name, &spec, live.clone()).await {
                 Ok(worker) => {
                     let holders = worker.holders();
@@ -59,8 +50,7 @@ impl Routes {
                     live.waits(SOURCE, error.to_string());
                 }
             }
-        });
-        Task { stop, handle }
+        })
     }
 
     async fn worker(&self, name: &Name, spec: &RouteSteps, live: Arc<Live>) -> Result<Worker, Error> {

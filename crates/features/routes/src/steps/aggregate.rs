@@ -61,7 +61,7 @@ impl Aggregate {
             Some(condition) => condition.find(run, &mut packet).await?.holds,
         };
         let role = if last { Role::Last } else { Role::Member };
-        self.place.hold(run, packet, &says(key, role, count))?;
+        self.place.hold(run, packet, &says(key, role, count)).await?;
         Ok(HELD)
     }
 }

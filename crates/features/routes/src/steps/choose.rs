@@ -87,7 +87,7 @@ impl Choose {
             let found = case.when.find(run, &mut packet).await?;
             if found.holds {
                 run.say(&case.at, Verdict::Matched, found.why);
-                return self.follow(&case.at, &case.way, run, packet);
+                return self.follow(&case.at, &case.way, run, packet).await;
             }
             missed += 1;
             if run.level.why && missed <= REASONS_MAX {
@@ -97,7 +97,7 @@ impl Choose {
         match &self.otherwise {
             Some((at, way)) => {
                 run.say(at, Verdict::Matched, run.level.why.then(|| "no case holds".to_owned()));
-                self.follow(at, way, run, packet)
+                self.follow(at, way, run, packet).await
             }
             None => {
                 let count = self.cases.len();
@@ -107,7 +107,7 @@ impl Choose {
         }
     }
 
-    fn follow<'p>(
+    async fn follow<'p>(
         &self,
         at: &Arc<str>,
         way: &'p Way,
@@ -116,7 +116,7 @@ impl Choose {
     ) -> Result<Flow<'p>, Fault> {
         match way {
             Way::To(to) => {
-                run.send(at, &packet, to)?;
+                run.send(at, &packet, to).await?;
                 Ok(Flow::End)
             }
             Way::Steps(steps) => Ok(Flow::Into(steps, packet)),

@@ -40,7 +40,7 @@ impl Claim {
     }
 
     pub async fn run(&self, run: &mut Run<'_>, mut packet: Packet) -> Result<Flow<'_>, Fault> {
-        let whole = packet.message()?;
+        let whole = packet.message().await?;
         if whole.body.len() <= self.above_bytes {
             run.say(&self.at, Verdict::NotMatched, None);
             return Ok(Flow::On(packet));

@@ -43,7 +43,7 @@ impl Condition {
     pub async fn find(&self, run: &Run<'_>, packet: &mut Packet) -> Result<Found, Fault> {
         let (holds, why) = match self {
             Condition::Jq(program) => {
-                let body = packet.json()?;
+                let body = packet.json().await?;
                 let outputs = run.tools.jq(program, packet, body, run.limits).await?;
                 let first = outputs.first().map(|output| &output[..]);
                 let holds = !matches!(first, None | Some(b"false" | b"null"));

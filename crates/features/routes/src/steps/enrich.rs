@@ -95,7 +95,7 @@ impl Enrich {
                 response
             }
         };
-        let body = packet.json()?;
+        let body = packet.json().await?;
         let mut outputs = run.tools.jq_with(&self.merge, &packet, body, vec![response], run.limits).await?;
         match (outputs.pop(), outputs.is_empty()) {
             (Some(merged), true) => packet.set_json(merged),

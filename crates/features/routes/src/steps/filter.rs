@@ -52,7 +52,7 @@ impl Filter {
             }
             Some(to) => {
                 run.say(&self.at, Verdict::NotMatched, found.why);
-                run.send(&self.at, &packet, to)?;
+                run.send(&self.at, &packet, to).await?;
                 Ok(Flow::End)
             }
         }

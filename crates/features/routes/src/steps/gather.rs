@@ -61,8 +61,8 @@ impl Gather {
         let mut request = packet.clone();
         request.message.headers.set(header::CORRELATION_ID, id.as_str());
         request.message.headers.set(header::REPLY_TO, self.replies.as_str());
-        run.send(&self.place.at, &request, &self.to)?;
-        self.place.hold(run, packet, &says(id, Role::Opener, Some(self.size)))?;
+        run.send(&self.place.at, &request, &self.to).await?;
+        self.place.hold(run, packet, &says(id, Role::Opener, Some(self.size))).await?;
         Ok(HELD)
     }
 }

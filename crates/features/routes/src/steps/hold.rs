@@ -70,13 +70,13 @@ impl Place {
     }
 
     /// Puts a message there.
-    pub fn hold(&self, run: &mut Run<'_>, mut packet: Packet, says: &Says) -> Result<(), Fault> {
+    pub async fn hold(&self, run: &mut Run<'_>, mut packet: Packet, says: &Says) -> Result<(), Fault> {
         says.put(&mut packet.message.headers);
         // Until when it holds is the step's to say.
         packet.message.expires_at = None;
         let redriven = packet.message.headers.0.iter().filter(|(name, _)| is_of_redrive(name));
         let redriven: Vec<_> = redriven.cloned().collect();
-        run.send(&self.at, &packet, std::slice::from_ref(&self.queue))?;
+        run.send(&self.at, &packet, std::slice::from_ref(&self.queue)).await?;
         // It is the same message still, and says so if it fails again.
         if let Some(held) = run.outputs.last_mut() {
             held.message.headers.0.extend(redriven);

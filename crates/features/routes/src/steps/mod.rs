@@ -117,7 +117,7 @@ impl Step {
             Step::Filter(step) => step.run(run, packet).await,
             Step::Transform(step) => step.run(run, packet).await,
             Step::Split(step) => step.run(run, packet).await,
-            Step::Send(step) => step.run(run, packet),
+            Step::Send(step) => step.run(run, packet).await,
             Step::Choose(step) => step.run(run, packet).await,
             Step::Recipients(step) => step.run(run, packet).await,
             Step::Aggregate(step) => step.run(run, packet).await,

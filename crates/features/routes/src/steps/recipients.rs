@@ -44,7 +44,7 @@ impl Recipients {
     }
 
     pub async fn run(&self, run: &mut Run<'_>, mut packet: Packet) -> Result<Flow<'_>, Fault> {
-        let body = packet.json()?;
+        let body = packet.json().await?;
         let outputs = run.tools.jq(&self.program, &packet, body, run.limits).await?;
         let mut to: Vec<Destination> = Vec::new();
         for output in &outputs {
@@ -58,7 +58,7 @@ impl Recipients {
         if to.len() > TARGETS_MAX {
             return Err(Fault::limit(format!("it names {} recipients, {TARGETS_MAX} are allowed", to.len())));
         }
-        run.send(&self.at, &packet, &to)?;
+        run.send(&self.at, &packet, &to).await?;
         Ok(Flow::End)
     }
 

@@ -51,7 +51,7 @@ impl Resequence {
         };
         let number = some_scalar(run, &self.number, &mut packet, "number").await?;
         let number = whole(&number, "number")?;
-        self.place.hold(run, packet, &says(key, Role::Numbered, Some(number)))?;
+        self.place.hold(run, packet, &says(key, Role::Numbered, Some(number))).await?;
         Ok(HELD)
     }
 }

@@ -25,8 +25,8 @@ impl Send {
         Ok(Send { at: place(at), to, goes_on })
     }
 
-    pub fn run(&self, run: &mut Run<'_>, packet: Packet) -> Result<Flow<'_>, Fault> {
-        run.send(&self.at, &packet, &self.to)?;
+    pub async fn run(&self, run: &mut Run<'_>, packet: Packet) -> Result<Flow<'_>, Fault> {
+        run.send(&self.at, &packet, &self.to).await?;
         Ok(if self.goes_on { Flow::On(packet) } else { Flow::End })
     }
 }

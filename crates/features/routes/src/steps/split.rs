@@ -27,7 +27,7 @@ impl Split {
     }
 
     pub async fn run(&self, run: &mut Run<'_>, mut packet: Packet) -> Result<Flow<'_>, Fault> {
-        let body = packet.json()?;
+        let body = packet.json().await?;
         let outputs = run.tools.jq(&self.program, &packet, body, run.limits).await?;
         let size = outputs.len();
         run.divide(size)?;

@@ -61,7 +61,7 @@ impl Table {
                 return Err(Fault::new(FaultKind::NoRoute, reason));
             }
         };
-        run.send(&self.at, &packet, &to)?;
+        run.send(&self.at, &packet, &to).await?;
         Ok(Flow::End)
     }
 

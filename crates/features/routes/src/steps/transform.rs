@@ -67,7 +67,7 @@ impl Transform {
             set_key(&mut changed, &one(run, program, &mut packet, "key").await?)?;
         }
         if let Some(content_type) = &self.content_type {
-            changed.set_content_type(content_type)?;
+            changed.set_content_type(content_type).await?;
         }
         run.say(&self.at, Verdict::Changed, None);
         Ok(Flow::On(changed))
@@ -88,7 +88,7 @@ pub(super) async fn one(
     packet: &mut Packet,
     what: &str,
 ) -> Result<Bytes, Fault> {
-    let body = packet.json()?;
+    let body = packet.json().await?;
     let mut outputs = run.tools.jq(program, packet, body, run.limits).await?;
     match (outputs.len(), outputs.pop()) {
         (1, Some(output)) => Ok(output),

@@ -19,5 +19,5 @@ pub use ledger::{Fate, Ledger, Standing};
 pub use live::{Live, PushState};
 pub use plan::{Endpoint, Plan};
 pub use pusher::{Ended, Options, Pusher};
-pub use pushes::{Error, Figures, PUSHES_MAX, PushInfo, Pushes, Put, TEST_TYPE, Tested, test_event};
+pub use pushes::{Error, Figures, PUSHES_MAX, PushInfo, Pushes, TEST_TYPE, Tested, test_event};
 pub use spec::{Format, PushSpec};

@@ -3,16 +3,16 @@
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use tokio::{
-    sync::{Mutex, watch},
-    task::JoinHandle,
-};
+use tokio::sync::Mutex;
 use utoipa::ToSchema;
 use waystation_base::{
     Attempt as Count, Clock, Message, MessageId, Millis, Name, Offset, Tag, message::header, os,
 };
-use waystation_broker::{Kind, Refusal, Source};
-use waystation_host::{Broker, Delivery};
+use waystation_broker::{Kind, Refusal, Source, effect::Declared};
+use waystation_host::{
+    Broker, Delivery,
+    task::{Task, to_its_end},
+};
 
 use super::{
     document::{Document, PREFIX, Wanted, document_name},
@@ -64,17 +64,6 @@ impl From<plan::Error> for Error {
 
 fn invalid(field: &'static str, reason: impl ToString) -> Error {
     Error::Invalid(Invalid { field, reason: reason.to_string() })
-}
-
-/// What a declaration did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Put {
-    /// It is new.
-    Created,
-    /// It was changed.
-    Changed,
-    /// It was there just so.
-    Unchanged,
 }
 
 /// A push as it is now. Secrets and the values of headers are never shown.
@@ -175,11 +164,6 @@ struct Entry {
     task: Option<Task>,
 }
 
-struct Task {
-    stop: watch::Sender<bool>,
-    handle: JoinHandle<()>,
-}
-
 impl Pushes {
     /// None yet; [`Pushes::load`] starts those that are stored.
     pub fn new(broker: Broker, clock: Arc<dyn Clock>, sender: Sender) -> Pushes {
@@ -207,17 +191,9 @@ impl Pushes {
     /// Stops all; what is under way may end, for a while.
     pub async fn close(&self) {
         let _one = self.0.changes.lock().await;
-        let mut ending = Vec::new();
-        for entry in self.0.entries.lock().await.values_mut() {
-            ending.extend(entry.task.take());
-        }
-        for task in &ending {
-            task.stop.send_replace(true);
-        }
-        for task in ending {
-            // A task that failed has said so.
-            let _ = task.handle.await;
-        }
+        let ending: Vec<Task> =
+            self.0.entries.lock().await.values_mut().filter_map(|entry| entry.task.take()).collect();
+        Task::end_all(ending).await;
     }
 
     /// Runs until `end`, then stops all.
@@ -232,7 +208,7 @@ impl Pushes {
         name: &Name,
         mut spec: PushSpec,
         change: bool,
-    ) -> Result<(Put, PushSpec, Option<Document>), Error> {
+    ) -> Result<(Declared, PushSpec, Option<Document>), Error> {
         let (old, count) = {
             let entries = self.0.entries.lock().await;
             (entries.get(name).map(|entry| entry.document.clone()), entries.len())
@@ -246,26 +222,43 @@ impl Pushes {
         spec.check()?;
         Endpoint::new(&spec, self.0.sender.guard())?;
         let put = match &old {
-            Some(old) if old.spec() == spec => Put::Unchanged,
+            Some(old) if old.spec() == spec => Declared::Unchanged,
             Some(_) if !change => return Err(Error::Differs(name.clone())),
-            Some(_) => Put::Changed,
+            Some(_) => Declared::Changed,
             None if count >= PUSHES_MAX => return Err(Error::Limit),
-            None => Put::Created,
+            None => Declared::Created,
         };
         Ok((put, spec, old))
     }
 
     /// What [`Pushes::put`] would come to; nothing is changed. The fields are checked, and not what they name: that may come
     /// into being before the push does.
-    pub async fn try_put(&self, name: &Name, spec: PushSpec, change: bool) -> Result<Put, Error> {
+    pub async fn try_put(&self, name: &Name, spec: PushSpec, change: bool) -> Result<Declared, Error> {
         self.weigh(name, spec, change).await.map(|(put, ..)| put)
     }
 
-    /// Declares a push. `broker` acts on the caller's behalf.
-    pub async fn put(&self, name: Name, spec: PushSpec, change: bool, broker: &Broker) -> Result<Put, Error> {
+    /// Declares a push. `broker` acts on the caller's behalf. What is begun goes on to its end if nobody waits any more.
+    pub async fn put(
+        &self,
+        name: Name,
+        spec: PushSpec,
+        change: bool,
+        broker: &Broker,
+    ) -> Result<Declared, Error> {
+        let (pushes, broker) = (self.clone(), broker.clone());
+        to_its_end(async move { pushes.declare(name, spec, change, &broker).await }).await
+    }
+
+    async fn declare(
+        &self,
+        name: Name,
+        spec: PushSpec,
+        change: bool,
+        broker: &Broker,
+    ) -> Result<Declared, Error> {
         let _one = self.0.changes.lock().await;
         let (put, spec, old) = self.weigh(&name, spec, change).await?;
-        if put == Put::Unchanged {
+        if put == Declared::Unchanged {
             return Ok(put);
         }
         self.check_places(&spec).await?;
@@ -317,9 +310,7 @@ impl Pushes {
             (entry.task.take(), entry.live.clone())
         };
         if let Some(task) = task {
-            task.stop.send_replace(true);
-            // A task that failed has said so.
-            let _ = task.handle.await;
+            task.end().await;
         }
         Some(live)
     }
@@ -366,14 +357,12 @@ impl Pushes {
             options,
             live: live.clone(),
         };
-        let (stop, told) = watch::channel(false);
         let (pushes, name) = (self.clone(), name.clone());
-        let handle = tokio::spawn(async move {
+        Ok(Task::start(|told| async move {
             if pusher.run(told).await == Ended::Gone {
                 pushes.disable(&name).await;
             }
-        });
-        Ok(Task { stop, handle })
+        }))
     }
 
     /// The endpoint is gone: written down, so that a restart does not ask it again.
@@ -396,8 +385,13 @@ impl Pushes {
 
     /// Lets a push rest, or deliver again. Says whether that changed anything.
     pub async fn set_paused(&self, name: &Name, paused: bool, broker: &Broker) -> Result<bool, Error> {
+        let (pushes, name, broker) = (self.clone(), name.clone(), broker.clone());
+        to_its_end(async move { pushes.rest(name, paused, &broker).await }).await
+    }
+
+    async fn rest(&self, name: Name, paused: bool, broker: &Broker) -> Result<bool, Error> {
         let _one = self.0.changes.lock().await;
-        let old = self.document(name).await?;
+        let old = self.document(&name).await?;
         let wanted = if paused { Wanted::Paused } else { Wanted::Active };
         let url = old.spec().url;
         if !paused && let Ok(url) = self.0.sender.guard().target(&url) {
@@ -407,16 +401,21 @@ impl Pushes {
         let since = if is_new { self.0.clock.now() } else { old.since };
         let document = Document::new(&old.spec(), wanted, since);
         if is_new {
-            self.write(name, Some(&document), broker).await?;
+            self.write(&name, Some(&document), broker).await?;
         }
         // Somebody who resumes what runs wants it to try at once.
-        let live = self.stop(name).await.unwrap_or_default();
-        self.place(name.clone(), document, live).await;
+        let live = self.stop(&name).await.unwrap_or_default();
+        self.place(name, document, live).await;
         Ok(is_new)
     }
 
     /// Removes a push; what it would have delivered stays where it is.
     pub async fn delete(&self, name: &Name, broker: &Broker) -> Result<(), Error> {
+        let (pushes, name, broker) = (self.clone(), name.clone(), broker.clone());
+        to_its_end(async move { pushes.remove(&name, &broker).await }).await
+    }
+
+    async fn remove(&self, name: &Name, broker: &Broker) -> Result<(), Error> {
         let _one = self.0.changes.lock().await;
         self.document(name).await?;
         self.write(name, None, broker).await?;

@@ -110,10 +110,10 @@ async fn import(
     known(&door, params.vhost.as_deref())?;
     extract::require_json(&headers)?;
     let body = incoming::whole(&door, &headers, body, "the definitions", DEFINITIONS_BYTES_MAX).await?;
-    let definitions: serde_json::Map<String, serde_json::Value> = wire::json::parse(&body.bytes)?;
+    let definitions: serde_json::Map<String, serde_json::Value> = wire::json::parse_owned(&body.bytes)?;
     let broker = caller.broker(&door.broker);
     let done = speaker(&door)?.import(caller.0, broker, definitions, params.vhost, params.dry_run).await?;
-    super::json(StatusCode::OK, &done)
+    crate::adapter::json(StatusCode::OK, &done)
 }
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {

@@ -9,21 +9,17 @@ mod vhosts;
 
 use std::sync::Arc;
 
-use axum::{
-    body::Body,
-    http::{HeaderMap, StatusCode},
-    response::Response,
-};
+use axum::{body::Body, http::HeaderMap, response::Response};
 use serde::{Serialize, de::DeserializeOwned};
 use utoipa_axum::router::OpenApiRouter;
 use waystation_catalog as catalog;
 
 use super::{
-    extract, json,
+    extract,
     params::{PageParams, PutParams},
 };
 use crate::{
-    api::{Declaration, Declared, List},
+    api::{Declared, List},
     door::Door,
     failure::{Failure, Kind},
     incoming,
@@ -61,7 +57,7 @@ async fn body<T: DeserializeOwned>(door: &Door, headers: &HeaderMap, body: Body)
     let body = incoming::whole(door, headers, body, "the body", CONTROL_BYTES_MAX).await?;
     // None at all asks for all defaults.
     let text = if body.bytes.is_empty() { &b"{}"[..] } else { &body.bytes };
-    Ok(wire::json::parse(text)?)
+    Ok(wire::json::parse_owned(text)?)
 }
 
 /// What a declaration would do to what is there: nothing, which says so, or a change that must be asked for.
@@ -85,8 +81,7 @@ fn difference<T: Serialize>(have: &T, want: &T) -> Option<String> {
 }
 
 fn declared(declared: Declared) -> Result<Response, Failure> {
-    let status = if declared == Declared::Created { StatusCode::CREATED } else { StatusCode::OK };
-    json(status, &Declaration { declared })
+    super::declared::declared(declared, false)
 }
 
 fn absent(what: &str, name: &str) -> Failure {

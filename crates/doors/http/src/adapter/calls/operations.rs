@@ -2,24 +2,20 @@
 
 use std::sync::Arc;
 
-use axum::{
-    body::Body,
-    extract::State,
-    http::{HeaderMap, StatusCode},
-    response::Response,
-};
+use axum::{body::Body, extract::State, http::HeaderMap, response::Response};
 use waystation_base::{Name, vhost};
-use waystation_broker::{Refusal, effect};
+use waystation_broker::Refusal;
 use waystation_calls::Operation;
 use waystation_webhooks::Secret;
 
 use crate::{
     adapter::{
+        declared::status,
         extract::{self, Named, Params, at_most},
         json, ok,
         params::{PageParams, TryPutParams},
     },
-    api::{Declared, List, OperationDeclaration, OperationInfo, Problem, Removed},
+    api::{List, OperationDeclaration, OperationInfo, Problem, Removed},
     auth::{Caller, Permission},
     door::Door,
     failure::Failure,
@@ -66,14 +62,6 @@ async fn warnings(door: &Door, name: &Name) -> Vec<String> {
     (operation.calls_back() && is_unsigned).then(|| unsigned.to_owned()).into_iter().collect()
 }
 
-fn declared(declared: effect::Declared) -> Declared {
-    match declared {
-        effect::Declared::Created => Declared::Created,
-        effect::Declared::Changed => Declared::Changed,
-        effect::Declared::Unchanged => Declared::Unchanged,
-    }
-}
-
 /// Declare an operation, or find that it is there just so. Its queue is made if it is not there.
 #[utoipa::path(put, path = "/v1/operations/{name}", tag = "operations", operation_id = "declare_operation",
     params(("name" = String, Path), TryPutParams), request_body = Operation, responses(
@@ -94,21 +82,20 @@ pub(super) async fn put(
     extract::require_json(&headers)?;
     let body = incoming::whole(&door, &headers, body, "the body", CONTROL_BYTES_MAX).await?;
     let text = if body.bytes.is_empty() { &b"{}"[..] } else { &body.bytes };
-    let operation: Operation = wire::json::parse(text)?;
+    let operation: Operation = wire::json::parse_owned(text)?;
     check_queues(&door, &caller, &name, &operation).await?;
     door.calls.ready().await;
     for secret in operation.secrets() {
         Secret::parse(&secret.0).map_err(|error| Failure::field("callback_secrets", error))?;
     }
     if params.dry_run {
-        let declared = declared(door.calls.try_declare(name, operation, params.change).await?);
+        let declared = door.calls.try_declare(name, operation, params.change).await?.into();
         return ok(&OperationDeclaration { declared, warnings: Vec::new() });
     }
     let broker = caller.broker(&door.broker);
-    let declared = declared(door.calls.declare(broker, name.clone(), operation, params.change).await?);
+    let declared = door.calls.declare(broker, name.clone(), operation, params.change).await?.into();
     let warnings = warnings(&door, &name).await;
-    let status = if declared == Declared::Created { StatusCode::CREATED } else { StatusCode::OK };
-    json(status, &OperationDeclaration { declared, warnings })
+    json(status(declared, false), &OperationDeclaration { declared, warnings })
 }
 
 /// What is shown of an operation: all but what is secret.

@@ -135,7 +135,7 @@ fn read(
     }
     for name in &operation.headers {
         if let Some(value) = text(headers, name)? {
-            message.headers.set(name.to_ascii_lowercase(), Value::from(value));
+            message.headers.set(header::stored_name(name.to_ascii_lowercase().into()), Value::from(value));
         }
     }
     let timeout_ms = message.expires_at.map(|at| at.since(message.timestamp));

@@ -140,7 +140,7 @@ async fn report<T: serde::de::DeserializeOwned>(
 ) -> Result<T, Failure> {
     extract::require_json(headers)?;
     let body = incoming::whole(door, headers, body, "the body", CONTROL_BYTES_MAX).await?;
-    Ok(wire::json::parse(&body.bytes)?)
+    Ok(wire::json::parse_owned(&body.bytes)?)
 }
 
 /// Tell how far the work on a call is, and prolong its lease.
