@@ -10,6 +10,7 @@ use waystation_base::{
 use waystation_broker::{
     Command, PoolId, SessionId, Source,
     command::{Attach, Declare, Failure, Hold, Outcome},
+    settle::Leaving,
     spec::{Fair, MessageRate, Mode, Order, Overflow, QueueSpec, Spec, SubscriptionSpec},
     view::HeldBack,
 };
@@ -372,6 +373,47 @@ fn a_subscription_looks_fair_ahead_max_messages_ahead_and_no_further() {
         assert_eq!(first.contains(&"b1".to_owned()), within, "{of_a}: {first:?}");
         assert!(within || work_at(&mut w, &s, consumer, 20).contains(&"b1".to_owned()), "as others are done");
     }
+}
+
+#[test]
+fn a_topic_with_more_than_is_looked_ahead_does_not_shut_out_another_one() {
+    let mut w = World::new();
+    w.topic("t.a", |_| ());
+    w.topic("t.b", |_| ());
+    w.subscribe("s", "t.*", |spec| spec.fair = Some(Box::new(fair())));
+    for _ in 0..(FAIR_AHEAD_MAX / 1_000 + 3) {
+        send_to(&mut w, "t.a", "a", 1_000);
+    }
+    let s = subscription("s");
+    let consumer = w.attach(s.clone(), 1);
+    work_at(&mut w, &s, consumer, 3);
+    send_to(&mut w, "t.b", "b", 1);
+    let next = work_at(&mut w, &s, consumer, 10);
+    assert!(next.contains(&"b1".to_owned()), "{next:?}");
+}
+
+#[test]
+fn what_a_tenant_holds_counts_on_when_its_messages_move_to_other_files() {
+    let mut w = subscribed(|spec| spec.fair = Some(Box::new(Fair { concurrency: Some(2), ..fair() })));
+    send_to(&mut w, "t", "a", 6);
+    let s = subscription("s");
+    let consumer = w.attach(s.clone(), 9);
+    let held = w.take(consumer);
+    assert_eq!(held.len(), 2);
+    let end = w.end();
+    w.settle_all(1, Leaving::Journal(end));
+    w.settle_all(2, Leaving::Files(vec![1]));
+    assert!(w.take(consumer).is_empty(), "two are held");
+    w.accept(s, &held[0]);
+    assert_eq!(w.bodies(consumer), ["a3"]);
+}
+
+#[test]
+fn a_tenant_whose_messages_are_done_at_once_is_never_at_its_limit() {
+    let mut w = subscribed(|spec| spec.fair = Some(Box::new(Fair { concurrency: Some(5), ..fair() })));
+    send_to(&mut w, "t", "a", 50);
+    let free = w.attach_with(subscription("s"), 100, |attach| attach.hold = Hold::None).expect("attached");
+    assert_eq!(w.take(free).len(), 50);
 }
 
 #[test]

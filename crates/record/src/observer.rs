@@ -20,7 +20,7 @@ use crate::{
     recent::Recent,
     rules::{Rule, Terms},
     tap::{Tap, Told},
-    tried::{self, ATTEMPTS, Said},
+    tried::{self, Said},
 };
 
 /// Clients that are known by their numbers at a time; those not heard of longest are forgotten.
@@ -318,8 +318,11 @@ impl Observer {
 
     fn publish(&mut self, publish: &entry::Publish<'_>, recent: &mut Recent) {
         let terms = self.terms(publish.log.entity);
+        if terms.tells_attempts {
+            self.attempts(publish, recent);
+        }
         if terms.is_off() {
-            return self.attempts(publish, recent);
+            return;
         }
         let Ok(records) = batch::records(publish.batch) else {
             self.unreadable += 1;
@@ -344,11 +347,8 @@ impl Observer {
         }
     }
 
-    /// What requests came to, if that is what was published.
+    /// What requests came to.
     fn attempts(&mut self, publish: &entry::Publish<'_>, recent: &mut Recent) {
-        if self.names.get(&publish.log.entity).is_none_or(|(_, name)| name.as_str() != ATTEMPTS) {
-            return;
-        }
         for record in batch::records(publish.batch).into_iter().flatten().flatten() {
             let said = record.value.and_then(|value| serde_json::from_slice::<Said>(value).ok());
             let Some(Said { at, endpoint, status, cause, took_ms, tried: Some(tried) }) = said else {

@@ -6,7 +6,7 @@ use waystation_base::{Name, name};
 use waystation_broker::spec::{BusinessKeys, KeyFrom, business::check_keys};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::fact::Place;
+use crate::{fact::Place, tried::ATTEMPTS};
 
 /// Rules that there may be.
 pub const RULES_MAX: usize = 256;
@@ -49,6 +49,8 @@ pub struct Terms {
     below: Option<u64>,
     /// Business keys.
     pub business: Vec<(SmolStr, KeyFrom)>,
+    /// It is where requests of pushes and callbacks are told of.
+    pub tells_attempts: bool,
 }
 
 impl Terms {
@@ -61,17 +63,28 @@ impl Terms {
         declared: Option<&BusinessKeys>,
     ) -> Terms {
         let Some(address) = address else { return Terms::default() };
-        let rule = rules.iter().find(|rule| name::matches(&rule.address, address.as_str()));
+        // What comes back to a subscription is messages like others.
+        let is_ledger = address.is_reserved() && is_topic && address.redriven_to().is_none();
+        // A ledger is meant by its name only.
+        let fits = |rule: &&Rule| match is_ledger {
+            true => rule.address == address.as_str(),
+            false => name::matches(&rule.address, address.as_str()),
+        };
+        let rule = rules.iter().find(fits);
         let below = match rule {
             Some(rule) => (rule.sample < 1.0).then_some((rule.sample * u64::MAX as f64) as u64),
-            // What comes back to a subscription is messages like others.
-            None if address.is_reserved() && is_topic && address.redriven_to().is_none() => Some(0),
+            None if is_ledger => Some(0),
             None => None,
         };
         let configured = rule.into_iter().flat_map(|rule| &rule.business);
         let configured = configured.filter(|(name, _)| declared.is_none_or(|keys| !keys.contains_key(*name)));
         let business = declared.into_iter().flatten().chain(configured);
-        Terms { below, business: business.map(|(name, from)| (name.clone(), from.clone())).collect() }
+        let tells_attempts = address.as_str() == ATTEMPTS;
+        Terms {
+            below,
+            tells_attempts,
+            business: business.map(|(name, from)| (name.clone(), from.clone())).collect(),
+        }
     }
 
     /// Whether nothing is recorded.
@@ -118,6 +131,11 @@ mod tests {
         let redriven = Name::new("board").and_then(|name| name.redriven()).expect("a name");
         assert!(!Terms::of(&[], Some(&redriven), true, None).is_off());
         assert!(!Terms::of(&[rule("$calls", 1.0)], Some(&ledger), true, None).is_off());
+        assert!(
+            Terms::of(&[rule("#", 1.0)], Some(&ledger), true, None).is_off(),
+            "a pattern does not mean ledgers"
+        );
+        assert!(!Terms::of(&[rule("#", 1.0)], Some(&redriven), true, None).is_off());
     }
 
     #[test]

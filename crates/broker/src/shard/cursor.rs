@@ -22,6 +22,8 @@ pub struct Flight {
     pub bytes: u32,
     /// Where it is; none after a restart, until asked for.
     pub meta: Option<Meta>,
+    /// Whose share it counts to, if it was handed out in this run.
+    pub tenant: Option<u64>,
     /// It is on its way to the dead letters.
     pub dying: Option<Box<Dying>>,
 }
@@ -127,6 +129,8 @@ pub struct Cursor {
     pub loading: bool,
     /// Messages that came back and are being looked up; the load is under way.
     pub finding: Vec<u64>,
+    /// The last load of messages that came back met damage.
+    pub find_failed: bool,
     /// Makes an answer to an earlier load void.
     pub generation: u32,
     /// The same for loads of messages that came back.

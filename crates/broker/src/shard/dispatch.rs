@@ -422,7 +422,9 @@ impl Outlet {
         if self.is_fair {
             self.turn_on(log);
         }
-        self.note_share(&meta, true, ctx.now);
+        // What is done at once is never under way.
+        let holds = hold != Hold::None;
+        self.note_share(&meta, holds, ctx.now);
         let (holder, held_until) = match hold {
             Hold::Attached | Hold::Once | Hold::None => (Some(consumer), Millis::NEVER),
             Hold::Pull { lease_ms, .. } => (None, ctx.now.plus(lease_ms.unwrap_or(self.policy.lease_ms))),
@@ -437,6 +439,7 @@ impl Outlet {
             attempt,
             bytes: meta.bytes,
             meta: Some(meta),
+            tenant: holds.then_some(meta.tenant),
             dying: None,
         };
         self.cursors.entry(log).or_default().flying.insert(meta.offset.0, flight);
@@ -552,6 +555,7 @@ impl Outlet {
         else {
             return;
         };
+        cursor.find_failed = loaded.damaged.is_some();
         if let Some(detail) = loaded.damaged {
             return self.damaged(number, detail, ctx);
         }

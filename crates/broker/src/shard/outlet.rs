@@ -277,7 +277,7 @@ impl Outlet {
         let Some(flight) = cursor.flying.remove(&offset) else { return };
         self.dying -= usize::from(flight.dying.is_some());
         if let (Some(shares), None) = (&mut self.shares, &flight.dying) {
-            shares.let_go(flight.meta);
+            shares.let_go(flight.tenant);
         }
         if let Some(consumer) = flight.consumer {
             self.consumers.let_go(consumer, tag(log, offset));
@@ -298,6 +298,7 @@ impl Outlet {
                 attempt: item.attempt,
                 bytes: item.bytes,
                 meta: None,
+                tenant: None,
                 dying: None,
             };
             cursor.flying.insert(item.offset, flight);
@@ -341,7 +342,7 @@ impl Outlet {
         Entry::Dying(self.id, dying.reason, dying.error.clone(), item).append(ctx.log);
         let consumer = flight.consumer.take();
         if let Some(shares) = &mut self.shares {
-            shares.let_go(flight.meta);
+            shares.let_go(flight.tenant);
         }
         flight.dying = Some(Box::new(dying));
         flight.held_until = Millis::NEVER;
@@ -391,6 +392,7 @@ impl Outlet {
             attempt,
             bytes: meta.bytes,
             meta: Some(meta),
+            tenant: None,
             dying: Some(Box::new(Dying { reason, rank, ..Dying::default() })),
         };
         let cursor = self.cursors.entry(log).or_default();

@@ -191,7 +191,7 @@ impl Outlet {
             let flight = cursor.flying.remove(&item.offset);
             let meta = flight.as_ref().and_then(|flight| flight.meta);
             if let Some(shares) = &mut self.shares {
-                shares.let_go(meta);
+                shares.let_go(flight.as_ref().and_then(|flight| flight.tenant));
             }
             if self.policy.ordered && item.due != Millis(0) {
                 cursor.hold_key(item.offset, meta.map(|meta| meta.key_hash));

@@ -49,6 +49,8 @@ pub struct Shares {
     lines: BTreeMap<u64, VecDeque<Waits>>,
     /// Whose turn was last.
     last: u64,
+    /// The source that is read ahead next: where there is room for few, it goes round.
+    next_source: u16,
     /// Messages in all lines.
     count: usize,
     /// The same by source.
@@ -144,12 +146,12 @@ impl Shares {
     }
 
     /// A message of a tenant is in nobody's hands any more.
-    pub fn let_go(&mut self, meta: Option<Meta>) {
-        let Some(meta) = meta else { return };
-        if let Some(held) = self.held.get_mut(&meta.tenant) {
+    pub fn let_go(&mut self, tenant: Option<u64>) {
+        let Some(tenant) = tenant else { return };
+        if let Some(held) = self.held.get_mut(&tenant) {
             *held = held.saturating_sub(1);
             if *held == 0 {
-                self.held.remove(&meta.tenant);
+                self.held.remove(&tenant);
             }
         }
     }
@@ -176,8 +178,8 @@ impl Shares {
     fn count_held(&mut self, cursors: &BTreeMap<u16, Box<Cursor>>) {
         self.held.clear();
         let flights = cursors.values().flat_map(|cursor| cursor.flying.values());
-        for meta in flights.filter(|flight| flight.dying.is_none()).filter_map(|flight| flight.meta) {
-            *self.held.entry(meta.tenant).or_default() += 1;
+        for tenant in flights.filter(|flight| flight.dying.is_none()).filter_map(|flight| flight.tenant) {
+            *self.held.entry(tenant).or_default() += 1;
         }
     }
 }
@@ -242,7 +244,9 @@ impl Outlet {
         loop {
             self.line_up(before, logs, finished, ctx);
             // One that came back must be known by its tenant before any later one of that tenant goes.
-            let is_finding = self.cursors.values().any(|cursor| !cursor.finding.is_empty());
+            // What cannot be read holds nobody else up.
+            let is_finding =
+                self.cursors.values().any(|cursor| !cursor.finding.is_empty() && !cursor.find_failed);
             if is_finding || !self.consumers.any_available() || !self.is_open(ctx) {
                 return;
             }
@@ -268,13 +272,16 @@ impl Outlet {
 
     /// Puts what is next in each source in its tenant's line.
     fn line_up(&mut self, before: Millis, logs: &dyn Logs, finished: &mut Finished, ctx: &mut Ctx<'_>) {
-        for number in self.cursors.keys().copied().collect::<Vec<_>>() {
+        let next = self.shares.as_ref().map_or(0, |shares| shares.next_source);
+        let sources = self.cursors.range(next..).chain(self.cursors.range(..next));
+        for number in sources.map(|(number, _)| *number).collect::<Vec<_>>() {
             while self.shares.as_ref().is_some_and(|shares| shares.count < FAIR_AHEAD_MAX) {
                 let Pick::Next { log, returned, .. } = self.look(number, logs, ctx) else { break };
                 let rank = returned.and_then(|offset| Some(self.cursors.get(&log)?.rank(offset)));
                 let popped = self.pop(log, returned, logs, finished, before, ctx);
                 if let (Popped::Ready(meta, attempt), Some(shares)) = (popped, &mut self.shares) {
                     shares.push(Waits { number: log, meta, attempt, rank });
+                    shares.next_source = number.wrapping_add(1);
                 }
             }
         }

@@ -544,9 +544,10 @@ fn take_cursor(input: &mut &[u8], version: u8) -> Result<Cursor, Error> {
                 Some(Box::new(Dying { reason, error, class, rank: None }))
             }
         };
-        cursor
-            .flying
-            .insert(offset, Flight { consumer: None, held_until, attempt, bytes, meta: None, dying });
+        cursor.flying.insert(
+            offset,
+            Flight { consumer: None, held_until, attempt, bytes, meta: None, tenant: None, dying },
+        );
     }
     for _ in 0..count(input)? {
         let (rank, offset) = (take(input)?, take(input)?);

@@ -172,6 +172,12 @@ async fn what_cannot_go_stays_with_the_reason_counted() {
     let redrive = running.run(json).await;
     assert_eq!((redrive.moved, &redrive.left, &redrive.targets), (3, &preview.left, &preview.targets));
     assert_eq!(running.numbers("orders.dead").await, once([8]));
+    // It is kept for the subscription from now on, though it was published long ago.
+    let browse = waystation_host::Browse { max: 9, bytes_max: 1 << 20, ..Default::default() };
+    let back = waystation_host::Target::Topic(name("$redriven.s"));
+    let back = broker.browse(back, browse).await.expect("a page").messages;
+    assert_eq!(back.len(), 1);
+    assert!(back[0].message.timestamp >= now, "{:?}", back[0]);
 
     let denied = Maker { name: Some("joe".into()), may: Some(vec!["other".into()]) };
     let to = spec(r#"{"which": {"all": true}, "to": "orders"}"#);

@@ -298,6 +298,10 @@ impl Work {
             return Err(Unchanged::Never(format!("one redrive brings messages to {TARGETS_MAX} addresses")));
         }
         let mut message = outgoing::redriven(&delivery.message, queue, &redrive.id, self.now());
+        if goal.to.redriven_to().is_some() {
+            // It is kept for a while from now, however old it is.
+            message.timestamp = self.now();
+        }
         if let Some(editor) = editor {
             editor.apply(&letter, &mut message, &original(&redrive.id, &delivery)).await?;
         }
