@@ -321,6 +321,8 @@ impl Driver {
 
     /// Feeds one commit unit to the shard and carries out what it says.
     fn unit(&mut self, now: Millis) -> Result<(), Failure> {
+        // What room there is goes with every group; who went by what it was a while ago would write past it, and that ends the server.
+        self.space = self.parts.committer.space();
         let due = self.parts.shard.next_deadline().is_some_and(|deadline| deadline <= now);
         let bytes = self.work.front().map_or(0, |work| work.bytes);
         let open_bytes = self.parts.committer.open_bytes();
