@@ -8,15 +8,9 @@ mod routing;
 mod service;
 
 use common::{Server, until};
-use routing::{bodies, found, lying, publish, setup, taken, with};
+use routing::{bodies, found, lying, publish, setup, taken, wait_for, with};
 use serde_json::{Value, json};
 use service::{Asked, Do, Service};
-
-/// Waits until there are so many in a queue.
-#[track_caller]
-fn wait_for(server: &Server, queue: &str, count: usize) {
-    until("they have come", || found(server, queue).len() >= count);
-}
 
 #[test]
 fn what_a_step_held_and_gave_up_goes_back_to_the_routes_source_and_fails_again_saying_so() {

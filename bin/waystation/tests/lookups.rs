@@ -7,16 +7,9 @@ mod routing;
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 mod service;
 
-use common::{Server, until};
-use routing::{bodies, found, lying, publish, setup, taken, with};
+use routing::{bodies, found, lying, publish, setup, taken, wait_for, with};
 use serde_json::{Value, json};
 use service::{Asked, Do, Service};
-
-/// Waits until there are so many in a queue.
-#[track_caller]
-fn wait_for(server: &Server, queue: &str, count: usize) {
-    until("they have come", || found(server, queue).len() >= count);
-}
 
 #[test]
 fn content_enricher_with_a_cache() {

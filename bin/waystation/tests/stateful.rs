@@ -5,14 +5,8 @@ mod common;
 mod routing;
 
 use common::{Server, until};
-use routing::{bodies, found, lying, publish, setup, taken, with};
+use routing::{bodies, found, lying, publish, setup, taken, wait_for, with};
 use serde_json::{Value, json};
-
-/// Waits until there are so many in a queue.
-#[track_caller]
-fn wait_for(server: &Server, queue: &str, count: usize) {
-    until("they have come", || found(server, queue).len() >= count);
-}
 
 fn counts(server: &Server, route: &str) -> Value {
     server.json(&format!("route show {route}"))["counts"].clone()

@@ -52,6 +52,12 @@ pub fn found(server: &Server, address: &str) -> Vec<Value> {
     lying(server, address).into_iter().map(|message| message["body"].clone()).collect()
 }
 
+/// Waits until there are so many in a queue.
+#[track_caller]
+pub fn wait_for(server: &Server, queue: &str, count: usize) {
+    until("they have come", || found(server, queue).len() >= count);
+}
+
 /// Waits until a route has done with so many messages.
 #[track_caller]
 pub fn taken(server: &Server, route: &str, count: u64) {

@@ -38,6 +38,12 @@ impl Hot {
     }
 }
 
+impl SettledRun {
+    fn as_span(&self) -> Span {
+        Span { first: self.first, last: self.last, place: Place::Settled(self.file) }
+    }
+}
+
 /// The places of one log's messages. Offsets in `hot` and in `runs` ascend; all of `runs` lie below all of `hot`.
 #[derive(Clone, Debug, Default)]
 pub struct Log {
@@ -97,11 +103,7 @@ impl Log {
     /// Where offsets from `from` to `to` (exclusive) are, at most `max` stretches.
     pub fn spans(&self, from: u64, to: u64, max: usize) -> Vec<Span> {
         let run = self.runs.partition_point(|run| run.last.0 < from);
-        let runs = self.runs.range(run..).map(|run| Span {
-            first: run.first,
-            last: run.last,
-            place: Place::Settled(run.file),
-        });
+        let runs = self.runs.range(run..).map(SettledRun::as_span);
         let hot = self.hot.partition_point(|hot| hot.last() < from);
         let hot = self.hot.range(hot..).map(Hot::as_span);
         runs.chain(hot).take_while(|span| span.first.0 < to).take(max).collect()
@@ -144,15 +146,10 @@ impl Log {
             Leaving::Files(files) => {
                 let runs: Vec<&SettledRun> = self.runs.iter().collect();
                 let leaves = |run: &SettledRun| files.contains(&run.file);
-                let as_span = |run: &&SettledRun| Span {
-                    first: run.first,
-                    last: run.last,
-                    place: Place::Settled(run.file),
-                };
                 let neighbours = runs.chunk_by(|one, next| leaves(one) == leaves(next));
                 neighbours
                     .filter(|group| leaves(group[0]))
-                    .map(|group| group.iter().map(as_span).collect())
+                    .map(|group| group.iter().map(|run| run.as_span()).collect())
                     .collect()
             }
         };
