@@ -5,7 +5,7 @@ use std::{
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rustix::{
@@ -99,17 +99,35 @@ impl Disk for OsDisk {
 
     fn lock(&self, path: &Path, owner: &str) -> Result<Box<dyn Send + Sync>, LockError> {
         let file = fs::File::options().read(true).write(true).create(true).truncate(false).open(path)?;
-        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => {
-                return Err(LockError::Held(fs::read_to_string(path).unwrap_or_default().trim().to_owned()));
-            }
-            Err(error) => return Err(io::Error::from(error).into()),
+        if !flock_in_time(&file)? {
+            return Err(LockError::Held(fs::read_to_string(path).unwrap_or_default().trim().to_owned()));
         }
         file.set_len(0)?;
         file.write_all_at(owner.as_bytes(), 0)?;
         Ok(Box::new(file))
     }
+}
+
+/// How long a lock is waited for. A process that was killed may leave it with a child of its own that has not begun its
+/// program yet (flock(2): a lock belongs to the open file, which fork(2) shares); who starts anew at once is not to fail for it.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+/// How often it is tried meanwhile.
+const LOCK_TRIES: u32 = 50;
+
+/// Locks a file for this process; false if another one has it all the time.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "flock(2) knows no time limit, and nothing runs yet that could be told to stop"
+)]
+fn flock_in_time(file: &fs::File) -> io::Result<bool> {
+    for _ in 0..LOCK_TRIES {
+        match rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(true),
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(LOCK_WAIT / LOCK_TRIES),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(false)
 }
 
 struct OsFile(fs::File);
@@ -189,6 +207,24 @@ mod tests {
         file.reserve(1 << 20).expect("a MiB");
         assert_eq!(file.len().expect("a length"), 1 << 20);
         assert!(file.reserve(1 << 62).is_err(), "no file system has that much");
+    }
+
+    /// As a child does that was begun just before its parent was killed.
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "the other thread is to be waiting by then")]
+    fn a_lock_that_is_let_go_a_moment_later_is_had() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("LOCK");
+        let first = OsDisk.lock(&path, "the first").expect("free");
+        let waits = std::thread::spawn({
+            let path = path.clone();
+            move || OsDisk.lock(&path, "the second").map(drop).map_err(|error| error.to_string())
+        });
+        std::thread::sleep(LOCK_WAIT / 10);
+        assert!(!waits.is_finished(), "it waits");
+        drop(first);
+        assert_eq!(waits.join().expect("no panic"), Ok(()));
+        assert_eq!(fs::read_to_string(&path).expect("a text"), "the second");
     }
 
     #[test]
