@@ -87,6 +87,49 @@ fn it_comes_back_to_its_subscription_only_through_a_kill_and_again() {
 }
 
 #[test]
+fn an_undo_takes_back_what_its_subscription_was_not_given_yet_through_a_kill() {
+    let (setup, server) = two_readers(r#"{"exact": {"colour": "blue"}}"#);
+    for id in ["m-1", "m-2"] {
+        server.ok(&format!("publish events x --id {id} --header colour=blue"));
+        settle(&server, "subscriptions/b", &json!({"outcome": "accept"}));
+    }
+    let letters = || server.json("queue show dead")["ready"].as_u64();
+    for count in 1..=2 {
+        settle(&server, "subscriptions/a", &json!({"outcome": "reject", "error": "no stock"}));
+        until("it is a dead letter", || letters() == Some(count));
+    }
+    let before = call(&server, "GET", "/v1/queues/dead/messages", None).1["messages"].clone();
+    let done = redrive_all(&server);
+    assert_eq!(done["moved"], 2, "{done:#}");
+    // One is given to somebody and stays with him.
+    let (_, page) = call(&server, "POST", "/v1/subscriptions/a/receive?wait_ms=20000&max=1", None);
+    assert_eq!(page["messages"][0]["id"], "m-1", "{page:#}");
+    server.kill();
+    let server = setup.start();
+    let path = format!("/v1/redrives/{}", done["id"].as_str().expect("an id"));
+    assert_eq!(call(&server, "POST", &format!("{path}/undo"), None).0, 200);
+    until("it is undone", || call(&server, "GET", &path, None).1["state"] == "undone");
+    let undone = call(&server, "GET", &path, None).1;
+    assert_eq!((&undone["moved"], &undone["undone"]), (&json!(2), &json!(1)), "{undone:#}");
+    server.kill();
+    let server = setup.start();
+    let mut back = call(&server, "GET", "/v1/queues/dead/messages", None).1["messages"].clone();
+    let headers = back[0]["headers"].as_object_mut().expect("headers");
+    assert_eq!(headers.remove("ws-redrive-undone"), Some(done["id"].clone()));
+    for field in ["id", "uuid", "headers", "time", "body_text"] {
+        assert_eq!(back[0][field], before[1][field], "{field}: {back:#}");
+    }
+    assert_eq!(back.as_array().map(Vec::len), Some(1), "{back:#}");
+    assert_eq!(waiting(&server, "b"), Vec::<Value>::new());
+    let told = journey(&server, "id=m-2");
+    assert_eq!(
+        texts(&told["messages"][0]["stays"], "how"),
+        ["published", "dead_lettered", "redriven", "dead_lettered"],
+        "{told:#}"
+    );
+}
+
+#[test]
 fn what_comes_back_goes_with_its_subscription() {
     let (_setup, server) = two_readers(r#"{"exact": {"colour": "blue"}}"#);
     server.ok("publish events x --header colour=blue");

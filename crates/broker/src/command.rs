@@ -253,7 +253,7 @@ pub enum Outcome {
     Lost,
     /// Not tried: again, and the attempt does not count.
     Released,
-    /// Nobody holds it: it waits in a queue, handed out as often as the settlement's attempt says, and leaves without being
+    /// Nobody holds it: it waits in a queue, or came back to a subscription by its own topic, handed out as often as the settlement's attempt says, and leaves without being
     /// handed out, because the same transaction puts it elsewhere. Refused if anything has become of it since.
     Withdrawn {
         /// Bytes of its body, as whoever looked at it found.

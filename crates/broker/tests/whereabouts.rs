@@ -4,7 +4,12 @@ mod common;
 
 use common::{World, queue, subscription};
 use waystation_base::{Attempt, ClientId, EntityId, Offset};
-use waystation_broker::{Kind, Stand, Whereabout, command::Outcome, place::LogId, spec::Order};
+use waystation_broker::{
+    Command, Kind, Stand, Whereabout,
+    command::Outcome,
+    place::LogId,
+    spec::{Fair, Order},
+};
 
 /// The log of a queue's messages of priority 0 that are published for later.
 const DELAYED_LOG: u16 = 256;
@@ -107,6 +112,25 @@ fn one_waits_behind_its_key_and_each_subscription_has_its_own_copy() {
     let ready = Stand::Ready { ahead: 0, attempt: Attempt(0) };
     assert_eq!(stands, [("s1", Stand::Done), ("s2", ready)]);
     assert!(place.kept && place.exists);
+}
+
+#[test]
+fn one_that_failed_says_how_often_in_its_tenants_line_too() {
+    let mut world = World::new();
+    world.topic("t", |spec| spec.partitions = 1);
+    world.subscribe("s", "t", |spec| {
+        spec.fair = Some(Box::new(Fair { header: "tenant".into(), ..Fair::default() }));
+    });
+    let consumer = world.attach(subscription("s"), 1);
+    world.publish("t", &["x", "y"]);
+    let handed = world.take(consumer);
+    world.run(Command::Credit(consumer, 0)).expect("no credit");
+    world.settle(subscription("s"), &handed[0], Outcome::Requeued { delay_ms: 0 }).expect("settled");
+    let log = log_of(&world, Kind::Topic, "t", 0);
+    let attempts: Vec<Stand> =
+        (0..2).map(|offset| whereabout(&world, log, offset).outlets.remove(0).stand).collect();
+    let is = |n: usize, attempt| matches!(attempts[n], Stand::Ready { attempt: Attempt(have), .. } if have == attempt);
+    assert!(is(0, 1) && is(1, 0), "{attempts:?}");
 }
 
 #[test]

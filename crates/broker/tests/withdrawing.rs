@@ -9,9 +9,9 @@ use waystation_base::{
     message::header::{MESSAGE_ID, REDRIVE, REDRIVE_UNDONE},
 };
 use waystation_broker::{
-    Command, Extent, Refusal, Reply, Source,
-    command::{Outcome, Payload, Publish, Settle, Settlement, Transaction},
-    spec::{Order, RouteKind},
+    Command, Extent, Refusal, Reply, SessionId, Source,
+    command::{Declare, Outcome, Payload, Publish, Settle, Settlement, Transaction},
+    spec::{Fair, Mode, Order, RouteKind, Spec, SubscriptionSpec, TopicSpec},
 };
 
 const DELAYED: u16 = 256;
@@ -101,6 +101,84 @@ fn who_has_seen_something_else_moves_nothing() {
     let gone = carry(&mut w, queue("q"), vec![withdrawn(held[0].tag, 1)], &["a"]);
     assert_eq!(gone, Err(Refusal::NotWaiting { tag: held[0].tag }));
     assert_eq!((w.queue_info("to").ready, w.queue_info("q").counters.withdrawn), (0, 0));
+}
+
+/// A subscription to which messages came back, all of one key.
+fn came_back(bodies: &[&str], change: impl FnOnce(&mut SubscriptionSpec)) -> World {
+    let mut w = World::new();
+    w.queue("to", |_| ());
+    w.topic("t", |_| ());
+    w.subscribe("s", "t", change);
+    w.publish("t", &["its topic's"]);
+    let topic = name("s").redriven().expect("a name");
+    let (spec, session) = (Spec::Topic(TopicSpec::default()), SessionId(0));
+    w.run(Command::Declare(Declare { name: topic.clone(), spec, change: true, session })).expect("declared");
+    let mut messages: Vec<Message> = bodies.iter().map(|body| w.message(body)).collect();
+    for message in &mut messages {
+        message.key = Some("k".into());
+        message.headers.set("tenant", "one");
+    }
+    let publish = Publish { to: topic.into(), partition: None, payload: Payload::Messages(messages) };
+    w.run(Command::Transact(Transaction { publishes: vec![publish], settlements: vec![] }))
+        .expect("published");
+    w
+}
+
+/// The source of a subscription by which messages came back to it.
+const BACK: u16 = 1;
+
+/// Messages wait in every way that there is, and are moved from there; a restart finds the same.
+#[track_caller]
+fn check_moved_from_a_subscription(change: impl Fn(&mut SubscriptionSpec)) {
+    let mut w = came_back(&["a", "b", "c", "d"], change);
+    let consumer = w.attach(subscription("s"), 2);
+    let held = w.take(consumer);
+    assert!(held.iter().any(|handed| handed.tag == tag(BACK, 0)), "one that came back");
+    w.run(Command::Credit(consumer, 0)).expect("no credit");
+    for handed in &held {
+        w.settle(subscription("s"), handed, Outcome::Requeued { delay_ms: 0 }).expect("requeued");
+    }
+    let wrong = carry(&mut w, subscription("s"), vec![withdrawn(tag(BACK, 0), 0)], &["a"]);
+    assert_eq!(wrong, Err(Refusal::NotWaiting { tag: tag(BACK, 0) }), "it was handed out once");
+    let foreign = carry(&mut w, subscription("s"), vec![withdrawn(tag(0, 0), 1)], &["its topic's"]);
+    assert_eq!(foreign, Err(Refusal::NotWaiting { tag: tag(0, 0) }), "others may read it");
+    let which = vec![withdrawn(tag(BACK, 0), 1), withdrawn(tag(BACK, 1), 0), withdrawn(tag(BACK, 3), 0)];
+    carry(&mut w, subscription("s"), which, &["a", "b", "d"]).expect("moved");
+    assert_eq!(w.subscription_info("s").counters.withdrawn, 3);
+    w.run(Command::Credit(consumer, 9)).expect("credit");
+    let mut left = w.take(consumer);
+    left.sort_by_key(|handed| handed.tag.log());
+    assert_eq!(left.iter().map(|handed| w.body(handed)).collect::<Vec<_>>(), ["its topic's", "c"]);
+    left.iter().for_each(|handed| w.accept(subscription("s"), handed));
+    w.restart();
+    assert_eq!(w.subscription_info("s").counters.withdrawn, 3);
+    let again = carry(&mut w, subscription("s"), vec![withdrawn(tag(BACK, 1), 0)], &["b"]);
+    assert_eq!(again, Err(Refusal::NotWaiting { tag: tag(BACK, 1) }), "it is there no more");
+    assert_eq!((w.drain("to"), w.subscription_info("s").lag), (vec!["a".into(), "b".into(), "d".into()], 0));
+}
+
+#[test]
+fn what_came_back_to_a_subscription_can_be_moved_and_nothing_else_of_it() {
+    check_moved_from_a_subscription(|_| ());
+    check_moved_from_a_subscription(|spec| {
+        spec.fair = Some(Box::new(Fair { header: "tenant".into(), ..Fair::default() }));
+    });
+}
+
+#[test]
+fn one_that_waits_behind_its_key_in_an_ordered_subscription_can_be_moved() {
+    let mut w = came_back(&["a", "b", "c"], |spec| spec.mode = Mode::Ordered);
+    let consumer = w.attach(subscription("s"), 9);
+    let held: Vec<_> = w.take(consumer).into_iter().filter(|handed| handed.tag.log() == BACK).collect();
+    for handed in held.iter().rev() {
+        w.settle(subscription("s"), handed, Outcome::Requeued { delay_ms: 100 }).expect("requeued");
+    }
+    w.pass(150);
+    let first = w.take(consumer);
+    assert_eq!(first.iter().map(|handed| handed.tag).collect::<Vec<_>>(), [tag(BACK, 0)]);
+    carry(&mut w, subscription("s"), vec![withdrawn(tag(BACK, 1), 1)], &["b"]).expect("moved");
+    w.accept(subscription("s"), &first[0]);
+    assert_eq!(w.bodies(consumer), ["c"]);
 }
 
 #[test]

@@ -67,7 +67,8 @@ impl View<'_> {
         self.shard.vitals()
     }
 
-    /// What is in a queue's logs, in the order in which it is browsed.
+    /// What is in a queue's logs, in the order in which it is browsed; by the name of the topic by which dead letters come back to a
+    /// subscription: what that has of it.
     pub fn extents(&self, queue: &Name) -> Option<Vec<Extent>> {
         self.shard.extents(queue)
     }

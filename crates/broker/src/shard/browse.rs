@@ -113,7 +113,7 @@ fn step<'a>(
             to: Offset(end),
             spans,
             live: live(cursor, from, end - 1),
-            attempts: cursor.map_or_else(Vec::new, |cursor| attempts(cursor, from, end)),
+            attempts: outlet.map_or_else(Vec::new, |outlet| attempts(outlet, number, from, end)),
             next: if end < log.next { Some(tag(number, end)) } else { after },
         });
     }
@@ -129,11 +129,12 @@ fn live(cursor: Option<&Cursor>, first: u64, last: u64) -> Vec<(Offset, Offset)>
     }
 }
 
-fn attempts(cursor: &Cursor, from: u64, to: u64) -> Vec<(Offset, Attempt)> {
+fn attempts(outlet: &Outlet, number: u16, from: u64, to: u64) -> Vec<(Offset, Attempt)> {
+    let Some(cursor) = outlet.cursors.get(&number) else { return Vec::new() };
     let flying = cursor.flying.iter().map(|(offset, flight)| (*offset, flight.attempt));
     let returned = cursor.returned.iter().map(|((_, offset), returned)| (*offset, returned.attempt));
-    let within =
-        flying.chain(returned).filter(|(offset, attempt)| (from..to).contains(offset) && attempt.0 > 0);
+    let all = flying.chain(returned).chain(outlet.lined_up(number));
+    let within = all.filter(|(offset, attempt)| (from..to).contains(offset) && attempt.0 > 0);
     let mut attempts: Vec<_> = within.map(|(offset, attempt)| (Offset(offset), attempt)).collect();
     attempts.sort_unstable();
     attempts

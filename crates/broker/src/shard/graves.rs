@@ -7,7 +7,8 @@ use waystation_base::{EntityId, Name, Offset};
 use super::{
     Address, HashSet, Shard,
     cursor::{is_delayed, priority},
-    outlet::DeadLetters,
+    log::Log,
+    outlet::{DeadLetters, Logs, Outlet},
 };
 use crate::command::Destination;
 
@@ -70,26 +71,35 @@ impl Shard {
         }
     }
 
-    /// What is in a queue's logs, in the order in which it is browsed.
-    pub fn extents(&self, queue: &Name) -> Option<Vec<Extent>> {
-        let Some(Address::Queue(id)) = self.addresses.get(queue) else { return None };
+    /// What is in a queue's logs, in the order in which it is browsed. By the name of the topic by which dead letters come back to a
+    /// subscription ([`Name::redriven`]): what that subscription has of it, in its own numbers.
+    pub fn extents(&self, name: &Name) -> Option<Vec<Extent>> {
+        if let Some(subscription) = name.redriven_to() {
+            return self.extents_that_came_back(subscription);
+        }
+        let Some(Address::Queue(id)) = self.addresses.get(name) else { return None };
         let queue = self.queues.get(id)?;
-        let mut extents: Vec<Extent> = queue
-            .logs
-            .iter()
-            .map(|(log, kept)| {
-                let cursor = queue.outlet.cursors.get(&log);
-                let last = kept.next.saturating_sub(1);
-                let live = match cursor {
-                    _ if kept.next <= kept.base => Vec::new(),
-                    Some(cursor) => cursor.done.live(kept.base, last),
-                    None => vec![(kept.base, last)],
-                };
-                let live = live.into_iter().map(|(first, last)| (Offset(first), Offset(last))).collect();
-                Extent { log, next: Offset(kept.next), live }
-            })
-            .collect();
+        let extents = queue.logs.iter().map(|(number, log)| extent(&queue.outlet, number, log));
+        let mut extents: Vec<Extent> = extents.collect();
         extents.sort_by_key(|extent| (std::cmp::Reverse(priority(extent.log)), is_delayed(extent.log)));
         Some(extents)
     }
+
+    fn extents_that_came_back(&self, subscription: &str) -> Option<Vec<Extent>> {
+        let subscription = self.subscriptions.get(self.subscription_names.get(subscription)?)?;
+        let (outlet, logs) = (&subscription.outlet, subscription.logs(&self.topics));
+        let numbers = outlet.cursors.keys().copied().filter(|number| logs.comes_back(*number));
+        Some(numbers.filter_map(|number| Some(extent(outlet, number, logs.log(number)?))).collect())
+    }
+}
+
+fn extent(outlet: &Outlet, number: u16, log: &Log) -> Extent {
+    let last = log.next.saturating_sub(1);
+    let live = match outlet.cursors.get(&number) {
+        _ if log.next <= log.base => Vec::new(),
+        Some(cursor) => cursor.done.live(log.base, last),
+        None => vec![(log.base, last)],
+    };
+    let live = live.into_iter().map(|(first, last)| (Offset(first), Offset(last))).collect();
+    Extent { log: number, next: Offset(log.next), live }
 }

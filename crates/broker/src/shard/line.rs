@@ -94,6 +94,12 @@ impl Line {
         known.chain(self.unknown.range(start..end).copied()).collect()
     }
 
+    /// Takes a message out that waits behind another one.
+    fn unpark(&mut self, offset: u64) {
+        let taken = self.keys.values_mut().any(|behind| behind.parked.remove(&offset).is_some());
+        self.parked -= usize::from(taken);
+    }
+
     fn parked(&self) -> impl Iterator<Item = &(Meta, Attempt)> {
         self.keys.values().flat_map(|behind| behind.parked.values())
     }
@@ -113,6 +119,13 @@ impl Cursor {
     /// Puts a message behind the one that has its key.
     pub fn park(&mut self, meta: Meta, attempt: Attempt) {
         self.line.get_or_insert_default().park(meta, attempt);
+    }
+
+    /// A message does not wait behind another one any more, if it did: it leaves.
+    pub fn unpark(&mut self, offset: u64) {
+        if let Some(line) = self.line.as_mut().filter(|line| line.parked > 0) {
+            line.unpark(offset);
+        }
     }
 
     /// Room for more that wait behind others.

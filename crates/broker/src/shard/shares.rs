@@ -91,7 +91,7 @@ impl Shares {
     }
 
     /// Takes out those for which `goes` says so.
-    fn take(&mut self, goes: impl Fn(&Waits) -> bool) -> Vec<Waits> {
+    pub fn take(&mut self, goes: impl Fn(&Waits) -> bool) -> Vec<Waits> {
         let mut taken = Vec::new();
         for line in self.lines.values_mut() {
             line.retain(|waits| {

@@ -158,19 +158,21 @@ impl Shard {
     }
 }
 
-/// Of the messages that are asked for, those of one outlet that wait for their time.
+/// Of the messages that are asked for, those of one outlet that wait for their time, and those in tenants' lines that were handed out.
 #[derive(Default)]
 struct PutOff {
     delayed: HashMap<Tag, (Millis, Attempt)>,
+    tried: HashMap<Tag, Attempt>,
 }
 
 impl PutOff {
     fn of(outlet: &Outlet, mut wanted: HashSet<Tag>) -> PutOff {
+        let tried = outlet.tried_in_lines(&wanted);
         wanted.retain(|tag| is_put_off(outlet, tag.log(), tag.offset().0));
         let count = wanted.len();
         let found = outlet.delayed.iter().filter(|((_, tag), _)| wanted.contains(tag));
         let found = found.map(|((until, tag), waiting)| (*tag, (*until, waiting.attempt)));
-        PutOff { delayed: found.take(count).collect() }
+        PutOff { delayed: found.take(count).collect(), tried }
     }
 }
 
@@ -225,7 +227,10 @@ fn stand(outlet: &Outlet, number: u16, offset: u64, logs: &dyn Logs, put_off: &P
         return Stand::BehindKey { holder: tag(number, holder) };
     }
     let returned = cursor.and_then(|cursor| cursor.returned_of(offset));
-    let attempt = returned.map_or(Attempt(0), |returned| returned.attempt);
+    let attempt = match returned {
+        Some(returned) => returned.attempt,
+        None => put_off.tried.get(&tag(number, offset)).copied().unwrap_or_default(),
+    };
     Stand::Ready { ahead: ahead(outlet, number, offset, logs), attempt }
 }
 

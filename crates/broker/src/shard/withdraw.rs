@@ -1,4 +1,5 @@
-//! Messages that leave a queue though nobody was given them: whoever has looked at them moves them elsewhere in one step.
+//! Messages that leave a queue, or what came back to a subscription, though nobody was given them: whoever has looked at them moves
+//! them elsewhere in one step.
 
 use waystation_base::{Attempt, EntityId, Tag, limits::WITHDRAWN_RANGES_MAX};
 
@@ -17,11 +18,17 @@ impl Shard {
         id: EntityId,
         messages: &[(Tag, Attempt)],
     ) -> Result<(), Refusal> {
-        // A subscription's messages belong to its topic: they cannot be moved away from there.
-        let Some(queue) = self.queues.get(&id).filter(|_| source.kind() == Kind::Queue) else {
-            return Err(Refusal::NotWaiting { tag: messages[0].0 });
-        };
-        queue.outlet.check_waiting(&queue.logs(), messages)
+        if source.kind() == Kind::Queue {
+            let queue = &self.queues[&id];
+            return queue.outlet.check_waiting(&queue.logs(), messages);
+        }
+        let subscription = &self.subscriptions[&id];
+        let logs = subscription.logs(&self.topics);
+        // What belongs to a topic that others read cannot be moved away from there; what came back to this one alone can.
+        match messages.iter().find(|(tag, _)| !logs.comes_back(tag.log())) {
+            Some((tag, _)) => Err(Refusal::NotWaiting { tag: *tag }),
+            None => subscription.outlet.check_waiting(&logs, messages),
+        }
     }
 }
 
@@ -59,7 +66,7 @@ impl Outlet {
         Some(aside.get(&tag).copied().unwrap_or_default())
     }
 
-    /// Of those messages: which wait for their time or behind a key, and how often they were handed out.
+    /// Of those messages: which wait for their time, behind a key or in a tenant's line, and how often they were handed out.
     fn attempts_aside(&self, tags: &HashSet<Tag>) -> HashMap<Tag, Attempt> {
         let mut found = HashMap::default();
         if self.any_delayed(tags) {
@@ -71,7 +78,26 @@ impl Outlet {
             let parked = parked.map(|(meta, attempt)| (tag(meta.log.log, meta.offset.0), *attempt));
             found.extend(parked.filter(|(tag, _)| tags.contains(tag)));
         }
+        found.extend(self.tried_in_lines(tags));
         found
+    }
+
+    /// Of those messages: which stand in lines of a subscription's, and how often they were handed out, where they were.
+    pub(super) fn tried_in_lines(&self, tags: &HashSet<Tag>) -> HashMap<Tag, Attempt> {
+        let logs: HashSet<u16> = tags.iter().map(|tag| tag.log()).collect();
+        let all = logs
+            .into_iter()
+            .flat_map(|log| self.lined_up(log).map(move |(offset, attempt)| (tag(log, offset), attempt)));
+        all.filter(|(tag, attempt)| attempt.0 > 0 && tags.contains(tag)).collect()
+    }
+
+    /// Messages of one log that stand in a line of a subscription's: behind another one of their key, or in their tenant's; and how
+    /// often they were handed out. Of those in tenants' lines only the ones that were.
+    pub(super) fn lined_up(&self, log: u16) -> impl Iterator<Item = (u64, Attempt)> {
+        let parked = self.cursors.get(&log).into_iter().flat_map(|cursor| cursor.parked());
+        let parked = parked.map(|(meta, attempt)| (meta.offset.0, *attempt));
+        let shares = self.shares.iter().flat_map(move |shares| shares.tried(log));
+        parked.chain(shares.map(|(_, meta, attempt)| (meta.offset.0, attempt)))
     }
 
     /// Looking for a message among the delayed ones takes a walk over all of them.
@@ -90,6 +116,9 @@ impl Outlet {
         let tags: HashSet<Tag> = messages.iter().map(|(tag, _)| *tag).collect();
         self.withdraw_delayed(&tags);
         self.withdraw_parked(&tags);
+        if let Some(shares) = &mut self.shares {
+            shares.take(|waits| tags.contains(&tag(waits.number, waits.meta.offset.0)));
+        }
         for (tag, body_bytes) in messages {
             let (log, offset) = (tag.log(), tag.offset().0);
             let cursor = self.cursors.entry(log).or_default();
@@ -99,6 +128,7 @@ impl Outlet {
             }
             finished.add(Reason::Withdrawn, log, offset, *body_bytes);
             cursor.skip.remove(&offset);
+            cursor.unpark(offset);
             if let Ok(at) = cursor.window.binary_search_by_key(&offset, |meta| meta.offset.0) {
                 cursor.window.remove(at);
             }

@@ -383,7 +383,7 @@ async fn abort(
 
 /// Bring back what a redrive has moved and nobody was given yet: it lies where it lay before, as it was.
 ///
-/// What somebody was given stays, and so does what went to a topic.
+/// What somebody was given stays, and so does what went to a topic; what came back to a subscription is brought back.
 #[utoipa::path(post, path = "/v1/redrives/{id}/undo", tag = "dead letters", operation_id = "undo_redrive",
     params(("id" = String, Path)), responses(
     (status = 200, description = "It is being undone", body = Redrive),

@@ -36,6 +36,19 @@ pub(super) struct Goal {
     pub shown: String,
 }
 
+/// What stands before the name of a subscription, where it is told where letters went.
+const SUBSCRIPTION: &str = "subscription ";
+
+impl Goal {
+    /// Where letters lie that went to what is called so.
+    pub fn place(shown: &str) -> Option<Name> {
+        match shown.strip_prefix(SUBSCRIPTION) {
+            Some(name) => Name::new(name).and_then(|name| name.redriven()).ok(),
+            None => Name::new(shown).ok(),
+        }
+    }
+}
+
 /// Milliseconds for which what came back to a subscription is kept for it.
 const REDRIVEN_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 
@@ -77,7 +90,7 @@ pub(super) fn goal(
             let to = name.redriven().map_err(|error| {
                 format!("it failed in the subscription '{name}', whose name is too long to bring it back there ({error}): name a queue or topic")
             })?;
-            Ok(Goal { to, shown: format!("subscription {name}") })
+            Ok(Goal { to, shown: format!("{SUBSCRIPTION}{name}") })
         }
         None => Err(no_address(name)),
     }

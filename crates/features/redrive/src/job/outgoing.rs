@@ -18,7 +18,8 @@ pub(super) fn redriven(letter: &Message, from: &Name, redrive: &str, now: Millis
     let mut message = letter.clone();
     let headers = &mut message.headers;
     let text = |name: &str| Value::String(SmolStr::new(headers.text(name).unwrap_or_default()));
-    let place = vec![Value::String(SmolStr::new(from.as_str())), text(ROUTE), text(ROUTING_KEY)];
+    let from = Value::String(SmolStr::new(from.as_str()));
+    let place = vec![from, text(ROUTE), text(ROUTING_KEY), Value::Timestamp(letter.timestamp)];
     let count = headers.get(REDRIVE_COUNT).and_then(Value::as_i64).unwrap_or(0);
     if let Some((route, keys)) = came_by(headers.get(DEATHS), headers.text(DEATH_SOURCE)) {
         readdress(&mut message, route, keys);
@@ -84,12 +85,17 @@ pub(super) fn undone(message: &Message, redrive: &str) -> Message {
     let mut letter = message.clone();
     let headers = &mut letter.headers;
     if let Some(Value::List(place)) = headers.get(REDRIVE_FROM).cloned()
-        && let [_, Value::String(route), Value::String(key)] = place.as_slice()
-        && (headers.get(ROUTE).is_some() || headers.get(ROUTING_KEY).is_some())
+        && let [_, Value::String(route), Value::String(key), rest @ ..] = place.as_slice()
     {
-        headers.set(ROUTE, Value::String(route.clone()));
-        headers.set(ROUTING_KEY, Value::String(key.clone()));
+        if headers.get(ROUTE).is_some() || headers.get(ROUTING_KEY).is_some() {
+            headers.set(ROUTE, Value::String(route.clone()));
+            headers.set(ROUTING_KEY, Value::String(key.clone()));
+        }
+        if let Some(Value::Timestamp(before)) = rest.first() {
+            letter.timestamp = *before;
+        }
     }
+    let headers = &mut letter.headers;
     let count = headers.get(REDRIVE_COUNT).and_then(Value::as_i64).unwrap_or(1) - 1;
     match count {
         1.. => headers.set(REDRIVE_COUNT, count),
@@ -187,7 +193,10 @@ mod tests {
 
     #[test]
     fn undone_it_is_the_dead_letter_that_it_was_but_for_a_note() {
-        let mut back = undone(&redriven(&letter(), &from(), "r1", Millis(5)), "r1");
+        let mut back = redriven(&letter(), &from(), "r1", Millis(5));
+        // As where it comes back to a subscription.
+        back.timestamp = Millis(5);
+        let mut back = undone(&back, "r1");
         assert_eq!(back.headers.text(REDRIVE_UNDONE), Some("r1"));
         back.headers.remove(REDRIVE_UNDONE);
         back.headers.remove(CC);

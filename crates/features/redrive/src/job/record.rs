@@ -106,7 +106,8 @@ impl Redrive {
     }
 }
 
-/// Where a redrive is on its way through queues: each up to the end that it had at the beginning.
+/// Where a redrive is on its way through queues: each up to the end that it had at the beginning. The topic by which dead letters come
+/// back to a subscription stands for what that subscription has of it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Walk {
     /// Each queue with the end of each of its logs, in the order in which it is browsed.
@@ -134,9 +135,10 @@ impl Walk {
         self.queues.get(self.at).map(|(name, _)| name)
     }
 
-    /// Where in it.
+    /// Where in it: from its first log on, if that is not said.
     pub fn from(&self) -> Option<Tag> {
-        self.next.map(Tag)
+        let (_, ends) = self.queues.get(self.at)?;
+        self.next.map(Tag).or_else(|| ends.first().map(|(log, _)| Tag::new(*log, Offset(0))))
     }
 
     /// Whether a message stood in the queue at the beginning.
@@ -261,7 +263,7 @@ mod tests {
         walk.go_on(Some(Tag::new(9, Offset(2))));
         assert_eq!(walk.from(), Some(Tag::new(0, Offset(0))), "the empty log is passed over");
         walk.go_on(Some(Tag::new(0, Offset(5))));
-        assert_eq!((walk.queue(), walk.from()), (Some(&name("b")), None));
+        assert_eq!((walk.queue(), walk.from()), (Some(&name("b")), Some(Tag::new(0, Offset(0)))));
         walk.go_on(None);
         assert_eq!(walk.queue(), None);
     }

@@ -29,7 +29,8 @@ struct Back {
 
 impl Work {
     pub(super) async fn undo_step(&mut self) -> Result<Step, Refusal> {
-        let Some(queue) = self.record.walk.queue().cloned() else { return Ok(Step::Finished) };
+        let Some(place) = self.record.walk.queue().cloned() else { return Ok(Step::Finished) };
+        let (source, target) = whose(&place);
         if self.record.redrive.spec.edit.is_some() && self.originals.is_none() {
             self.originals = Some(self.find_originals().await?);
         }
@@ -37,8 +38,8 @@ impl Work {
         let filter = Some(Filter::Exact(BTreeMap::from([(header::REDRIVE.to_owned(), id)])));
         let from = self.record.walk.from();
         let browse = Browse { from, max: self.batch, bytes_max: BATCH_BYTES, filter, ..Browse::default() };
-        let page = match self.broker.browse(Target::Queue(queue.clone()), browse).await {
-            Err(Refusal::NotFound { kind: Kind::Queue, .. }) => {
+        let page = match self.broker.browse(target, browse).await {
+            Err(Refusal::NotFound { kind: Kind::Queue | Kind::Subscription, .. }) => {
                 self.record.walk.go_on(None);
                 return Ok(Step::Moved(0));
             }
@@ -47,27 +48,28 @@ impl Work {
         let mut back = Vec::new();
         let mut record = self.record.clone();
         record.walk.go_on(page.next);
-        // What was handed out once may have been worked on.
-        let untaken = page.messages.into_iter().filter(|delivery| delivery.attempt == Attempt(0));
+        // What was handed out once may have been worked on, and what came later was not moved by this redrive.
+        let is_untaken = |one: &Delivery| one.attempt == Attempt(0) && self.record.walk.has(one.tag);
+        let untaken: Vec<Delivery> = page.messages.into_iter().filter(is_untaken).collect();
         for delivery in untaken {
             match self.as_it_was(&delivery.message).await? {
                 Ok((to, letter)) => back.push(Back { delivery, to, letter }),
                 Err(reason) => record.redrive.leave(reason, 1),
             }
         }
-        self.move_back(queue, record, back).await
+        self.move_back(source, record, back).await
     }
 
     async fn move_back(
         &mut self,
-        queue: Name,
+        source: Source,
         mut record: super::record::Record,
         mut back: Vec<Back>,
     ) -> Result<Step, Refusal> {
         while !back.is_empty() {
             let mut undone = record.clone();
             undone.redrive.undone += back.len() as u64;
-            match self.commit(undone, transaction(&queue, &back)).await {
+            match self.commit(undone, transaction(&source, &back)).await {
                 Ok(_) => return Ok(Step::Moved(back.len())),
                 Err(Refusal::NotWaiting { tag }) => back.retain(|one| one.delivery.tag != tag),
                 Err(Refusal::NotFound { name, .. }) => {
@@ -140,7 +142,15 @@ impl Work {
     }
 }
 
-fn transaction(queue: &Name, back: &[Back]) -> Transaction {
+/// What a place of the walk is settled and looked at by.
+fn whose(place: &Name) -> (Source, Target) {
+    match place.redriven_to().and_then(|subscription| Name::new(subscription).ok()) {
+        Some(name) => (Source::Subscription(name.clone()), Target::Subscription(name)),
+        None => (Source::Queue(place.clone()), Target::Queue(place.clone())),
+    }
+}
+
+fn transaction(source: &Source, back: &[Back]) -> Transaction {
     let mut by_queue: BTreeMap<&Name, Vec<Message>> = BTreeMap::new();
     for one in back {
         by_queue.entry(&one.to).or_default().push(one.letter.clone());
@@ -151,6 +161,6 @@ fn transaction(queue: &Name, back: &[Back]) -> Transaction {
         payload: Payload::Messages(messages),
     };
     let settlements = back.iter().map(|one| withdrawn(&one.delivery)).collect();
-    let settle = Settle { source: Source::Queue(queue.clone()), settlements };
+    let settle = Settle { source: source.clone(), settlements };
     Transaction { publishes: by_queue.into_iter().map(publish).collect(), settlements: vec![settle] }
 }

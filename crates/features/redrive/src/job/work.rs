@@ -17,6 +17,7 @@ use waystation_host::Broker;
 use super::{
     Error,
     figures::Counts,
+    forward::Goal,
     record::{Record, State, Walk},
 };
 use crate::{letters::Letters, limits::BATCH_MESSAGES};
@@ -214,13 +215,8 @@ impl Work {
     }
 
     async fn begin_undo(&mut self) -> Result<(), Error> {
-        let targets: Vec<_> = self
-            .record
-            .redrive
-            .targets
-            .keys()
-            .filter_map(|target| waystation_base::Name::new(target).ok())
-            .collect();
+        let targets: Vec<_> =
+            self.record.redrive.targets.keys().filter_map(|target| Goal::place(target)).collect();
         let extents = self.broker.query(move |view| {
             let each =
                 targets.into_iter().filter_map(|name| view.extents(&name).map(|extents| (name, extents)));
