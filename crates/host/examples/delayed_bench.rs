@@ -3,7 +3,8 @@
 //! Publishes messages to a queue, fails each so that all are due spread over a minute, stops and opens the data again, and then takes
 //! what comes: lateness is the time from when a message was due to when its consumer has it. `--dir DIR` says where the data
 //! lives, `--messages N` (default 1,000,000) how many, `--spread SECONDS` (60) over what time they are due, `--lead SECONDS` (40)
-//! when the first is, `--batch N` (100) how many are published, and so stored, together: of a batch all is read for one message. Fails if one comes early, twice or not at all, or if the 99th percentile is later than 50 ms.
+//! when the first is, `--batch N` (100) how many are published, and so stored, together: of a batch all is read for one message. Fails if one comes early, twice or not at all, or if the 99th percentile is
+//! later than 50 ms.
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "measures time, and prints it")]
 
 use std::{
@@ -14,7 +15,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{sync::oneshot, task::LocalSet};
+use tokio::{
+    sync::oneshot,
+    task::{JoinSet, LocalSet},
+};
 use waystation_base::{
     Clock, Message, MessageId, Millis, Name,
     limits::CREDIT_MAX,
@@ -191,6 +195,7 @@ async fn receive(running: &Running, due: &[Millis]) -> bool {
     let mut late: Vec<u64> = Vec::with_capacity(due.len());
     let mut seen = vec![false; due.len()];
     let (mut early, mut twice) = (0, 0);
+    let mut settled = JoinSet::new();
     while late.len() < due.len() {
         let next = tokio::time::timeout(Duration::from_secs(120), consumer.next()).await;
         let Ok(Some(Event::Messages(deliveries))) = next else { break };
@@ -201,8 +206,16 @@ async fn receive(running: &Running, due: &[Millis]) -> bool {
             twice += u64::from(std::mem::replace(&mut seen[number(delivery)], true));
             late.push(now.since(due));
         }
+        // Beside what comes next, as consumers do.
         let settlements = deliveries.iter().map(|delivery| delivery.settlement(Outcome::Accepted)).collect();
-        running.settle(settlements).await;
+        let broker = running.broker.clone();
+        settled.spawn_local(async move { broker.settle(Source::Queue(queue()), settlements).await });
+        while let Some(done) = settled.try_join_next() {
+            done.expect("no panic").expect("settled");
+        }
+    }
+    while let Some(done) = settled.join_next().await {
+        done.expect("no panic").expect("settled");
     }
     let missing = seen.iter().filter(|seen| !**seen).count();
     late.sort_unstable();

@@ -14,7 +14,7 @@ use waystation_broker::{
 use crate::{
     Browse, Delivery, Page, Target,
     loader::{Files, Unread},
-    scan::{self, Flow},
+    scan::{self, Flow, LOAD_BYTES_MAX},
 };
 
 /// Bytes that are looked at for one page; then it goes back, full or not, with where to go on.
@@ -62,7 +62,8 @@ impl Browsing {
         for span in &step.spans {
             let Some(from) = self.begin_span(step, span, files)? else { continue };
             let log = step.log;
-            let flow = files.visit(log, span, from, |place, batch| self.batch(step, place, batch))?;
+            let flow = files
+                .visit(log, span, from, LOAD_BYTES_MAX, |place, batch| self.batch(step, place, batch))?;
             if flow == Flow::Enough {
                 return Ok(());
             }

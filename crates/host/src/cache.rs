@@ -1,7 +1,7 @@
 //! What of the stored bytes is still in memory: the newest commit groups, and what was read last.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use waystation_base::{Offset, Position, batch};
 use waystation_broker::place::{LogId, Place};
 
-use crate::scan;
+use crate::{loader::READ_BYTES, scan};
 
 /// The newest durable commit groups, in order of position, without gaps.
 #[derive(Debug)]
@@ -111,40 +111,83 @@ impl Block {
 /// The blocks that were read last: a load looks at a message, and the delivery that follows wants its body.
 #[derive(Debug, Default)]
 pub(crate) struct BlockCache {
-    blocks: VecDeque<Block>,
+    /// By where they begin, with the number of the read.
+    journal: BTreeMap<Position, (u64, Bytes)>,
+    /// By file, log and first offset; with the last offset.
+    settled: BTreeMap<(u32, LogId, Offset), (u64, Offset, Bytes)>,
+    /// The numbers of reads, oldest first. What was read again has a later number than here.
+    order: VecDeque<(u64, Key)>,
+    reads: u64,
     bytes: usize,
 }
 
+/// Where a block begins.
+#[derive(Clone, Copy, Debug)]
+enum Key {
+    Journal(Position),
+    Settled(u32, LogId, Offset),
+}
+
 /// Blocks that are kept.
-const BLOCKS_MAX: usize = 128;
+const BLOCKS_MAX: usize = 1_024;
 /// Bytes of them; one at least is kept.
 const BLOCKS_BYTES_MAX: usize = 8 << 20;
 
 impl BlockCache {
     pub(crate) fn add(&mut self, block: Block) {
+        self.reads += 1;
         self.bytes += block.len();
-        self.blocks.push_front(block);
-        while self.blocks.len() > 1 && (self.blocks.len() > BLOCKS_MAX || self.bytes > BLOCKS_BYTES_MAX) {
-            self.bytes -= self.blocks.pop_back().map_or(0, |block| block.len());
+        let (key, before) = match block {
+            Block::Journal(start, bytes) => {
+                let before = self.journal.insert(start, (self.reads, bytes));
+                (Key::Journal(start), before.map(|(_, bytes)| bytes))
+            }
+            Block::Settled(file, log, first, last, bytes) => {
+                let before = self.settled.insert((file, log, first), (self.reads, last, bytes));
+                (Key::Settled(file, log, first), before.map(|(.., bytes)| bytes))
+            }
+        };
+        self.bytes -= before.map_or(0, |bytes| bytes.len());
+        self.order.push_back((self.reads, key));
+        while self.order.len() > 1 && (self.order.len() > BLOCKS_MAX || self.bytes > BLOCKS_BYTES_MAX) {
+            self.let_go_of_oldest();
         }
+    }
+
+    fn let_go_of_oldest(&mut self) {
+        let Some((read, key)) = self.order.pop_front() else { return };
+        let bytes = match key {
+            Key::Journal(start) if self.journal.get(&start).is_some_and(|block| block.0 == read) => {
+                self.journal.remove(&start).map(|(_, bytes)| bytes)
+            }
+            Key::Settled(file, log, first)
+                if self.settled.get(&(file, log, first)).is_some_and(|block| block.0 == read) =>
+            {
+                self.settled.remove(&(file, log, first)).map(|(.., bytes)| bytes)
+            }
+            _ => None,
+        };
+        self.bytes -= bytes.map_or(0, |bytes| bytes.len());
     }
 
     /// Bytes from the place of a log's batch on that holds `offset`, and the bytes of the whole block.
     pub(crate) fn find(&self, place: Place, log: LogId, offset: Offset) -> Option<(Bytes, usize)> {
-        self.blocks.iter().find_map(|block| match (block, place) {
-            (Block::Journal(start, bytes), Place::Journal(position)) if position >= *start => {
+        match place {
+            Place::Journal(position) => {
                 // A block may end in the middle of a batch: another one may have it whole.
-                let rest = bytes.get((position.0 - start.0) as usize..)?;
-                let whole = batch::Header::read(rest).is_ok();
-                whole.then(|| (bytes.slice_ref(rest), bytes.len()))
+                let from = Position(position.0.saturating_sub(READ_BYTES as u64));
+                self.journal.range(from..=position).rev().find_map(|(start, (_, bytes))| {
+                    let rest = bytes.get((position.0 - start.0) as usize..)?;
+                    let whole = batch::Header::read(rest).is_ok();
+                    whole.then(|| (bytes.slice_ref(rest), bytes.len()))
+                })
             }
-            (Block::Settled(file, of, first, last, bytes), Place::Settled(wanted))
-                if *file == wanted && *of == log && (*first..=*last).contains(&offset) =>
-            {
-                Some((bytes.clone(), bytes.len()))
+            Place::Settled(file) => {
+                let (key, (_, last, bytes)) = self.settled.range(..=(file, log, offset)).next_back()?;
+                let holds = (key.0, key.1) == (file, log) && offset <= *last;
+                holds.then(|| (bytes.clone(), bytes.len()))
             }
-            _ => None,
-        })
+        }
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -213,5 +256,19 @@ mod tests {
         assert_eq!(find(&cache, Place::Settled(3), log, 15), None);
         cache.add(Block::Journal(Position(9000), Bytes::from(vec![0; BLOCKS_BYTES_MAX + 1])));
         assert_eq!(cache.bytes(), BLOCKS_BYTES_MAX + 1);
+    }
+
+    #[test]
+    fn a_block_that_is_read_again_is_kept_from_then_on_and_counted_once() {
+        let log = LogId { entity: EntityId(1), log: 2 };
+        let mut cache = BlockCache::default();
+        let settled = || Block::Settled(3, log, Offset(10), Offset(19), Bytes::from_static(b"batch"));
+        cache.add(settled());
+        (1..BLOCKS_MAX as u64).for_each(|n| cache.add(Block::Journal(Position(n), Bytes::from_static(b"x"))));
+        cache.add(settled());
+        assert_eq!(cache.bytes(), 5 + BLOCKS_MAX - 1);
+        cache.add(Block::Journal(Position(1), Bytes::from_static(b"yy")));
+        assert!(cache.find(Place::Settled(3), log, Offset(10)).is_some());
+        assert_eq!(cache.bytes(), 5 + BLOCKS_MAX - 1 - 1 + 2);
     }
 }

@@ -22,12 +22,12 @@ use crate::{
     browse::Browsing,
     cache::{Block, BlockCache},
     options::READS_MAX,
-    scan::{self, Flow, LoadScan, Opened},
+    scan::{self, Flow, LOAD_BYTES_MAX, LoadScan, Opened},
 };
 
-/// Bytes that are read of the journal at once, where one read follows on another.
-const READ_BYTES: usize = 256 << 10;
-/// Bytes that are read of the journal anywhere else.
+/// Bytes that are read at once, where one read follows on another.
+pub(crate) const READ_BYTES: usize = 256 << 10;
+/// Bytes that are read anywhere else; one batch at least.
 const READ_BYTES_FIRST: usize = 4 << 10;
 /// Bytes of one piece of a region that is read beforehand.
 const PIECE_BYTES: usize = 1 << 20;
@@ -71,14 +71,24 @@ pub(crate) struct Files {
     runs_count: usize,
     /// Where the last read of the journal ended, and how much it took.
     last_read: (Position, usize),
+    /// Where the last read of a settled file ended.
+    last_settled: Option<(u32, LogId, Offset)>,
     /// A part of the journal in pieces, in order, read beforehand because many batches of it are wanted.
     region: Vec<(Position, Bytes)>,
 }
 
 impl Files {
     pub(crate) fn new(journal: Reader, store: Arc<Store>, blocks: Arc<Mutex<BlockCache>>) -> Files {
-        let last_read = (Position(0), 0);
-        Files { journal, store, blocks, runs: HashMap::new(), runs_count: 0, last_read, region: Vec::new() }
+        Files {
+            journal,
+            store,
+            blocks,
+            runs: HashMap::new(),
+            runs_count: 0,
+            last_read: (Position(0), 0),
+            last_settled: None,
+            region: Vec::new(),
+        }
     }
 
     /// Reads the journal from `from` to `to` at one go, to find many batches of it in any order.
@@ -173,6 +183,7 @@ impl Files {
     ) -> Result<Vec<StoredBatch>, Unread> {
         let Some(run) = self.run(file, log, from)? else { return Ok(Vec::new()) };
         let batches = self.store.read(file, &run, from, bytes_max)?;
+        self.last_settled = batches.last().map(|batch| (file, log, batch.last.next()));
         self.blocks(|blocks| {
             for StoredBatch { first, last, bytes, .. } in batches.iter().rev() {
                 blocks.add(Block::Settled(file, log, *first, *last, bytes.clone()));
@@ -220,12 +231,14 @@ impl Files {
         }
     }
 
-    /// Gives `visit` the batches of a span from `from` on until it has enough.
+    /// Gives `visit` the batches of a span from `from` on until it has enough. Of a settled file `bytes` are read at once, and
+    /// more where one read follows on another; one batch at least.
     pub(crate) fn visit(
         &mut self,
         log: LogId,
         span: &Span,
         from: Offset,
+        bytes: usize,
         mut visit: impl FnMut(Place, &Bytes) -> Result<Flow, batch::Error>,
     ) -> Result<Flow, Unread> {
         let damaged = |error| Unread::Damaged(format!("{}, {:?}: {error}", scan::log_name(log), span.place));
@@ -236,16 +249,22 @@ impl Files {
             }
             Place::Settled(file) => file,
         };
-        let mut from = from.max(span.first);
+        let (mut from, mut ahead) = (from.max(span.first), bytes);
         while from <= span.last {
-            let batches = self.settled_batches(file, log, from, scan::LOAD_BYTES_MAX)?;
-            let Some(last) = batches.last() else { break };
-            from = last.last.next();
+            let batches = self.settled_batches(file, log, from, ahead)?;
+            let Some(end) = batches.last().map(|last| last.last.next()) else { break };
             for batch in batches.iter().filter(|batch| batch.first <= span.last) {
-                if visit(span.place, &batch.bytes).map_err(damaged)? == Flow::Enough {
-                    return Ok(Flow::Enough);
+                if batch.last < from {
+                    continue;
                 }
+                from = match visit(span.place, &batch.bytes).map_err(damaged)? {
+                    Flow::More => batch.last.next(),
+                    Flow::From(next) => next.max(batch.last.next()),
+                    Flow::Enough => return Ok(Flow::Enough),
+                };
             }
+            from = from.max(end);
+            ahead = if from == end { (4 * ahead).min(bytes.max(READ_BYTES)) } else { bytes };
         }
         Ok(Flow::More)
     }
@@ -256,16 +275,18 @@ impl Files {
         for span in &spans {
             if scan.wants(span.first, span.last) {
                 let (log, next) = (scan.load.log, scan.next());
-                outcome = self.visit(log, span, next, |place, batch| scan.batch(place, batch));
+                // What is listed may lie far apart.
+                let bytes = if scan.may_stop_early() { LOAD_BYTES_MAX } else { READ_BYTES_FIRST };
+                outcome = self.visit(log, span, next, bytes, |place, batch| scan.batch(place, batch));
             }
             match outcome {
-                Ok(Flow::More) => scan.passed(span.last),
+                Ok(Flow::More | Flow::From(_)) => scan.passed(span.last),
                 Ok(Flow::Enough) | Err(_) => break,
             }
         }
         scan.load.spans = spans;
         match outcome {
-            Ok(Flow::More) => scan.finish(),
+            Ok(Flow::More | Flow::From(_)) => scan.finish(),
             Ok(Flow::Enough) => scan.stop(None),
             Err(Unread::Moved) if scan.may_stop_early() => scan.stop(None),
             Err(Unread::Moved) => scan.stop(Some("messages moved while they were looked for".to_owned())),
@@ -311,7 +332,9 @@ impl Files {
         if let Some((batch, _)) = found {
             return Ok(batch);
         }
-        let batches = self.settled_batches(file, meta.log, meta.offset, READ_BYTES)?;
+        let follows = self.last_settled == Some((file, meta.log, meta.offset));
+        let bytes = if follows { READ_BYTES } else { READ_BYTES_FIRST };
+        let batches = self.settled_batches(file, meta.log, meta.offset, bytes)?;
         batches.first().map(|batch| batch.bytes.clone()).ok_or(Unread::Moved)
     }
 }

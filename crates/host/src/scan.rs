@@ -31,6 +31,8 @@ pub(crate) struct LoadScan {
 pub(crate) enum Flow {
     /// It does.
     More,
+    /// It does, but nothing before this offset.
+    From(Offset),
     /// It has enough.
     Enough,
 }
@@ -41,40 +43,52 @@ impl LoadScan {
         LoadScan { load, address, messages: Vec::new(), next, bytes: 0 }
     }
 
-    /// Everything below this offset has been looked at.
+    /// The first offset that is still wanted, if there is any: everything below it has been looked at.
     pub(crate) fn next(&self) -> Offset {
-        self.next
+        self.listed_from(self.next).unwrap_or(self.load.to)
+    }
+
+    /// The first offset from `from` on that the load may want.
+    fn listed_from(&self, from: Offset) -> Option<Offset> {
+        match &self.load.only {
+            Some(only) => only.get(only.partition_point(|offset| *offset < from)).copied(),
+            None => Some(from),
+        }
     }
 
     /// Whether any offset from `first` to `last` is wanted.
     pub(crate) fn wants(&self, first: Offset, last: Offset) -> bool {
-        let overlaps = last >= self.next && first < self.load.to;
-        overlaps
-            && self.load.only.as_ref().is_none_or(|only| {
-                only.get(only.partition_point(|offset| *offset < first)).is_some_and(|offset| *offset <= last)
-            })
+        first < self.load.to && self.listed_from(self.next.max(first)).is_some_and(|offset| offset <= last)
     }
 
     /// Looks at a batch.
     pub(crate) fn batch(&mut self, place: Place, batch: &Bytes) -> Result<Flow, batch::Error> {
+        let mut wanted = self.next();
+        let last = batch::Header::read(batch)?.last_offset();
         for record in batch::records(batch)? {
+            if wanted > last {
+                break;
+            }
             let record = record?;
-            if record.offset < self.next {
+            if record.offset < wanted {
                 continue;
             }
             if record.offset >= self.load.to {
                 self.next = self.load.to;
                 return Ok(Flow::Enough);
             }
-            if self.is_listed(record.offset) {
+            // One that is listed may be there no more.
+            if self.listed_from(record.offset) == Some(record.offset) {
                 self.record(place, batch, &record)?;
             }
             self.next = record.offset.next();
             if self.is_full() {
                 return Ok(Flow::Enough);
             }
+            wanted = self.next();
         }
-        Ok(Flow::More)
+        self.passed(last);
+        Ok(if self.load.only.is_some() { Flow::From(wanted) } else { Flow::More })
     }
 
     fn is_full(&self) -> bool {
@@ -85,10 +99,6 @@ impl LoadScan {
     /// Whether the asker goes on by itself where the answer ends. One that lists messages takes the answer as whole.
     pub(crate) fn may_stop_early(&self) -> bool {
         self.load.only.is_none()
-    }
-
-    fn is_listed(&self, offset: Offset) -> bool {
-        self.load.only.as_ref().is_none_or(|only| only.binary_search(&offset).is_ok())
     }
 
     fn record(&mut self, place: Place, batch: &Bytes, record: &Record<'_>) -> Result<(), batch::Error> {
@@ -285,7 +295,14 @@ mod tests {
         check(load(11, 100, |_| ()), Flow::More, &[11, 12, 13], 14);
         check(load(11, 13, |_| ()), Flow::Enough, &[11, 12], 13);
         check(load(0, 100, |load| load.messages_max = 2), Flow::Enough, &[10, 11], 12);
-        check(load(0, 100, |load| load.only = Some(vec![Offset(3), Offset(12)])), Flow::More, &[12], 14);
+        let only = |offsets: &[u64]| Some(offsets.iter().copied().map(Offset).collect());
+        check(load(0, 100, |load| load.only = only(&[3, 12])), Flow::From(Offset(100)), &[12], 14);
+        check(
+            load(0, 100, |load| load.only = only(&[11, 12, 40, 70])),
+            Flow::From(Offset(40)),
+            &[11, 12],
+            14,
+        );
         let filter: Filter = Filter::Exact([("n".to_owned(), "c".to_owned())].into());
         check(load(0, 100, |load| load.filter = Some(Arc::new(filter))), Flow::More, &[12], 14);
     }

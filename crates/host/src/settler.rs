@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::{
     loader::{Files, Unread},
     options::JOB_LOGS_FEW,
-    scan::Flow,
+    scan::{Flow, LOAD_BYTES_MAX},
 };
 
 /// Messages of queues are packed into batches of about this size.
@@ -130,7 +130,7 @@ impl Copier<'_> {
         let mut run = None;
         for span in &plan.spans {
             let mut failed = None;
-            files.visit(plan.log, span, span.first, |_, batch| {
+            files.visit(plan.log, span, span.first, LOAD_BYTES_MAX, |_, batch| {
                 let result = self.batch(&choice, batch, &mut run)?;
                 failed = result.err();
                 Ok(if failed.is_some() { Flow::Enough } else { Flow::More })
@@ -268,7 +268,7 @@ impl Choice<'_> {
 fn latest_of_keys(plan: &LogPlan, files: &mut Files) -> Result<HashMap<u128, Offset>, Error> {
     let mut latest = HashMap::new();
     for span in &plan.spans {
-        files.visit(plan.log, span, span.first, |_: Place, batch| {
+        files.visit(plan.log, span, span.first, LOAD_BYTES_MAX, |_: Place, batch| {
             for record in batch::records(batch)? {
                 let record = record?;
                 let Some(key) = record.key else { continue };

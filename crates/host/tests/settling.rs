@@ -2,15 +2,19 @@
 
 mod common;
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+};
 
 use common::*;
 use waystation_base::Clock;
 use waystation_broker::{
     Source,
+    command::{Failure, Outcome},
     spec::{Start, SubscriptionSpec, TopicSpec},
 };
-use waystation_host::{Browse, Options, Target};
+use waystation_host::{Browse, Delivery, Options, Target};
 
 /// Bounds so small that messages settle at once.
 fn small(dir: &Path) -> Options {
@@ -25,6 +29,10 @@ fn small(dir: &Path) -> Options {
 
 fn body(n: usize) -> String {
     format!("{n} {}", "x".repeat(1000))
+}
+
+fn number(delivery: &Delivery) -> usize {
+    text(delivery).split(' ').next().and_then(|number| number.parse().ok()).expect("a number")
 }
 
 fn files(dir: &Path, folder: &str) -> usize {
@@ -183,5 +191,52 @@ async fn a_topic_compacted_by_key_keeps_the_latest_of_each_key() {
     let numbers: Vec<usize> =
         all.iter().filter_map(|text| text.split(' ').next()?.parse().ok()).filter(|n| *n < 6000).collect();
     assert!(numbers.is_sorted());
+    running.stop().await;
+}
+
+/// One message of each tenth batch is due, and all of them at once: no more is read for it than the batches and what leads to them.
+#[tokio::test]
+async fn messages_that_lie_far_apart_are_read_batch_by_batch() {
+    const DUE: usize = 10;
+    const HOUR_MS: u64 = 3_600_000;
+    let (dir, disk) = (tempfile::tempdir().expect("a folder"), FaultyDisk::default());
+    let running = start_on(Arc::new(disk.clone()), small(dir.path()));
+    let broker = &running.broker;
+    declare_queue(broker, "q").await;
+    declare_topic(broker, "other", TopicSpec::default()).await;
+    publish_many(broker, "q", 0..500 * DUE).await;
+    let mut failed = 0;
+    while failed < 500 * DUE {
+        let got = receive(broker, queue("q"), 500).await;
+        let fail = |delivery: &Delivery| {
+            let delay_ms = Some(if number(delivery) % 500 == 25 { HOUR_MS } else { 100 * HOUR_MS });
+            delivery.settlement(Outcome::Failed(Failure { delay_ms, ..Failure::default() }))
+        };
+        broker.settle(queue("q"), got.iter().map(fail).collect()).await.expect("failed");
+        failed += got.len();
+    }
+    until("settling", || async {
+        let overview = broker.overview().await.expect("there");
+        publish(broker, "other", [body(1)]).await;
+        overview.journal_start.0 > 5 << 20
+    })
+    .await;
+    running.stop().await;
+    let clock = Arc::new(AheadClock::default());
+    let running = start_by(clock.clone(), Arc::new(disk.clone()), small(dir.path()));
+    // After a restart the log is passed once, for what does not wait.
+    publish(&running.broker, "q", [body(7)]).await;
+    assert_eq!(drain(&running.broker, queue("q")).await, [body(7)]);
+    let before = disk.read_bytes.load(Ordering::Relaxed);
+    clock.0.store(2 * HOUR_MS, Ordering::Relaxed);
+    let mut numbers = Vec::new();
+    while numbers.len() < DUE {
+        let got = receive(&running.broker, queue("q"), 100).await;
+        numbers.extend(got.iter().map(number));
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..DUE).map(|n| 500 * n + 25).collect::<Vec<_>>());
+    let each = (disk.read_bytes.load(Ordering::Relaxed) - before) / DUE as u64;
+    assert!(each < 128 << 10, "{each} bytes were read for a message of a batch of 51 kB");
     running.stop().await;
 }

@@ -172,17 +172,15 @@ fn scan_memory(scan: &mut LoadScan, memory: &Memory) -> Scanned {
     let spans = std::mem::take(&mut scan.load.spans);
     let mut outcome = Scanned::Done;
     for span in &spans {
-        if scan.wants(span.first, span.last) {
+        while matches!(outcome, Scanned::Done) && scan.wants(span.first, span.last) {
             match memory.find(span.place, scan.load.log, scan.next().max(span.first)) {
                 Found::NotYet => outcome = Scanned::NotYet,
                 Found::Cold => outcome = Scanned::Cold,
                 Found::Batch(batch, _) => match scan.batch(span.place, &batch) {
-                    // A settled run has further batches.
-                    Ok(Flow::More) if scan.next() <= span.last && matches!(span.place, Place::Settled(_)) => {
-                        outcome = Scanned::Cold;
-                    }
-                    Ok(Flow::More) => {}
                     Ok(Flow::Enough) => outcome = Scanned::Enough,
+                    // A settled run may have further batches.
+                    Ok(Flow::More | Flow::From(_)) if matches!(span.place, Place::Settled(_)) => {}
+                    Ok(Flow::More | Flow::From(_)) => break,
                     // The reading thread says what is wrong with it.
                     Err(_) => outcome = Scanned::Cold,
                 },

@@ -13,7 +13,7 @@ use std::{
 
 use tokio::{sync::oneshot, task::JoinHandle};
 use waystation_base::{
-    Clock, Message, MessageId, Name,
+    Clock, Message, MessageId, Millis, Name,
     disk::{Disk, File, LockError},
     os::{OsClock, OsDisk},
 };
@@ -33,7 +33,11 @@ pub struct Running {
 }
 
 pub fn start_on(disk: Arc<dyn Disk>, options: Options) -> Running {
-    let (broker, driver, recovery) = open(options, disk, Arc::new(OsClock)).expect("opened");
+    start_by(Arc::new(OsClock), disk, options)
+}
+
+pub fn start_by(clock: Arc<dyn Clock>, disk: Arc<dyn Disk>, options: Options) -> Running {
+    let (broker, driver, recovery) = open(options, disk, clock).expect("opened");
     run(broker, driver, recovery)
 }
 
@@ -162,6 +166,16 @@ pub fn copy_dir(from: &Path, to: &Path) {
     }
 }
 
+/// The real clock, set forward.
+#[derive(Default)]
+pub struct AheadClock(pub AtomicU64);
+
+impl Clock for AheadClock {
+    fn now(&self) -> Millis {
+        OsClock.now().plus(self.0.load(Ordering::Relaxed))
+    }
+}
+
 /// The real disk with faults that can be switched on.
 #[derive(Clone, Default)]
 pub struct FaultyDisk {
@@ -171,18 +185,20 @@ pub struct FaultyDisk {
     pub bad_reads: Arc<AtomicBool>,
     /// Bytes said to be free, if not 0.
     pub free_bytes: Arc<AtomicU64>,
+    /// Bytes that were read.
+    pub read_bytes: Arc<AtomicU64>,
 }
 
 struct FaultyFile {
     file: Arc<dyn File>,
-    no_sync: Arc<AtomicBool>,
-    bad_reads: Arc<AtomicBool>,
+    disk: FaultyDisk,
 }
 
 impl File for FaultyFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let read = self.file.read_at(buffer, offset)?;
-        if self.bad_reads.load(Ordering::Relaxed) {
+        self.disk.read_bytes.fetch_add(read as u64, Ordering::Relaxed);
+        if self.disk.bad_reads.load(Ordering::Relaxed) {
             // In the middle of each page, where bodies are.
             buffer[..read].iter_mut().skip(2048).step_by(4096).for_each(|byte| *byte ^= 1);
         }
@@ -192,7 +208,7 @@ impl File for FaultyFile {
         self.file.write_at(bytes, offset)
     }
     fn sync_data(&self) -> io::Result<()> {
-        match self.no_sync.load(Ordering::Relaxed) {
+        match self.disk.no_sync.load(Ordering::Relaxed) {
             true => Err(io::Error::other("the disk is on fire")),
             false => self.file.sync_data(),
         }
@@ -210,8 +226,7 @@ impl Disk for FaultyDisk {
         OsDisk.create_dir_all(dir)
     }
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn File>> {
-        let file = OsDisk.open(path, create)?;
-        Ok(Arc::new(FaultyFile { file, no_sync: self.no_sync.clone(), bad_reads: self.bad_reads.clone() }))
+        Ok(Arc::new(FaultyFile { file: OsDisk.open(path, create)?, disk: self.clone() }))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         OsDisk.rename(from, to)

@@ -391,12 +391,14 @@ impl<'a> Cursor<'a> {
         self.at = entry.map_or(self.run.file_offset, |entry| entry.file_offset);
     }
 
-    /// The header of the next batch; `wanted` bytes of payloads are likely to be asked for.
+    /// The header of the next batch; `wanted` bytes of payloads are likely to be asked for. For a few bytes what lies between the
+    /// last entry of the index and them is not read along.
     fn header(&mut self, wanted: usize) -> Result<Option<BatchHeader>, Error> {
         if self.at >= self.end {
             return Ok(None);
         }
-        let ahead = wanted.min(Self::AHEAD_BYTES_MAX) + SETTLED_INDEX_STEP_BYTES as usize;
+        let step = SETTLED_INDEX_STEP_BYTES as usize;
+        let ahead = if wanted < step { wanted } else { wanted.min(Self::AHEAD_BYTES_MAX) + step };
         let bytes = self.slice(self.at, BATCH_HEADER_BYTES, ahead)?;
         let header = BatchHeader::decode(&bytes).map_err(|why| self.open.damaged(self.at, why))?;
         if self.at + (BATCH_HEADER_BYTES as u64) + u64::from(header.bytes) > self.end {
