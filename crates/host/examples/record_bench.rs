@@ -24,7 +24,7 @@ use waystation_broker::{
     spec::{QueueSpec, Spec},
 };
 use waystation_host::{Broker, Options, open};
-use waystation_record::{Options as RecordOptions, Record, hash_of_id};
+use waystation_record::{Options as RecordOptions, Record, Sought};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -111,7 +111,8 @@ fn queue() -> Name {
 
 fn message(n: usize, body: &Bytes) -> Message {
     let now = OsClock.now();
-    Message::new(MessageId::new(now, (n as u128) << 64), now, body.clone())
+    // Ids count up, as doors give them.
+    Message::new(MessageId::new(now, (n as u128) << 48), now, body.clone())
 }
 
 /// Processor seconds of this process so far: of all its threads.
@@ -218,7 +219,7 @@ async fn query(arguments: &Arguments) -> bool {
 /// Looks for one message and its life; returns milliseconds.
 fn ask(record: &Record, id: MessageId) -> f64 {
     let begun = Instant::now();
-    let found = record.mentions(&[hash_of_id(id)], 200, |published| published.id == id);
+    let found = record.mentions(&[Sought::id(id)], 200, |published| published.id == id);
     assert_eq!(found.found.len(), 1, "each message is found");
     let (lives, _) = record.lives(&[(found.found[0].place, found.found[0].at)]);
     let events = lives.values().map(Vec::len).sum::<usize>();

@@ -8,7 +8,7 @@ use common::*;
 use waystation_base::MessageId;
 use waystation_broker::entry::Reason;
 use waystation_host::{Broker, Options};
-use waystation_record::{Gap, Happening, Options as RecordOptions, Record, What, hash_of_id};
+use waystation_record::{Gap, Happening, Options as RecordOptions, Record, Sought, What};
 
 /// Bounds so small that the journal is trimmed soon, and files of the record are written for it.
 fn small(dir: &Path, record: Option<RecordOptions>) -> Options {
@@ -44,7 +44,7 @@ async fn publish_to(broker: &Broker, address: &str, count: usize) -> Vec<Message
 /// What happened to a message after it was stored, in words.
 fn told(record: &Record, id: MessageId) -> Vec<&'static str> {
     assert!(record.catch_up());
-    let found = record.mentions(&[hash_of_id(id)], 9, |published| published.id == id);
+    let found = record.mentions(&[Sought::id(id)], 9, |published| published.id == id);
     assert_eq!((found.found.len(), found.more, found.damage.len()), (1, false, 0), "{found:?}");
     let mention = &found.found[0];
     assert_eq!(mention.address.as_ref().map(|(_, name)| name.as_str()), Some("q"));

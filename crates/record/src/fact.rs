@@ -405,6 +405,17 @@ impl<'a> PublishedWriter<'a> {
     }
 }
 
+/// The id of the message whose storing a fact tells of, if it tells of one: without reading the rest.
+pub(crate) fn published_id(mut fact: &[u8]) -> Option<MessageId> {
+    let input = &mut fact;
+    if byte(input)? != 1 {
+        return None;
+    }
+    take_signed(input).ok()?;
+    let (_client, _subscription) = (number(input)?, number(input)?);
+    Some(MessageId::from_bytes(take_bytes(input, 16).ok()?.try_into().ok()?))
+}
+
 fn take_published(input: &mut &[u8]) -> Option<Published> {
     let id = MessageId::from_bytes(take_bytes(input, 16).ok()?.try_into().ok()?);
     let bytes = number(input)?;

@@ -146,7 +146,7 @@ pub struct Meta {
 }
 
 /// The version of [`Meta`] that this code writes and reads.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 impl Meta {
     /// What is named in it.

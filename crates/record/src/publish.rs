@@ -13,6 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::{
     fact::{ATTRIBUTE_BYTES_MAX, Attribute, Fate, Published, PublishedWriter},
     rules::Terms,
+    runs::hash_of_run,
 };
 
 /// Bytes of a body past which no business key is looked for in it.
@@ -21,8 +22,52 @@ pub(crate) const BODY_BYTES_MAX: usize = 1 << 20;
 /// The business key that a message's own key is.
 const KEY: &str = "key";
 
+/// What messages are looked for by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Sought {
+    pub(crate) hash: u64,
+    /// What the run is found by that the id belongs to, if it may be one.
+    pub(crate) run: Option<u64>,
+}
+
+impl Sought {
+    /// By what a sender or Waystation calls them, or by what they have in common: an id or a text.
+    pub fn text(text: &str) -> Sought {
+        let id = uuid::Uuid::try_parse(text).ok();
+        Sought { hash: hash_of(text), run: id.map(|id| hash_of_run(MessageId(id))) }
+    }
+
+    /// By their own id.
+    pub fn id(id: MessageId) -> Sought {
+        Sought { hash: hash_of_id(id), run: Some(hash_of_run(id)) }
+    }
+}
+
+/// What a question looks for: hashes of ids and texts, sorted, and of runs.
+pub(crate) struct Wanted {
+    pub(crate) hashes: Vec<u64>,
+    pub(crate) runs: Vec<u64>,
+}
+
+impl Wanted {
+    pub(crate) fn of(sought: &[Sought]) -> Wanted {
+        let mut hashes: Vec<u64> = sought.iter().map(|one| one.hash).collect();
+        let mut runs: Vec<u64> = sought.iter().filter_map(|one| one.run).collect();
+        for list in [&mut hashes, &mut runs] {
+            list.sort_unstable();
+            list.dedup();
+        }
+        Wanted { hashes, runs }
+    }
+
+    /// Whether something that is found by this is meant.
+    pub(crate) fn has(&self, hash: u64) -> bool {
+        self.hashes.binary_search(&hash).is_ok()
+    }
+}
+
 /// What something is found by: ids of sixteen bytes by these, however they are written, anything else by its text.
-pub fn hash_of(text: &str) -> u64 {
+fn hash_of(text: &str) -> u64 {
     match uuid::Uuid::try_parse(text) {
         Ok(id) => xxh3_64(id.as_bytes()),
         Err(_) => xxh3_64(cut(text, ATTRIBUTE_BYTES_MAX).as_bytes()),
@@ -30,7 +75,7 @@ pub fn hash_of(text: &str) -> u64 {
 }
 
 /// The same of a message's own id.
-pub fn hash_of_id(id: MessageId) -> u64 {
+pub(crate) fn hash_of_id(id: MessageId) -> u64 {
     xxh3_64(id.as_bytes())
 }
 
@@ -84,12 +129,14 @@ pub(crate) struct Stored<'a> {
 }
 
 impl Stored<'_> {
-    /// Appends the fact, its time counted from `base`, and what it can be found by. After an error `out` may hold a part.
+    /// Appends the fact, its time counted from `base`; tells its id and what else it can be found by. After an error `out` may hold a
+    /// part, and no id was told.
     pub(crate) fn put(
         &self,
         terms: &Terms,
         base: Millis,
         out: &mut Vec<u8>,
+        id: impl FnOnce(MessageId),
         hash: impl FnMut(u64),
     ) -> Result<(), Error> {
         let Stored { record, at, client, step, fate } = *self;
@@ -99,13 +146,13 @@ impl Stored<'_> {
         let life_ms = system.expires_at.map(|end| end.since(at));
         let message = (system.id, record.body_bytes() as u32, step, fate);
         let writer = PublishedWriter::of_fact(out, (at, base), client, message, [delay_ms, life_ms]);
-        let mut attributes = Attributes { writer, own: hash_of_id(system.id), hash };
-        (attributes.hash)(attributes.own);
+        let mut attributes = Attributes { writer, hash };
         headers.visit(|name, value, tag| attributes.add_header(name, value, tag, terms))?;
         // What orders and partitions go by is mostly what a message is about.
         let key = record.key.and_then(|key| std::str::from_utf8(key).ok()).filter(|key| !key.is_empty());
         key.into_iter().for_each(|key| attributes.add_business(KEY, key));
         attributes.add_of_body(record, terms);
+        id(system.id);
         Ok(())
     }
 }
@@ -113,15 +160,13 @@ impl Stored<'_> {
 /// What a message is told of, on its way to the fact and to the index.
 struct Attributes<'a, H> {
     writer: PublishedWriter<'a>,
-    /// What its id is found by.
-    own: u64,
     hash: H,
 }
 
 impl<H: FnMut(u64)> Attributes<'_, H> {
     fn add(&mut self, kind: Attribute, text: &str) {
         if self.writer.attribute(kind, text)
-            && let Some(hash) = hash_of_attribute(kind, text).filter(|hash| *hash != self.own)
+            && let Some(hash) = hash_of_attribute(kind, text)
         {
             (self.hash)(hash);
         }
@@ -181,11 +226,10 @@ fn hash_of_attribute(kind: Attribute, text: &str) -> Option<u64> {
     }
 }
 
-/// What a message can be found by; some of it may be there twice.
+/// What a message can be found by, its id first; some of it may be there twice.
 pub(crate) fn hashes(published: &Published) -> impl Iterator<Item = u64> {
-    let own = hash_of_id(published.id);
     let others = published.attributes.iter().filter_map(|(kind, text)| hash_of_attribute(*kind, text));
-    std::iter::once(own).chain(others.filter(move |hash| *hash != own))
+    std::iter::once(hash_of_id(published.id)).chain(others)
 }
 
 #[cfg(test)]
@@ -198,7 +242,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        fact::{Fact, What},
+        fact::{Fact, What, published_id},
         rules::Rule,
     };
 
@@ -213,8 +257,10 @@ mod tests {
         let record = Record::read(&out, at).expect("a record");
         let stored =
             Stored { record: &record, at: Millis(1000), client: 3, step: Step::Request, fate: Fate::Dropped };
-        let (mut fact, mut found) = (Vec::new(), Vec::new());
-        stored.put(&terms, Millis(7), &mut fact, |hash| found.push(hash)).expect("read");
+        let (mut fact, mut found) = (Vec::new(), vec![hash_of_id(message.id)]);
+        let id = |id| assert_eq!(id, message.id);
+        stored.put(&terms, Millis(7), &mut fact, id, |hash| found.push(hash)).expect("read");
+        assert_eq!(published_id(&fact), Some(message.id));
         let mut rest = &fact[..];
         let fact = Fact::take(&mut rest, Millis(7)).expect("a fact");
         assert_eq!((fact.at, fact.client, rest), (Millis(1000), 3, &[][..]));
@@ -263,7 +309,7 @@ mod tests {
             assert!(found.contains(&hash_of(text)), "{text}");
         }
         assert!(!found.contains(&hash_of("application/json")));
-        assert_eq!(found.len(), 7, "the cause is the id itself");
+        assert_eq!(found.len(), 8);
     }
 
     #[test]

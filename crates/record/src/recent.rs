@@ -7,10 +7,11 @@ use waystation_broker::{Kind, place::LogId};
 
 use crate::{
     HashMap,
-    fact::{Fact, Place},
+    fact::{Fact, Place, published_id},
     meta::{Client, Extent, Gap, Meta, Stretch, VERSION},
-    publish::Stored,
+    publish::{Stored, Wanted, hash_of_id},
     rules::Terms,
+    runs::Runs,
 };
 
 /// Facts past which they are written to a file.
@@ -41,8 +42,10 @@ pub(crate) struct Recent {
     logs: Vec<LogId>,
     numbers: HashMap<LogId, u32>,
     last_log: Option<(LogId, u32)>,
-    /// What publishes can be found by, with the slot.
+    /// What publishes can be found by beside their ids, with the slot.
     hashes: Vec<(u64, u32)>,
+    /// The ids of publishes, with the slot.
+    ids: Runs,
     clients: Vec<Arc<Client>>,
     client_numbers: HashMap<Arc<Client>, u32>,
     pub(crate) names: BTreeMap<EntityId, (Kind, Name)>,
@@ -63,11 +66,12 @@ impl Recent {
 
     /// Begins again from a position on, in the same memory: getting it anew costs more than what is written to it.
     pub(crate) fn restart(&mut self, from: Position) {
-        let Recent { mut arena, mut slots, mut hashes, .. } = std::mem::take(self);
+        let Recent { mut arena, mut slots, mut hashes, mut ids, .. } = std::mem::take(self);
         arena.clear();
         slots.clear();
         hashes.clear();
-        *self = Recent { arena, slots, hashes, ..Recent::begin(from) };
+        ids.clear();
+        *self = Recent { arena, slots, hashes, ids, ..Recent::begin(from) };
     }
 
     /// Gives memory back that is not used.
@@ -75,6 +79,7 @@ impl Recent {
         self.arena.shrink_to_fit();
         self.slots.shrink_to_fit();
         self.hashes.shrink_to_fit();
+        self.ids.shrink();
     }
 
     /// Whether it is time for a file of its own.
@@ -144,7 +149,8 @@ impl Recent {
         let (log, at, slot) = (self.log_number(place.log), self.arena.len(), self.slots.len() as u32);
         let found = self.hashes.len();
         let hashes = &mut self.hashes;
-        if let Err(error) = stored.put(terms, self.base, &mut self.arena, |hash| hashes.push((hash, slot))) {
+        let (id, hash) = (|id| self.ids.add(id, slot), |hash| hashes.push((hash, slot)));
+        if let Err(error) = stored.put(terms, self.base, &mut self.arena, id, hash) {
             self.arena.truncate(at);
             self.hashes.truncate(found);
             return Err(error);
@@ -178,14 +184,17 @@ impl Recent {
         self.clients.get((number as usize).checked_sub(1)?)
     }
 
-    /// Publishes with one of these hashes, which are sorted: at most `max`, the newest first. One of them may come more than once.
-    pub(crate) fn find(&self, wanted: &[u64], max: usize) -> Vec<(Place, Fact)> {
-        let is_wanted = |hash: &u64| match wanted {
-            [one] => hash == one,
-            several => several.binary_search(hash).is_ok(),
-        };
-        let found = self.hashes.iter().rev().filter(|(hash, _)| is_wanted(hash)).take(max);
-        let slots = found.map(|(_, slot)| &self.slots[*slot as usize]);
+    /// Publishes that are meant: at most `max` by their ids and as many by something else, the newest first. One of them may come more
+    /// than once.
+    pub(crate) fn find(&self, wanted: &Wanted, max: usize) -> Vec<(Place, Fact)> {
+        let slots = self.slots.len() as u32;
+        let runs = self.ids.find(&wanted.runs).flat_map(|run| (run.start..run.end.min(slots)).rev());
+        let own = runs.filter(|slot| {
+            let id = published_id(&self.arena[self.slots[*slot as usize].at as usize..]);
+            id.is_some_and(|id| wanted.has(hash_of_id(id)))
+        });
+        let others = self.hashes.iter().rev().filter(|(hash, _)| wanted.has(*hash)).map(|(_, slot)| *slot);
+        let slots = own.take(max).chain(others.take(max)).map(|slot| &self.slots[slot as usize]);
         slots.filter_map(|slot| Some((self.place(slot), self.fact(slot)?))).collect()
     }
 
@@ -273,7 +282,7 @@ impl Sorted<'_> {
         Ok(())
     }
 
-    /// Hashes with the slots that they lead to.
+    /// What publishes can be found by beside their ids, with the slots.
     pub(crate) fn hashes(&self) -> &[(u64, u32)] {
         &self.recent.hashes
     }

@@ -9,12 +9,13 @@ use std::{
 use waystation_base::{EntityId, Millis, Name, Position};
 use waystation_broker::Kind;
 
-pub use crate::publish::{hash_of, hash_of_id};
+pub use crate::publish::Sought;
 use crate::{
     fact::{Block, Fact, Place, Published, What},
     feed::Feed,
     figures::Shown,
     meta::{Client, Gap, Meta, Sweep},
+    publish::Wanted,
     rates::Rates,
     recent::Recent,
     shelf::{OpenError, Opened, Shelf, Summary},
@@ -189,19 +190,17 @@ impl Record {
         self.0.feed.catch_up(position, PATIENCE)
     }
 
-    /// Publishes that can be found by any of these hashes and for which `wanted` holds, at most `max`.
-    pub fn mentions(&self, hashes: &[u64], max: usize, wanted: impl Fn(&Published) -> bool) -> Mentions {
+    /// Publishes that can be found by any of what is sought and for which `is_meant` holds, at most `max`.
+    pub fn mentions(&self, sought: &[Sought], max: usize, is_meant: impl Fn(&Published) -> bool) -> Mentions {
         let mut mentions = Mentions::default();
-        let mut hashes = hashes.to_vec();
-        hashes.sort_unstable();
-        hashes.dedup();
+        let wanted = Wanted::of(sought);
         let files = {
             let state = self.0.read();
             let recent = &state.recent;
-            for (place, fact) in recent.find(&hashes, FOUND_PER_HIT * (max + 1)) {
+            for (place, fact) in recent.find(&wanted, FOUND_PER_HIT * (max + 1)) {
                 let client = recent.client_of(fact.client).map(|client| Client::clone(client));
                 let address = recent.names.get(&place.log.entity).cloned();
-                mentions.add(place, fact, address, client, &wanted);
+                mentions.add(place, fact, address, client, &is_meant);
             }
             self.files(&state)
         };
@@ -209,7 +208,7 @@ impl Record {
             if mentions.found.len() > max {
                 break;
             }
-            if let Err(error) = self.mentions_in(file, &hashes, max, &wanted, &mut mentions)
+            if let Err(error) = self.mentions_in(file, &wanted, max, &is_meant, &mut mentions)
                 && !error.is_gone()
             {
                 mentions.damage.push(error.to_string());
@@ -230,15 +229,15 @@ impl Record {
     fn mentions_in(
         &self,
         file: &Summary,
-        hashes: &[u64],
+        wanted: &Wanted,
         max: usize,
-        wanted: &impl Fn(&Published) -> bool,
+        is_meant: &impl Fn(&Published) -> bool,
         mentions: &mut Mentions,
     ) -> Result<(), OpenError> {
         let opened = self.0.shelf.open(file.id)?;
         let Opened { table, meta } = &*opened;
         let mut blocks = Vec::new();
-        for hash in hashes {
+        for hash in wanted.hashes.iter().chain(&wanted.runs) {
             blocks.extend(table.find(*hash, FOUND_PER_HIT * (max + 1))?);
         }
         blocks.sort_unstable();
@@ -247,11 +246,11 @@ impl Record {
             let (first, bytes) = table.block(number as usize)?;
             for (place, fact) in Block::new(Place::of_key(first), &bytes, meta.base).flatten() {
                 if let What::Published(published) = &fact.what
-                    && crate::publish::hashes(published).any(|hash| hashes.binary_search(&hash).is_ok())
+                    && crate::publish::hashes(published).any(|hash| wanted.has(hash))
                 {
                     let (address, client) =
                         (name_in(meta, place.log.entity), meta.client(fact.client).cloned());
-                    mentions.add(place, fact, address, client, wanted);
+                    mentions.add(place, fact, address, client, is_meant);
                 }
             }
         }

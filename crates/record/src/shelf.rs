@@ -7,9 +7,10 @@ use waystation_journal::record::{Error, Store, Table};
 
 use crate::{
     HashMap,
-    fact::{Place, put_key},
+    fact::{Place, published_id, put_key},
     meta::{Client, Gap, Meta, VERSION},
     recent::Recent,
+    runs::Runs,
 };
 
 /// Bytes of a block past which the next one begins.
@@ -135,6 +136,7 @@ impl Shelf {
         let sorted = recent.sorted();
         let mut blocks = vec![0u32; sorted.len()];
         let mut payload = Vec::with_capacity(BLOCK_BYTES + 4096);
+        let mut ids = Runs::reaching(1);
         let mut first: Option<Place> = None;
         let mut before = None;
         sorted.each(|place, fact, slot| {
@@ -149,14 +151,18 @@ impl Shelf {
             put_key(&mut payload, before.unwrap_or(place), place);
             payload.extend_from_slice(fact);
             before = Some(place);
-            blocks[slot as usize] = writer.next_block();
+            let block = writer.next_block();
+            blocks[slot as usize] = block;
+            if let Some(id) = published_id(fact) {
+                ids.add(id, block);
+            }
             Ok(())
         })?;
         if let Some(first) = first {
             writer.block(first.key(), &payload)?;
         }
-        let mut index: Vec<(u64, u32)> =
-            sorted.hashes().iter().map(|(hash, slot)| (*hash, blocks[*slot as usize])).collect();
+        let others = sorted.hashes().iter().map(|(hash, slot)| (*hash, blocks[*slot as usize]));
+        let mut index: Vec<(u64, u32)> = ids.entries().iter().copied().chain(others).collect();
         let meta = recent.meta(known);
         let json = serde_json::to_vec(&meta).expect("what stands beside facts has a JSON form");
         let bytes = writer.finish(&mut index, &json)?;

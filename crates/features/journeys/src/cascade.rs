@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use waystation_record::{Attribute, Mention, Place, Published, Record, hash_of, hash_of_id};
+use waystation_record::{Attribute, Mention, Place, Published, Record, Sought};
 
 use crate::query::{Query, is_same, trace_of};
 
@@ -24,7 +24,7 @@ pub(crate) struct Cascade {
 pub(crate) fn gather(record: &Record, query: &Query) -> Cascade {
     let mut cascade = Cascade::default();
     let max = query.messages_max;
-    cascade.look(record, &[query.hash()], max, |published| query.means(published));
+    cascade.look(record, &[query.sought()], max, |published| query.means(published));
     cascade.asked = cascade.mentions.iter().map(|mention| mention.place).collect();
     cascade.kin(record, max);
     cascade.causes(record, max);
@@ -38,16 +38,16 @@ impl Cascade {
     fn look(
         &mut self,
         record: &Record,
-        hashes: &[u64],
+        sought: &[Sought],
         max: usize,
         wanted: impl Fn(&Published) -> bool,
     ) -> Vec<Mention> {
-        if hashes.is_empty() || self.mentions.len() >= max {
-            self.more |= !hashes.is_empty();
+        if sought.is_empty() || self.mentions.len() >= max {
+            self.more |= !sought.is_empty();
             return Vec::new();
         }
         let known: HashSet<Place> = self.mentions.iter().map(|mention| mention.place).collect();
-        let mut found = record.mentions(hashes, max, wanted);
+        let mut found = record.mentions(sought, max, wanted);
         self.more |= found.more;
         for damage in found.damage {
             if !self.damage.contains(&damage) {
@@ -72,14 +72,14 @@ impl Cascade {
         }
         texts.sort_unstable();
         texts.dedup();
-        let hashes: Vec<u64> = texts.iter().map(|text| hash_of(text)).collect();
+        let sought: Vec<_> = texts.iter().map(|text| Sought::text(text)).collect();
         let is_kin = |published: &Published| {
             let correlation = published.attribute(Attribute::CorrelationId);
             let trace = published.attribute(Attribute::Traceparent).and_then(trace_of);
             let mut own = correlation.into_iter().chain(trace);
             own.any(|own| texts.iter().any(|text| is_same(own, text)))
         };
-        self.look(record, &hashes, max, is_kin);
+        self.look(record, &sought, max, is_kin);
     }
 
     /// What messages came from.
@@ -90,9 +90,9 @@ impl Cascade {
             let causes = level.iter().filter_map(|mention| mention.published.attribute(Attribute::Cause));
             let causes: Vec<String> =
                 causes.map(str::to_owned).filter(|it| seen.insert(it.clone())).collect();
-            let hashes: Vec<u64> = causes.iter().map(|cause| hash_of(cause)).collect();
+            let sought: Vec<_> = causes.iter().map(|cause| Sought::text(cause)).collect();
             let is_cause = |published: &Published| causes.iter().any(|cause| is_named(published, cause));
-            level = self.look(record, &hashes, max, is_cause);
+            level = self.look(record, &sought, max, is_cause);
             if level.is_empty() {
                 return;
             }
@@ -103,13 +103,13 @@ impl Cascade {
     fn effects(&mut self, record: &Record, max: usize) {
         let mut level = self.mentions.clone();
         for _ in 0..DEPTH_MAX {
-            let mut hashes: Vec<u64> = Vec::new();
+            let mut sought = Vec::new();
             for Mention { published, .. } in &level {
-                hashes.push(hash_of_id(published.id));
-                hashes.extend(published.attribute(Attribute::MessageId).map(hash_of));
+                sought.push(Sought::id(published.id));
+                sought.extend(published.attribute(Attribute::MessageId).map(Sought::text));
             }
-            hashes.sort_unstable();
-            hashes.dedup();
+            sought.sort_unstable();
+            sought.dedup();
             let of: Vec<&Published> = level.iter().map(|mention| &mention.published).collect();
             let ids: HashSet<_> = of.iter().map(|published| published.id).collect();
             let belongs = |published: &Published| {
@@ -117,7 +117,7 @@ impl Cascade {
                 let is_same_message = !published.id.0.is_nil() && ids.contains(&published.id);
                 is_same_message || cause.is_some_and(|cause| of.iter().any(|it| is_named(it, cause)))
             };
-            level = self.look(record, &hashes, max, belongs);
+            level = self.look(record, &sought, max, belongs);
             if level.is_empty() {
                 return;
             }

@@ -1,6 +1,6 @@
 //! What is looked for.
 
-use waystation_record::{Attribute, Published, hash_of};
+use waystation_record::{Attribute, Published, Sought};
 
 /// As what a text is to be found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,8 +35,8 @@ pub struct Query {
 
 impl Query {
     /// What it is found by.
-    pub(crate) fn hash(&self) -> u64 {
-        hash_of(&self.text)
+    pub(crate) fn sought(&self) -> Sought {
+        Sought::text(&self.text)
     }
 
     /// Whether a message is meant.
