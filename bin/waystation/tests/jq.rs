@@ -4,10 +4,15 @@ use std::{
     fs,
     io::{Read, Write},
     process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use bytes::Bytes;
+use tokio::task::JoinSet;
 use waystation_jq::{
     Command, Failure, Limits, Pool, Program,
     fuzzing::request::{self, Request},
@@ -176,6 +181,34 @@ async fn a_program_that_overruns_does_not_hold_up_others() {
     }
     assert!(hanging.iter().all(|it| !it.is_finished()));
     hanging.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn a_program_with_many_documents_does_not_hold_up_others() {
+    const MANY: usize = 200;
+    let pool = pool(limits());
+    let slow = Program::compile("reduce range(5000) as $i (.; .i = $i) | .n", &[]).expect("a program");
+    let done = Arc::new(AtomicUsize::new(0));
+    let mut many = JoinSet::new();
+    for n in 0..MANY {
+        let (pool, slow, done) = (pool.clone(), slow.clone(), done.clone());
+        many.spawn(async move {
+            let result = pool.run(&slow, Bytes::from(format!("{{\"n\":{n}}}")), Vec::new()).await;
+            done.fetch_add(1, Ordering::Relaxed);
+            result.map(|results| results == [n.to_string()])
+        });
+    }
+    while done.load(Ordering::Relaxed) == 0 {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..5 {
+        assert_eq!(run(&pool, ".a", r#"{"a":1}"#).await, Ok(vec!["1".to_owned()]));
+    }
+    let before = done.load(Ordering::Relaxed);
+    assert!(before < MANY / 2, "{before} of {MANY} went before five others");
+    while let Some(result) = many.join_next().await {
+        assert_eq!(result.expect("no panic"), Ok(true));
+    }
 }
 
 #[tokio::test]

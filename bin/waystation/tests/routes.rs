@@ -407,7 +407,7 @@ fn pauses_and_changes_cost_what_a_route_holds_no_attempt() {
     "#;
     let server = with(&setup, topology);
     server.ok("route pause r");
-    publish(&server, "in", &bodies(&(0..30).map(|n| json!({"n": n})).collect::<Vec<_>>()));
+    publish(&server, "in", &bodies(&(0..600).map(|n| json!({"n": n})).collect::<Vec<_>>()));
     for round in 0..6 {
         server.ok("route resume r");
         until("it holds messages", || server.json("queue show in")["in_flight"] != 0);
@@ -429,7 +429,7 @@ fn pauses_and_changes_cost_what_a_route_holds_no_attempt() {
     let mut numbers: Vec<i64> =
         found(&server, "out").iter().map(|it| it["n"].as_i64().expect("a number")).collect();
     numbers.sort_unstable();
-    assert_eq!((numbers, found(&server, "dead").len()), ((0..30).collect(), 0));
+    assert_eq!((numbers, found(&server, "dead").len()), ((0..600).collect(), 0));
     assert_eq!(found(&server, "r.dead").len(), 0);
 }
 

@@ -6,6 +6,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use jaq_core::{
@@ -14,7 +15,10 @@ use jaq_core::{
     load::{self, Arena, File, Loader},
 };
 
+use tokio::sync::Semaphore;
+
 use crate::library::{Data, OUTSIDE, definitions, functions};
+use crate::pool::WAITING_MAX;
 
 /// The longest program.
 pub const PROGRAM_BYTES_MAX: usize = 64 << 10;
@@ -51,6 +55,27 @@ pub(crate) struct Inner {
     pub(crate) variables: Vec<String>,
     /// Until when it runs apart from others, since it overran: milliseconds of the pool's clock.
     pub(crate) apart_until: AtomicU64,
+    /// How long a document of it takes on the average of late, in nanoseconds.
+    took: AtomicU64,
+    /// For how many more documents of it the pool has room.
+    pub(crate) room: Arc<Semaphore>,
+}
+
+/// How long the first document of a program is taken to need.
+const UNKNOWN: Duration = Duration::from_millis(1);
+
+impl Inner {
+    /// How long a document is likely to take.
+    pub(crate) fn expected(&self) -> Duration {
+        Duration::from_nanos(self.took.load(Ordering::Relaxed))
+    }
+
+    /// Notes how long one took.
+    pub(crate) fn took(&self, time: Duration) {
+        let (before, now) = (self.took.load(Ordering::Relaxed), time.as_nanos() as u64);
+        // Two at once may lose one of them, which does no harm.
+        self.took.store(before - before / 8 + now / 8, Ordering::Relaxed);
+    }
 }
 
 impl Program {
@@ -64,6 +89,8 @@ impl Program {
             text: text.to_owned(),
             variables,
             apart_until: AtomicU64::new(0),
+            took: AtomicU64::new(UNKNOWN.as_nanos() as u64),
+            room: Arc::new(Semaphore::new(WAITING_MAX)),
         };
         Ok(Program { inner: Arc::new(inner) })
     }

@@ -28,6 +28,8 @@ use crate::frame::{
 const AHEAD_MAX: usize = 64;
 /// How long they may be together, so that a child's death does not repeat more than this.
 const AHEAD_BYTES_MAX: usize = 1 << 20;
+/// How long they may take together, as far as is known, so that what is slow holds up what comes after it for no longer.
+const AHEAD_TIME: Duration = Duration::from_millis(20);
 /// How many programs a child keeps compiled before it forgets them all.
 const PROGRAMS_MAX: usize = 1024;
 /// How long a child may take to start.
@@ -53,6 +55,7 @@ pub struct Child {
     /// Given and not answered, in order.
     pending: VecDeque<Job>,
     pending_bytes: usize,
+    pending_time: Duration,
     ready: bool,
     watch: Watch,
 }
@@ -92,14 +95,17 @@ impl Child {
             known: HashSet::new(),
             pending: VecDeque::new(),
             pending_bytes: 0,
+            pending_time: Duration::ZERO,
             ready: false,
             watch: Watch { since: now, until: now + START, processor_time: None },
         })
     }
 
-    /// How many more documents it may be given.
-    pub fn room(&self) -> usize {
-        if self.pending_bytes >= AHEAD_BYTES_MAX { 0 } else { AHEAD_MAX.saturating_sub(self.pending.len()) }
+    /// Whether it may be given one more document.
+    pub fn has_room(&self) -> bool {
+        self.pending.len() < AHEAD_MAX
+            && self.pending_bytes < AHEAD_BYTES_MAX
+            && self.pending_time < AHEAD_TIME
     }
 
     /// Whether it has nothing to answer.
@@ -108,7 +114,8 @@ impl Child {
     }
 
     /// Gives it a document.
-    pub fn give(&mut self, job: Job) {
+    pub fn give(&mut self, mut job: Job) {
+        job.expected = job.program.expected();
         let mut out = Vec::new();
         if self.known.len() >= PROGRAMS_MAX && !self.known.contains(&job.program.id) {
             self.known.clear();
@@ -120,6 +127,7 @@ impl Child {
         job.put(&mut out);
         self.outgoing.extend_from_slice(&out);
         self.pending_bytes += job.bytes();
+        self.pending_time += job.expected;
         self.pending.push_back(job);
         if self.ready && self.pending.len() == 1 {
             self.watch_first();
@@ -159,6 +167,8 @@ impl Child {
                         return Turn::Gone("it answered what was not asked".into());
                     };
                     self.pending_bytes -= job.bytes();
+                    self.pending_time -= job.expected;
+                    job.program.took(self.watch.since.elapsed());
                     job.finish(verdict);
                 }
                 Err(error) => return Turn::Gone(error.to_string()),

@@ -6,7 +6,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::{OwnedSemaphorePermit, oneshot},
+    time::Instant,
+};
 
 use super::APART;
 use crate::{
@@ -34,10 +37,31 @@ pub struct Job {
     pub bounds: Bounds,
     pub input: Bytes,
     pub variables: Vec<Bytes>,
-    pub reply: oneshot::Sender<Result<Vec<Bytes>, Failure>>,
+    reply: oneshot::Sender<Result<Vec<Bytes>, Failure>>,
+    /// How long it was likely to take when a child was given it.
+    pub expected: Duration,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Job {
+    /// A document, as soon as there is room for one more of its program.
+    pub async fn new(
+        program: Arc<Inner>,
+        bounds: Bounds,
+        input: Bytes,
+        variables: Vec<Bytes>,
+        reply: oneshot::Sender<Result<Vec<Bytes>, Failure>>,
+    ) -> Job {
+        // It is never closed.
+        let permit = program.room.clone().acquire_owned().await.ok();
+        Job { program, bounds, input, variables, reply, expected: Duration::ZERO, _permit: permit }
+    }
+
+    /// Whether somebody still waits for its results.
+    pub fn is_wanted(&self) -> bool {
+        !self.reply.is_closed()
+    }
+
     /// Whether it can be given to a child at all.
     pub fn check(&self) -> Result<(), Failure> {
         let given = self.variables.len();

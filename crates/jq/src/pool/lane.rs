@@ -2,16 +2,14 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use tokio::{
-    sync::{Mutex, mpsc},
-    time::Instant,
-};
+use tokio::time::Instant;
 
 use super::{
     Command,
     child::{Child, Turn},
     job::Job,
     process::End,
+    queue::Queue,
 };
 use crate::{Failure, Limits};
 
@@ -21,9 +19,9 @@ pub struct Lane {
     command: Command,
     limits: Limits,
     start: Instant,
-    jobs: Arc<Mutex<mpsc::Receiver<Job>>>,
+    jobs: Arc<Queue>,
     /// Where documents go whose program overran; `None` if this is that place.
-    apart: Option<mpsc::Sender<Job>>,
+    apart: Option<Arc<Queue>>,
     /// What is to be given to a child next, before the queue.
     next: VecDeque<Job>,
 }
@@ -34,15 +32,15 @@ impl Lane {
         command: Command,
         limits: Limits,
         start: Instant,
-        jobs: Arc<Mutex<mpsc::Receiver<Job>>>,
-        apart: Option<mpsc::Sender<Job>>,
+        jobs: Arc<Queue>,
+        apart: Option<Arc<Queue>>,
     ) -> Lane {
         Lane { command, limits, start, jobs, apart, next: VecDeque::new() }
     }
 
     /// Works until nobody can bring documents any more.
     pub async fn run(mut self) {
-        while !self.next.is_empty() || self.take(1).await {
+        while !self.next.is_empty() || self.wait().await {
             match Child::spawn(&self.command, self.limits.memory_bytes) {
                 Ok(child) => self.drive(child).await,
                 Err(cause) => self.fail_first(Failure::Worker(cause.to_string())),
@@ -50,23 +48,31 @@ impl Lane {
         }
     }
 
-    /// Waits for documents and takes up to `most` of them; whether there will be more.
-    async fn take(&mut self, most: usize) -> bool {
-        let mut taken = Vec::new();
-        let open = self.jobs.lock().await.recv_many(&mut taken, most).await > 0;
-        self.next.extend(taken);
+    /// Waits for a document and takes it; whether there will be more.
+    async fn wait(&mut self) -> bool {
+        let job = self.jobs.next().await;
+        let open = job.is_some();
+        self.next.extend(job);
         self.send_apart();
         open
+    }
+
+    /// The next document for a child, if there is one.
+    fn take(&mut self) -> Option<Job> {
+        if self.next.is_empty() {
+            self.next.extend(self.jobs.take());
+            self.send_apart();
+        }
+        self.next.pop_front()
     }
 
     /// Hands on the documents whose program has overrun, so that they hold nobody else up.
     fn send_apart(&mut self) {
         let Some(apart) = &self.apart else { return };
         for job in std::mem::take(&mut self.next) {
-            if !job.is_apart(self.start) {
-                self.next.push_back(job);
-            } else if let Err(refused) = apart.try_send(job) {
-                self.next.push_back(refused.into_inner());
+            match job.is_apart(self.start) {
+                true => apart.push(job),
+                false => self.next.push_back(job),
             }
         }
     }
@@ -75,18 +81,18 @@ impl Lane {
     async fn drive(&mut self, mut child: Child) {
         let mut open = true;
         let turn = loop {
-            while child.room() > 0
-                && let Some(job) = self.next.pop_front()
+            while child.has_room()
+                && let Some(job) = self.take()
             {
                 child.give(job);
             }
             if !open && child.is_idle() {
                 break Turn::Idle;
             }
-            let room = child.room();
+            let has_room = child.has_room();
             let turn = tokio::select! {
                 turn = child.turn() => turn,
-                more = self.take(room), if open && room > 0 => { open = more; Turn::Moved }
+                more = self.wait(), if open && has_room => { open = more; Turn::Moved }
             };
             if turn != Turn::Moved {
                 break turn;

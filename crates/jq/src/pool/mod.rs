@@ -4,21 +4,20 @@ mod child;
 mod job;
 mod lane;
 mod process;
+mod queue;
 
 use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::{
-    sync::{Mutex, mpsc, oneshot},
-    time::Instant,
-};
+use tokio::{sync::oneshot, time::Instant};
 
 use crate::{Failure, Limits, Program};
 use job::{Bounds, Job};
 use lane::Lane;
+use queue::Queue;
 
-/// How many documents wait for a child before whoever brings more has to wait.
-const WAITING_MAX: usize = 1024;
+/// How many documents of a program are with the pool before whoever brings more of them has to wait.
+pub(crate) const WAITING_MAX: usize = 1024;
 /// How long a program that overran shares its child with nobody but its like.
 const APART: Duration = Duration::from_secs(60);
 
@@ -43,22 +42,28 @@ struct Shared {
     limits: Limits,
     /// Where `apart_until` of programs counts from.
     start: Instant,
-    common: mpsc::Sender<Job>,
-    apart: mpsc::Sender<Job>,
+    common: Arc<Queue>,
+    apart: Arc<Queue>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.common.close();
+        self.apart.close();
+    }
 }
 
 impl Pool {
     /// A pool; must be called in a tokio runtime, which its tasks then live in.
     pub fn new(command: Command, limits: Limits) -> Pool {
         let start = Instant::now();
-        let lanes = |workers: usize, elsewhere: Option<&mpsc::Sender<Job>>| {
-            let (sender, receiver) = mpsc::channel(WAITING_MAX);
-            let receiver = Arc::new(Mutex::new(receiver));
+        let lanes = |workers: usize, elsewhere: Option<&Arc<Queue>>| {
+            let queue = Arc::new(Queue::default());
             for _ in 0..workers {
-                let (command, limits, jobs) = (command.clone(), limits.clone(), receiver.clone());
+                let (command, limits, jobs) = (command.clone(), limits.clone(), queue.clone());
                 tokio::spawn(Lane::new(command, limits, start, jobs, elsewhere.cloned()).run());
             }
-            sender
+            queue
         };
         let apart = lanes(1, None);
         let common = lanes(limits.workers.max(1), Some(&apart));
@@ -94,11 +99,10 @@ impl Pool {
             outputs: outputs.min(limits.outputs),
         };
         let (reply, answer) = oneshot::channel();
-        let job = Job { program: program.inner.clone(), bounds, input, variables, reply };
+        let job = Job::new(program.inner.clone(), bounds, input, variables, reply).await;
         job.check()?;
-        let lane = if job.is_apart(self.shared.start) { &self.shared.apart } else { &self.shared.common };
-        let gone = || Failure::Worker("the pool has ended".into());
-        lane.send(job).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+        let queue = if job.is_apart(self.shared.start) { &self.shared.apart } else { &self.shared.common };
+        queue.push(job);
+        answer.await.map_err(|_| Failure::Worker("the pool has ended".into()))?
     }
 }
