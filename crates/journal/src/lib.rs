@@ -25,6 +25,7 @@ mod data_dir;
 mod file;
 mod group;
 mod memory;
+mod sequential;
 #[cfg(test)]
 mod test_disk;
 

@@ -85,25 +85,38 @@ pub(crate) fn trace_of(traceparent: &str) -> Option<&str> {
     (trace.len() == 32 && trace.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(trace)
 }
 
+/// Asked of each header of each message: told apart by length first, as the compiler lays out patterns.
+#[inline]
 fn attribute(name: &[u8]) -> Option<Attribute> {
-    const NAMES: [(&str, Attribute); 15] = [
-        (header::MESSAGE_ID, Attribute::MessageId),
-        (header::CAUSE, Attribute::Cause),
-        (header::CORRELATION_ID, Attribute::CorrelationId),
-        (header::TRACEPARENT, Attribute::Traceparent),
-        (header::ROUTE, Attribute::Route),
-        (header::ROUTING_KEY, Attribute::RoutingKey),
-        (header::REPLY_TO, Attribute::ReplyTo),
-        (header::TYPE, Attribute::Type),
-        ("ws-route", Attribute::StepRoute),
-        (header::DEATH_REASON, Attribute::DeathReason),
-        (header::DEATH_SOURCE, Attribute::DeathSource),
-        ("ws-redrive", Attribute::Redrive),
-        ("call-operation", Attribute::Operation),
-        ("callback-url", Attribute::CallbackUrl),
-        ("call-id", Attribute::Call),
-    ];
-    NAMES.iter().find(|(known, _)| known.as_bytes() == name).map(|(_, attribute)| *attribute)
+    const MESSAGE_ID: &[u8] = header::MESSAGE_ID.as_bytes();
+    const CAUSE: &[u8] = header::CAUSE.as_bytes();
+    const CORRELATION_ID: &[u8] = header::CORRELATION_ID.as_bytes();
+    const TRACEPARENT: &[u8] = header::TRACEPARENT.as_bytes();
+    const ROUTE: &[u8] = header::ROUTE.as_bytes();
+    const ROUTING_KEY: &[u8] = header::ROUTING_KEY.as_bytes();
+    const REPLY_TO: &[u8] = header::REPLY_TO.as_bytes();
+    const TYPE: &[u8] = header::TYPE.as_bytes();
+    const DEATH_REASON: &[u8] = header::DEATH_REASON.as_bytes();
+    const DEATH_SOURCE: &[u8] = header::DEATH_SOURCE.as_bytes();
+    const REDRIVE: &[u8] = header::REDRIVE.as_bytes();
+    Some(match name {
+        MESSAGE_ID => Attribute::MessageId,
+        CAUSE => Attribute::Cause,
+        CORRELATION_ID => Attribute::CorrelationId,
+        TRACEPARENT => Attribute::Traceparent,
+        ROUTE => Attribute::Route,
+        ROUTING_KEY => Attribute::RoutingKey,
+        REPLY_TO => Attribute::ReplyTo,
+        TYPE => Attribute::Type,
+        DEATH_REASON => Attribute::DeathReason,
+        DEATH_SOURCE => Attribute::DeathSource,
+        REDRIVE => Attribute::Redrive,
+        b"ws-route" => Attribute::StepRoute,
+        b"call-operation" => Attribute::Operation,
+        b"callback-url" => Attribute::CallbackUrl,
+        b"call-id" => Attribute::Call,
+        _ => return None,
+    })
 }
 
 /// Gives `tell` a header's value as text, if there is any; lists, maps and bytes have none.

@@ -2,26 +2,21 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use waystation_base::disk::File;
-
 use super::{
     Error, Store, io_error,
-    layout::{
-        BlockRef, Footer, HEADER_BYTES, INDEX_ENTRY_BYTES, INDEX_PAGE_ENTRIES, PageRef, Trailer,
-        encode_header,
-    },
+    layout::{BlockRef, Footer, INDEX_ENTRY_BYTES, INDEX_PAGE_ENTRIES, PageRef, Trailer, encode_header},
 };
-use crate::limits::{RECORD_BLOCK_BYTES_MAX, RECORD_FOOTER_BYTES_MAX, RECORD_META_BYTES_MAX};
+use crate::{
+    limits::{RECORD_BLOCK_BYTES_MAX, RECORD_FOOTER_BYTES_MAX, RECORD_META_BYTES_MAX},
+    sequential::Sequential,
+};
 
 /// Writes one record file. Nothing of it can be read before [`Writer::finish`]; dropped before, it leaves no file.
 pub struct Writer {
     store: Arc<Store>,
     id: u32,
     path: PathBuf,
-    file: Arc<dyn File>,
-    buffer: Vec<u8>,
-    /// The file offset of the buffer's first byte.
-    at: u64,
+    file: Sequential,
     footer: Footer,
     finished: bool,
 }
@@ -30,28 +25,20 @@ impl Store {
     /// Begins a new file. Its number must not be in use.
     pub fn create(self: &Arc<Store>, id: u32) -> Result<Writer, Error> {
         let path = self.path_of(id).with_extension("writing");
-        let file = self.disk.open(&path, true).map_err(io_error("creating", &path))?;
-        file.set_len(0).map_err(io_error("emptying", &path))?;
-        let (buffer, footer) = (encode_header(id).to_vec(), Footer::default());
-        Ok(Writer { store: self.clone(), id, path, file, buffer, at: 0, footer, finished: false })
+        let mut file = Sequential::create(self.disk.clone(), &path).map_err(io_error("creating", &path))?;
+        file.put(&encode_header(id)).map_err(io_error("writing", &path))?;
+        Ok(Writer { store: self.clone(), id, path, file, footer: Footer::default(), finished: false })
     }
 }
 
 impl Writer {
-    /// Synced in steps, so that a commit of the journal beside never waits for many bytes.
-    const SYNC_BYTES: usize = 1 << 20;
-
-    fn position(&self) -> u64 {
-        self.at + self.buffer.len() as u64
-    }
-
     /// Adds a block; `first` is the key of the first thing in it, and no block has an earlier one than the block before.
     pub fn block(&mut self, first: u128, payload: &[u8]) -> Result<(), Error> {
         if payload.len() > RECORD_BLOCK_BYTES_MAX {
             return Err(Error::TooLarge { what: "a block", bytes: payload.len() });
         }
         assert!(self.footer.blocks.last().is_none_or(|last| last.first <= first), "blocks are in order");
-        let (offset, crc) = (self.position(), crc32c::crc32c(payload));
+        let (offset, crc) = (self.file.bytes(), crc32c::crc32c(payload));
         self.footer.blocks.push(BlockRef { first, offset, bytes: payload.len() as u32, crc });
         self.put(payload)
     }
@@ -62,15 +49,7 @@ impl Writer {
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= Self::SYNC_BYTES { self.flush() } else { Ok(()) }
-    }
-
-    fn flush(&mut self) -> Result<(), Error> {
-        self.file.write_all_at(&self.buffer, self.at).map_err(io_error("writing", &self.path))?;
-        self.at = self.position();
-        self.buffer.clear();
-        self.file.sync_data().map_err(io_error("syncing", &self.path))
+        self.file.put(bytes).map_err(io_error("writing", &self.path))
     }
 
     /// Ends the file and makes it durable under its name; returns its length. `index`: hashes with the blocks that hold what they
@@ -86,7 +65,7 @@ impl Writer {
                 page_bytes.extend_from_slice(&block.to_le_bytes());
             }
             let (first, entries) = (page[0].0, page.len() as u32);
-            let (offset, crc) = (self.position(), crc32c::crc32c(&page_bytes));
+            let (offset, crc) = (self.file.bytes(), crc32c::crc32c(&page_bytes));
             self.footer.pages.push(PageRef { first, offset, entries, crc });
             self.put(&page_bytes)?;
         }
@@ -101,10 +80,10 @@ impl Writer {
             (_, bytes) if bytes > RECORD_FOOTER_BYTES_MAX => return too_large("the footer", bytes),
             _ => {}
         }
-        let meta_offset = self.position();
+        let meta_offset = self.file.bytes();
         self.put(meta)?;
         let trailer = Trailer {
-            footer_offset: self.position(),
+            footer_offset: self.file.bytes(),
             footer_bytes: footer.len() as u32,
             footer_crc: crc32c::crc32c(&footer),
             meta_offset,
@@ -114,13 +93,13 @@ impl Writer {
         };
         self.put(&footer)?;
         self.put(&trailer.encode())?;
-        self.flush()?;
+        let bytes = self.file.end().map_err(io_error("writing and syncing the end of", &self.path))?;
         let (store, dir) = (&self.store, &self.store.dir);
         let name = store.path_of(self.id);
         store.disk.rename(&self.path, &name).map_err(io_error("renaming", &self.path))?;
         self.finished = true;
         store.disk.sync_dir(dir).map_err(io_error("syncing", dir))?;
-        Ok(self.at)
+        Ok(bytes)
     }
 }
 
@@ -157,8 +136,6 @@ impl Drop for Writer {
         }
     }
 }
-
-const _: () = assert!(HEADER_BYTES < Writer::SYNC_BYTES);
 
 #[cfg(test)]
 mod tests {

@@ -151,9 +151,7 @@ impl Store {
     pub fn create(self: &Arc<Store>, id: u32) -> Result<Writer, Error> {
         let path = self.path_of(id).with_extension("writing");
         // What settles was left unread for long: it shall not push out of the page cache what is read.
-        let file = self.disk.create_uncached(&path).map_err(io_error("creating", &path))?;
-        file.set_len(0).map_err(io_error("emptying", &path))?;
-        Ok(Writer::new(self.clone(), id, path, file))
+        Writer::new(self.clone(), id, path.clone()).map_err(io_error("creating", &path))
     }
 
     fn publish(&self, id: u32, writing: &Path) -> Result<(), Error> {

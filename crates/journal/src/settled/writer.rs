@@ -2,20 +2,15 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use waystation_base::{
-    EntityId, Millis, Offset,
-    disk::{DIRECT_ALIGN_BYTES, File},
-};
+use waystation_base::{EntityId, Millis, Offset};
 
 use super::{
     Error, FileInfo, Store, io_error,
-    layout::{
-        BATCH_HEADER_BYTES, BatchHeader, Footer, HEADER_BYTES, IndexEntry, Owner, Run, Trailer, encode_header,
-    },
+    layout::{BATCH_HEADER_BYTES, BatchHeader, Footer, IndexEntry, Owner, Run, Trailer, encode_header},
 };
 use crate::{
-    buffer,
-    limits::{PAGE_BYTES, SETTLED_BATCH_BYTES_MAX, SETTLED_FOOTER_BYTES_MAX, SETTLED_INDEX_STEP_BYTES},
+    limits::{SETTLED_BATCH_BYTES_MAX, SETTLED_FOOTER_BYTES_MAX, SETTLED_INDEX_STEP_BYTES},
+    sequential::Sequential,
 };
 
 /// Writes one settled file. Nothing of it can be read before [`Writer::finish`]; dropped before, it leaves no file.
@@ -23,11 +18,7 @@ pub struct Writer {
     store: Arc<Store>,
     id: u32,
     path: PathBuf,
-    file: Arc<dyn File>,
-    buffer: Vec<u8>,
-    lead: usize,
-    /// The file offset of the buffer's first byte.
-    at: u64,
+    file: Sequential,
     footer: Footer,
     /// Where the newest index entry, or the run, begins.
     indexed_at: u64,
@@ -35,23 +26,15 @@ pub struct Writer {
 }
 
 impl Writer {
-    const BUFFER_BYTES: usize = 1 << 20;
-    /// Synced in steps, so that a commit of the journal beside never waits for many bytes.
-    const SYNC_BYTES: u64 = 4 << 20;
-
-    pub(super) fn new(store: Arc<Store>, id: u32, path: PathBuf, file: Arc<dyn File>) -> Writer {
-        // It never grows, so it stays as aligned as it is now.
-        let mut buffer = Vec::with_capacity(Self::BUFFER_BYTES + PAGE_BYTES);
-        let lead = buffer::lead(&buffer, 0);
-        buffer.resize(lead, 0);
-        buffer.extend_from_slice(&encode_header(id));
-        let (at, footer, indexed_at) = (0, Footer::default(), 0);
-        Writer { store, id, path, file, buffer, lead, at, footer, indexed_at, finished: false }
+    pub(super) fn new(store: Arc<Store>, id: u32, path: PathBuf) -> io::Result<Writer> {
+        let mut file = Sequential::create(store.disk.clone(), &path)?;
+        file.put(&encode_header(id))?;
+        Ok(Writer { store, id, path, file, footer: Footer::default(), indexed_at: 0, finished: false })
     }
 
     /// Bytes so far.
     pub fn bytes(&self) -> u64 {
-        self.at + (self.buffer.len() - self.lead) as u64
+        self.file.bytes()
     }
 
     /// Begins the run of one log; its batches follow.
@@ -110,41 +93,10 @@ impl Writer {
         run.max_timestamp = run.max_timestamp.max(max_timestamp);
         let owner = Owner { file: self.id, entity: run.entity, log: run.log };
         let header = BatchHeader::of(owner, first, last, max_timestamp, payload);
-        self.put(&header.encode()).and_then(|()| self.put(payload)).map_err(io_error("writing", &self.path))
-    }
-
-    /// Adds bytes, and writes the buffer whenever it is full.
-    fn put(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            let room = self.lead + Self::BUFFER_BYTES - self.buffer.len();
-            let (fits, rest) = bytes.split_at(room.min(bytes.len()));
-            self.buffer.extend_from_slice(fits);
-            bytes = rest;
-            if fits.len() == room {
-                self.flush()?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes the whole pages that are buffered.
-    fn flush(&mut self) -> io::Result<()> {
-        let whole = (self.buffer.len() - self.lead) / PAGE_BYTES * PAGE_BYTES;
-        self.file.write_all_at(&self.buffer[self.lead..self.lead + whole], self.at)?;
-        let before = self.at / Self::SYNC_BYTES;
-        self.at += whole as u64;
-        self.buffer.drain(self.lead..self.lead + whole);
-        if self.at / Self::SYNC_BYTES > before { self.file.sync_data() } else { Ok(()) }
-    }
-
-    /// Writes what is buffered, the end of the file; it does not fill a page, and so goes by the page cache.
-    fn flush_end(&mut self) -> io::Result<()> {
-        self.flush()?;
-        let end = self.store.disk().open(&self.path, false)?;
-        end.write_all_at(&self.buffer[self.lead..], self.at)?;
-        self.at = self.bytes();
-        self.buffer.truncate(self.lead);
-        end.sync_data()
+        self.file
+            .put(&header.encode())
+            .and_then(|()| self.file.put(payload))
+            .map_err(io_error("writing", &self.path))
     }
 
     /// Ends the file and makes it durable under its name.
@@ -160,14 +112,15 @@ impl Writer {
             footer_crc: crc32c::crc32c(&footer),
             file: self.id,
         };
-        self.put(&footer)
-            .and_then(|()| self.put(&trailer.encode()))
+        self.file
+            .put(&footer)
+            .and_then(|()| self.file.put(&trailer.encode()))
             .map_err(io_error("writing", &self.path))?;
-        self.flush_end().map_err(io_error("writing and syncing the end of", &self.path))?;
+        let bytes = self.file.end().map_err(io_error("writing and syncing the end of", &self.path))?;
         self.store.publish(self.id, &self.path)?;
         self.finished = true;
         let runs = std::mem::take(&mut self.footer.runs);
-        Ok(FileInfo { id: self.id, bytes: self.at, runs })
+        Ok(FileInfo { id: self.id, bytes, runs })
     }
 }
 
@@ -178,7 +131,3 @@ impl Drop for Writer {
         }
     }
 }
-
-const _: () = assert!(HEADER_BYTES < PAGE_BYTES);
-const _: () =
-    assert!(Writer::BUFFER_BYTES.is_multiple_of(PAGE_BYTES) && PAGE_BYTES.is_multiple_of(DIRECT_ALIGN_BYTES));
