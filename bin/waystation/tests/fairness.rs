@@ -1,4 +1,5 @@
-//! Do ten thousand messages of one tenant delay one of another, in queues and subscriptions of the real program?
+//! Do ten thousand messages of one tenant delay one of another, in queues and subscriptions of the real program? And do the limits of a
+//! virtual host hold over all that is in it?
 
 mod common;
 
@@ -109,4 +110,51 @@ fn the_virtual_host_of_a_topic_may_name_the_tenant() {
     publish(&server, "bank::jobs", "b", 1);
     assert_eq!(Client::of(&server).before("queues/bank::jobs", "b0"), 0);
     server.cli(&["queue", "create", "mine", "--fair", "@virtual_host"]).bad(4, "fair.virtual_host");
+}
+
+#[test]
+fn the_limits_of_a_virtual_host_hold_over_all_its_queues_and_say_why_and_outlive_a_kill() {
+    let setup = Setup::new();
+    let server = setup.start();
+    server.ok("vhost create shop --concurrency 2 --max-queues 2");
+    for of in ["shop::a", "shop::b"] {
+        server.ok(&format!("queue create {of} --lease 60s"));
+        publish(&server, of, "t", 3);
+    }
+    let full = server.cli(&["queue", "create", "shop::c"]);
+    full.bad(5, "virtual host 'shop' may have 2 queues and topics, and has them");
+    let client = Client::of(&server);
+    let taken = client.ask("/v1/queues/shop::a/receive?max=9", None);
+    let taken = taken["messages"].as_array().expect("messages");
+    assert_eq!(taken.len(), 2);
+    let host = server.json("vhost list");
+    let shop = host.as_array().expect("hosts").iter().find(|host| host["name"] == "shop").expect("it");
+    assert_eq!(shop["state"], json!({"queues": 2, "held": 2, "held_back": ["vhost_concurrency"]}));
+    std::thread::scope(|scope| {
+        let waits =
+            scope.spawn(|| Client::of(&server).ask("/v1/queues/shop::b/receive?max=1&wait_ms=60000", None));
+        common::until("the reason is told", || {
+            server.json("queue show shop::b")["held_back"] == json!(["vhost_concurrency"])
+        });
+        let done = json!({"tag": taken[0]["tag"], "attempt": taken[0]["attempt"], "outcome": "accept"});
+        client.ask("/v1/queues/shop::a/settle", Some(json!({"settlements": [done]})));
+        let came = waits.join().expect("answered");
+        assert_eq!(came["messages"].as_array().map(Vec::len), Some(1), "there is room for it");
+    });
+    server.kill();
+    let server = setup.start();
+    let client = Client::of(&server);
+    let none = client.ask("/v1/queues/shop::a/receive?max=9", None);
+    assert_eq!(none["messages"], json!([]), "what is held under a lease counts after a restart");
+    server.ok("vhost change shop --concurrency none --rate 1/m");
+    assert_eq!(
+        client.ask("/v1/queues/shop::b/receive?max=9", None)["messages"].as_array().map(Vec::len),
+        Some(1)
+    );
+    assert_eq!(client.ask("/v1/queues/shop::a/receive?max=9", None)["messages"], json!([]));
+    server.ok("vhost change shop --rate none");
+    assert_eq!(
+        client.ask("/v1/queues/shop::a/receive?max=9", None)["messages"].as_array().map(Vec::len),
+        Some(1)
+    );
 }

@@ -10,7 +10,7 @@ use crate::{
     Kind, PoolId, SessionId, Source,
     place::Loaded,
     settle,
-    spec::{Arguments, Spec},
+    spec::{Arguments, Spec, VhostLimits},
 };
 
 /// Ties a reply to its command; given by the caller, unique while the command is under way.
@@ -49,6 +49,14 @@ pub enum Command {
     Credit(ConsumerId, u32),
     /// Sets how many messages the consumers of a pool may hold together; nothing: no limit, and the pool is forgotten.
     Pool(PoolId, Option<u32>),
+    /// Sets what a virtual host may have together; kept in memory alone, to be said again after a restart. No limits: nothing is
+    /// counted there any more.
+    LimitVhost {
+        /// The virtual host.
+        host: String,
+        /// All its limits.
+        limits: VhostLimits,
+    },
     /// Ends consuming; what it held comes back.
     Detach(ConsumerId),
     /// The same for a consumer that met a message which cannot be read: what would go with its last consumer stays until

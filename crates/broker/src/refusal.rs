@@ -52,6 +52,16 @@ pub enum Refusal {
         /// The bound.
         limit: u64,
     },
+    /// As many queues and topics as the virtual host may have.
+    #[error(
+        "virtual host '{vhost}' may have {limit} queues and topics, and has them: delete some, or raise its max_queues"
+    )]
+    VhostFull {
+        /// The virtual host.
+        vhost: String,
+        /// How many it may have.
+        limit: u32,
+    },
     /// The message is not held under that lease: settled already, or the lease ran out.
     #[error(
         "message {tag} is not leased under attempt {attempt}: its lease ran out or it was settled before"

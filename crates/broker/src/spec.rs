@@ -17,7 +17,7 @@ use waystation_base::{
 
 pub use business::{BusinessKeys, KeyFrom};
 pub use laid::BEFORE;
-pub use quality::{Fair, MessageRate};
+pub use quality::{Fair, MessageRate, VhostLimits};
 pub use retry::RetryPolicy;
 pub use route::{Arguments, RouteKind, RouteSpec, check_arguments};
 

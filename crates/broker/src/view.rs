@@ -7,7 +7,7 @@ use waystation_base::{ConsumerId, Millis, Name};
 use crate::{
     SessionId,
     command::Destination,
-    spec::{Arguments, QueueSpec, RouteSpec, SubscriptionSpec, TopicSpec},
+    spec::{Arguments, QueueSpec, RouteSpec, SubscriptionSpec, TopicSpec, VhostLimits},
 };
 
 /// Messages since the thing was declared, by what became of them. Counted in the journal: a restart does not reset them.
@@ -94,6 +94,25 @@ pub enum HeldBack {
     TenantConcurrency,
     /// An earlier message of their key is held, or is tried again.
     Key,
+    /// The rate of the virtual host is used up for now.
+    VhostRate,
+    /// As many messages of the virtual host are held as may be, or others of it come first.
+    VhostConcurrency,
+}
+
+/// A virtual host that has limits, as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VhostInfo {
+    /// Its name.
+    pub name: String,
+    /// They.
+    pub limits: VhostLimits,
+    /// Queues and topics in it.
+    pub queues: u64,
+    /// Messages that consumers hold.
+    pub held: u64,
+    /// Why no more can be handed out now.
+    pub held_back: Option<HeldBack>,
 }
 
 /// A queue as it is now.

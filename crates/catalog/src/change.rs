@@ -17,7 +17,7 @@ use waystation_base::{Name, name, vhost};
 use waystation_broker::{
     Kind, Refusal, SessionId,
     command::{Counted, Delete},
-    spec::{RouteKind, RouteSpec, Spec},
+    spec::{RouteKind, RouteSpec, Spec, VhostLimits},
 };
 use waystation_host::{Broker, Overlay};
 
@@ -144,6 +144,9 @@ impl Catalog {
             broker.set_overlay(Arc::new(self.clone()));
             for host in self.vhosts() {
                 declare_exchanges(broker, &host.name).await?;
+                if host.limits != VhostLimits::default() {
+                    broker.limit_vhost(host.name, host.limits).await?;
+                }
             }
             Ok(())
         };
@@ -220,6 +223,7 @@ impl Catalog {
         maker: Option<String>,
     ) -> Result<bool, Error> {
         check_name(&host.name)?;
+        host.limits.check().map_err(Refusal::from)?;
         let (catalog, broker) = (self.clone(), broker.clone());
         whole(async move {
             let _one = catalog.0.changing.lock().await;
@@ -228,9 +232,13 @@ impl Catalog {
             if is_new && book.vhosts.len() >= VHOSTS_MAX {
                 return Err(Error::Full);
             }
-            let name = host.name.clone();
+            let (name, limits) = (host.name.clone(), host.limits.clone());
+            let before = book.vhosts.get(&name).map(|host| host.limits.clone()).unwrap_or_default();
             write(&broker, &vhost_document(&name), body(&host)).await?;
             catalog.modify(|book| book.put_vhost(host));
+            if limits != before {
+                broker.limit_vhost(name.clone(), limits).await?;
+            }
             if is_new {
                 declare_exchanges(&broker, &name).await?;
                 if let Some(user) = maker.filter(|user| catalog.access().user(user).is_some()) {
@@ -268,6 +276,7 @@ impl Catalog {
             }
             catalog.access().forget_host(&broker, &name).await?;
             let emptied = empty_host(&broker, &name).await;
+            broker.limit_vhost(name.clone(), VhostLimits::default()).await?;
             catalog.access().tell_gone(Gone::Vhost(&name));
             emptied
         })

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use waystation_base::vhost;
+use waystation_broker::spec::VhostLimits;
 
 /// A virtual host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +18,13 @@ pub struct Vhost {
     /// `x-queue-type` of queues declared without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_queue_type: Option<String>,
+    /// What all that is in it may have together.
+    #[serde(skip_serializing_if = "is_unlimited")]
+    pub limits: VhostLimits,
+}
+
+fn is_unlimited(limits: &VhostLimits) -> bool {
+    *limits == VhostLimits::default()
 }
 
 /// What a policy is about.

@@ -23,7 +23,7 @@ use waystation_broker::{
         Target as To, Transaction,
     },
     effect::{Closed, Declared, Published},
-    spec::Spec,
+    spec::{Spec, VhostLimits},
     view::{Binding, BindingFilter, QueueInfo, RouteInfo, SubscriptionInfo, TopicInfo},
 };
 
@@ -486,6 +486,11 @@ impl Broker {
         self.send(Request::Attach(attach, outbox, self.origin.clone(), reply)).await?;
         answer.await.map_err(|_| self.gone())??;
         Ok(consumer)
+    }
+
+    /// Sets what a virtual host may have together; to be said again after a restart.
+    pub async fn limit_vhost(&self, host: String, limits: VhostLimits) -> Result<(), Refusal> {
+        self.command(Command::LimitVhost { host, limits }).await.map(|_| ())
     }
 
     /// Looks at messages without consuming them.

@@ -7,7 +7,7 @@ use waystation_base::{Millis, Name, Offset};
 use waystation_broker::{
     Extent, Kind, Shard, Vital, Whereabout,
     place::LogId,
-    view::{Binding, BindingFilter, QueueInfo, RouteInfo, SubscriptionInfo, TopicInfo, Waits},
+    view::{Binding, BindingFilter, QueueInfo, RouteInfo, SubscriptionInfo, TopicInfo, VhostInfo, Waits},
 };
 
 use crate::{
@@ -87,6 +87,11 @@ impl View<'_> {
     pub fn names(&self, kind: Kind, after: Option<&str>, max: usize) -> Vec<Name> {
         let names = self.shard.names(kind, after, max.saturating_add(RESERVED_MAX));
         names.into_iter().filter(|name| !name.is_reserved()).take(max).collect()
+    }
+
+    /// Virtual hosts that have limits, by name.
+    pub fn vhosts(&self) -> Vec<VhostInfo> {
+        self.shard.vhosts(self.now)
     }
 
     /// Where stored messages are, in the order of the question.

@@ -6,7 +6,10 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 use waystation_http::api::APPLY_TO;
 
-use super::entities::{Setting, object, setting, text};
+use super::{
+    entities::{Setting, object, setting, text},
+    quality,
+};
 
 /// The virtual host whose names stand alone.
 const DEFAULT_VHOST: &str = "/";
@@ -164,6 +167,18 @@ pub struct VhostFields {
     /// What AMQP's clients get that declare a queue without a type
     #[arg(long, value_name = "TYPE|none", value_parser = setting(text))]
     pub default_queue_type: Option<Setting<String>>,
+    /// How fast all its queues and subscriptions together are handed out, like 100/s or 100/s,burst=200
+    #[arg(long, value_name = "N/TIME|none", value_parser = setting(quality::rate))]
+    pub rate: Option<Setting<Value>>,
+    /// How many of their messages consumers may hold together
+    #[arg(long, value_name = "N|none", value_parser = setting(quality::number))]
+    pub concurrency: Option<Setting<Value>>,
+    /// How many queues and topics it may have
+    #[arg(long, value_name = "N|none", value_parser = setting(quality::number))]
+    pub max_queues: Option<Setting<Value>>,
+    /// How many AMQP connections it may have
+    #[arg(long, value_name = "N|none", value_parser = setting(quality::number))]
+    pub max_connections: Option<Setting<Value>>,
 }
 
 /// Commands about virtual hosts.

@@ -39,7 +39,8 @@ pub fn fair(text: &str) -> Result<Value, String> {
     Ok(Value::Object(fields))
 }
 
-fn number(text: &str) -> Result<Value, String> {
+/// A whole number.
+pub fn number(text: &str) -> Result<Value, String> {
     text.parse::<u32>().map(Value::from).map_err(|_| format!("'{text}' is not a whole number in range"))
 }
 

@@ -227,11 +227,37 @@ fn vhost_body(mut have: Vhost, fields: &VhostFields) -> Value {
     have.tags = fields.tags.as_ref().map_or(have.tags, words);
     have.default_queue_type =
         fields.default_queue_type.as_ref().map_or(have.default_queue_type, |said| said.0.clone());
+    let mut limits = serde_json::to_value(&have.limits).unwrap_or_default();
+    let said = [
+        ("rate", &fields.rate),
+        ("concurrency", &fields.concurrency),
+        ("max_queues", &fields.max_queues),
+        ("max_connections", &fields.max_connections),
+    ];
+    for (name, value) in said.into_iter().filter_map(|(name, said)| Some((name, said.as_ref()?))) {
+        limits[name] = value.0.clone().unwrap_or_default();
+    }
     json!({
         "description": have.description,
         "tags": have.tags,
         "default_queue_type": have.default_queue_type,
+        "limits": limits,
     })
+}
+
+/// The limits of a virtual host in a line, and which of them hold messages back now.
+fn limits_of(host: &Vhost) -> String {
+    let limits = serde_json::to_value(&host.limits).unwrap_or_default();
+    let limits = limits.as_object().into_iter().flatten();
+    let mut said: Vec<String> = limits
+        .map(|(name, value)| match name.as_str() {
+            "rate" => format!("rate={}/{}ms", value["messages"], value["per_ms"]),
+            name => format!("{name}={value}"),
+        })
+        .collect();
+    let held_back = host.state.iter().flat_map(|state| &state.held_back);
+    said.extend(held_back.map(|why| format!("held back: {}", json!(why).as_str().unwrap_or_default())));
+    said.join(" ")
 }
 
 pub async fn vhost(client: Client, command: VhostCommand, output: Output) -> Result<Exit, Failure> {
@@ -245,9 +271,9 @@ pub async fn vhost(client: Client, command: VhostCommand, output: Output) -> Res
         }
         VhostCommand::List => {
             let all: Vec<Vhost> = context.pages("/v1/vhosts").await?;
-            context.list(&["vhost", "description", "tags", "default queue type"], &all, |it| {
+            context.list(&["vhost", "description", "tags", "default queue type", "limits"], &all, |it| {
                 let kind = it.default_queue_type.clone().unwrap_or_default();
-                vec![it.name.clone(), it.description.clone(), it.tags.join(","), kind]
+                vec![it.name.clone(), it.description.clone(), it.tags.join(","), kind, limits_of(it)]
             })
         }
         VhostCommand::Change { name, fields } => {

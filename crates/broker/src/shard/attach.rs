@@ -186,7 +186,7 @@ impl Shard {
         for pool in gone.pools {
             self.pools.forget(pool);
         }
-        ctx.dirty.append(&mut self.pools.take_woken());
+        self.follow_pools(ctx);
         let mut queues: Vec<EntityId> = gone.queues.into_iter().collect();
         queues.sort_unstable();
         for queue in queues {

@@ -40,6 +40,7 @@ impl Shard {
             None => {
                 self.check_new(&name, &spec)?;
                 self.check_unclaimed(&spec, &name)?;
+                self.check_vhost(&name, &spec)?;
                 let id = self.create(name, spec, ctx);
                 self.own(id, session);
                 Ok(Declared::Created)
@@ -168,8 +169,10 @@ impl Shard {
 
     fn create(&mut self, name: Name, spec: Spec, ctx: &mut Ctx<'_>) -> EntityId {
         let id = EntityId(self.entities + 1);
+        let kind = spec.kind();
         let declaration = Declaration { name, spec };
         self.apply_declare(id, declaration.clone());
+        self.join_vhost(id, &declaration.name, kind);
         Entry::Declare(id, declaration).append(ctx.log);
         if let Some(outlet) = self.outlet_mut(id) {
             outlet.last_used = ctx.now;

@@ -81,11 +81,17 @@ impl Shard {
                 ctx.gone.push(consumer);
                 ctx.effects.push(Effect::Closed { consumer, reason: Closed::SourceDeleted });
             }
-            self.pools.give_back(freed);
-            self.pools.gone((kind, id));
-            ctx.dirty.append(&mut self.pools.take_woken());
+            self.pools.give_back(freed, ctx.now);
+            self.pools.gone((kind, id), ctx.now);
         } else if !matches!(kind, Kind::Topic | Kind::Route) {
             return;
+        }
+        self.leave_vhost(id, ctx.now);
+        self.follow_pools(ctx);
+        if let Some(topic) = self.topics.get(&id) {
+            // What is held of it is held no more.
+            let readers = topic.readers.iter().flatten();
+            ctx.dirty.extend(readers.map(|(reader, _)| (Kind::Subscription, *reader)));
         }
         let redriven = self.redriven_of(id);
         let unbound = self.apply_delete(id);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use waystation_base::{
-    Attempt, ConsumerId, Millis, Offset,
+    Attempt, ConsumerId, EntityId, Millis, Offset,
     limits::{ACKED_RANGES_MAX, RETRIES_WAITING_MAX},
 };
 
@@ -67,6 +67,7 @@ impl Length {
 impl Outlet {
     /// Hands out all that can be.
     pub fn dispatch(&mut self, length: Length, logs: &dyn Logs, ctx: &mut Ctx<'_>) {
+        self.begin_in_vhost(ctx);
         if self.policy.by_key && self.cursors.values().any(|cursor| !cursor.finding.is_empty()) {
             // A message that came back must be known by its key before any other one of that key goes.
             return;
@@ -78,7 +79,7 @@ impl Outlet {
             self.begin_turns();
         }
         ctx.gone.extend(self.consumers.take_emptied());
-        ctx.pools.give_back(self.consumers.take_freed());
+        ctx.pools.give_back(self.consumers.take_freed(), ctx.now);
         let mut finished = Finished::default();
         // What has a life of no length lives as long as this step: whoever waits for it gets it. Not where messages wait for each
         // other: there one that goes lets others go first.
@@ -112,7 +113,7 @@ impl Outlet {
             // What is done at once may have let go of a key.
             ctx.dirty.push((self.kind, self.id));
         }
-        ctx.pools.give_back(self.consumers.take_freed());
+        ctx.pools.give_back(self.consumers.take_freed(), ctx.now);
         if self.consumers.len() > 0 || length.is_limited() {
             self.read_ahead(logs, ctx);
         }
@@ -123,6 +124,11 @@ impl Outlet {
         if self.shares.is_some() || !self.consumers.any_available() || !self.is_open(ctx) {
             return None;
         }
+        let pair = self.pair(logs, ctx)?;
+        self.is_admitted(ctx).then_some(pair)
+    }
+
+    fn pair(&mut self, logs: &dyn Logs, ctx: &mut Ctx<'_>) -> Option<(u16, Option<u64>, ConsumerId)> {
         if self.kind == Kind::Subscription {
             return self.next_pair_of_sources(logs, ctx);
         }
@@ -131,9 +137,8 @@ impl Outlet {
         // One message at once is for whoever asks.
         let fits = |id, hold| hold == Hold::Once || active.is_none_or(|active| active == id);
         let place = (self.kind, self.id);
-        let consumer = self
-            .consumers
-            .next(|id, consumer| fits(id, consumer.hold) && ctx.pools.admits(consumer.pool(), place))?;
+        let consumer =
+            self.consumers.next(|id, consumer| fits(id, consumer.hold) && admits(ctx, consumer, place))?;
         Some((log, returned, consumer))
     }
 
@@ -192,7 +197,7 @@ impl Outlet {
     /// Who may get a source's next message: in an ordered subscription its owner, who changes only when nothing is held.
     fn consumer_of_source(&mut self, log: u16, ctx: &mut Ctx<'_>) -> Option<ConsumerId> {
         let place = (self.kind, self.id);
-        let mut admits = |consumer: &Consumer| ctx.pools.admits(consumer.pool(), place);
+        let mut admits = |consumer: &Consumer| admits(ctx, consumer, place);
         if !self.policy.ordered {
             return self.consumers.next(|_, consumer| admits(consumer));
         }
@@ -425,13 +430,14 @@ impl Outlet {
         // What is done at once is never under way.
         let holds = hold != Hold::None;
         self.note_share(&meta, holds, ctx.now);
+        self.note_in_vhost(holds, ctx);
         let (holder, held_until) = match hold {
             Hold::Attached | Hold::Once | Hold::None => (Some(consumer), Millis::NEVER),
             Hold::Pull { lease_ms, .. } => (None, ctx.now.plus(lease_ms.unwrap_or(self.policy.lease_ms))),
         };
         self.consumers.given(consumer, tag);
         if let Some(pool) = pool.filter(|_| hold == Hold::Attached) {
-            ctx.pools.take(pool, (self.kind, self.id));
+            ctx.pools.take(pool, (self.kind, self.id), true, ctx.now);
         }
         let flight = Flight {
             consumer: holder,
@@ -584,6 +590,11 @@ impl Outlet {
         }
         self.finish(finished, ctx);
     }
+}
+
+/// Whether the consumer's pool has room for one more message.
+pub(super) fn admits(ctx: &mut Ctx<'_>, consumer: &Consumer, place: (Kind, EntityId)) -> bool {
+    ctx.pools.admits(consumer.pool(), place, ctx.now).is_ok()
 }
 
 /// What one dispatch hands out.

@@ -147,7 +147,7 @@ impl Limits {
 impl Outlet {
     /// A round of handing out begins.
     pub fn begin_limits(&mut self, now: Millis) {
-        let held = self.in_flight().saturating_sub(self.dying as u64);
+        let held = self.in_hands();
         if let Some(limits) = &mut self.limits {
             (limits.held, limits.shut) = (held, Shut::default());
             limits.armed = limits.armed.filter(|at| *at > now);
@@ -203,7 +203,8 @@ impl Outlet {
             (shut.tenant_concurrency, HeldBack::TenantConcurrency),
             (self.waits_for_keys(), HeldBack::Key),
         ];
-        each.into_iter().filter(|(is_shut, _)| *is_shut).map(|(_, why)| why).collect()
+        let own = each.into_iter().filter(|(is_shut, _)| *is_shut).map(|(_, why)| why);
+        own.chain(self.shut_by_vhost()).collect()
     }
 
     fn waits_for_keys(&self) -> bool {

@@ -43,6 +43,7 @@ mod tenants;
 mod tick;
 mod timers;
 mod unrouted;
+mod vhosts;
 mod vitals;
 mod whereabouts;
 mod withdraw;
@@ -140,6 +141,8 @@ pub struct Shard {
     tells_unrouted: bool,
     /// Of those that were published by a key that is no queue's.
     untold: unrouted::Untold,
+    /// Virtual hosts that have limits.
+    vhosts: vhosts::Vhosts,
 }
 
 impl Shard {
@@ -179,6 +182,7 @@ impl Shard {
             Command::Attach(attach) => self.attach(attach, ctx).map(|()| Reply::Done),
             Command::Credit(consumer, credit) => self.credit(consumer, credit, ctx).map(|()| Reply::Done),
             Command::Pool(pool, credit) => self.pool(pool, credit, ctx).map(|()| Reply::Done),
+            Command::LimitVhost { host, limits } => self.limit_vhost(host, limits, ctx).map(|()| Reply::Done),
             Command::Detach(consumer) => self.detach(consumer, ctx).map(|()| Reply::Done),
             Command::Strand(consumer) => self.strand(consumer, ctx).map(|()| Reply::Done),
             Command::CloseSession(session) => {
@@ -250,8 +254,8 @@ impl Shard {
                 }
             }
             self.pools = std::mem::take(&mut ctx.pools);
-            self.pools.looked_at((kind, id));
-            ctx.dirty.append(&mut self.pools.take_woken());
+            self.pools.looked_at((kind, id), now);
+            self.follow_pools(&mut ctx);
             self.close(ctx);
         }
     }

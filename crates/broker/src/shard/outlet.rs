@@ -16,6 +16,7 @@ use super::{
     log::Log,
     shares::Shares,
     tenants::Turn,
+    vhosts::Member,
 };
 use crate::{
     Effect, Kind,
@@ -122,6 +123,8 @@ pub struct Outlet {
     pub faults: Faults,
     /// What keeps messages back though somebody would take them.
     pub limits: Option<Box<Limits>>,
+    /// Its part in its virtual host, if that has limits.
+    pub member: Option<Member>,
     /// Tenants have lanes of their own.
     pub is_fair: bool,
     /// The lines of tenants, of a subscription that is fair to them.
@@ -192,6 +195,7 @@ impl Outlet {
             delayed: BTreeMap::new(),
             armed: Millis::NEVER,
             limits: None,
+            member: None,
             is_fair: false,
             shares: None,
             turns: BTreeMap::new(),

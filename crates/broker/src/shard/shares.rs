@@ -10,7 +10,7 @@ use waystation_base::{Attempt, Millis, limits::FAIR_AHEAD_MAX};
 use super::{
     Ctx, HashMap,
     cursor::{Cursor, Reason, Returned},
-    dispatch::{Pick, Round},
+    dispatch::{Pick, Round, admits},
     limits::Bucket,
     outlet::{Finished, Logs, Outlet, Popped},
     timers::Timer,
@@ -250,10 +250,8 @@ impl Outlet {
             if is_finding || !self.consumers.any_available() || !self.is_open(ctx) {
                 return;
             }
-            let Some(consumer) = self.consumers.next(|_, consumer| ctx.pools.admits(consumer.pool(), place))
-            else {
-                return;
-            };
+            let next = self.consumers.next(|_, consumer| admits(ctx, consumer, place));
+            let Some(consumer) = next else { return };
             let Some(next) = self.next_of_tenants(ctx) else { return };
             if next.meta.expires_at <= before {
                 let how = (next.attempt, Some(0).filter(|_| next.attempt.0 > 0));
@@ -297,7 +295,12 @@ impl Outlet {
         limits.shut.tenant_rate |= shut.0;
         limits.shut.tenant_concurrency |= shut.1;
         match turn {
-            Ok(tenant) => shares.pop(tenant),
+            Ok(tenant) => {
+                if !self.is_admitted(ctx) {
+                    return None;
+                }
+                self.shares.as_mut()?.pop(tenant)
+            }
             Err(at) => {
                 if let Some(at) = limits.arm(at) {
                     ctx.timers.push((at, Timer::Expiry(self.id)));

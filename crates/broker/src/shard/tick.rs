@@ -66,6 +66,10 @@ impl Shard {
                 }
             }
             Timer::Retention(id) => self.retire(id, ctx),
+            Timer::Vhost(id) => {
+                self.pools.rung(id, ctx.now);
+                self.follow_pools(ctx);
+            }
         }
     }
 

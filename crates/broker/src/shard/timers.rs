@@ -2,6 +2,8 @@
 
 use waystation_base::{Attempt, ConsumerId, EntityId, Tag};
 
+use super::vhosts::VhostId;
+
 /// A reason to look at something at a time. A timer may come too early or for something gone: its handler checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Timer {
@@ -21,4 +23,6 @@ pub enum Timer {
     Reread(EntityId, u16, u32, u32),
     /// A topic's retention is to be looked at.
     Retention(EntityId),
+    /// A virtual host may have room again for what waits in its line.
+    Vhost(VhostId),
 }

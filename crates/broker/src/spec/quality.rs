@@ -33,6 +33,25 @@ fn second() -> u64 {
     1_000
 }
 
+/// What all that is in a virtual host may have together. An unknown field is an error.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct VhostLimits {
+    /// How fast messages of its queues and subscriptions are handed out; none: as fast as they are taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<MessageRate>,
+    /// Messages of its queues and subscriptions that consumers may hold together; none: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
+    /// Queues and topics that it may have; none: no limit. What is there already stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_queues: Option<u32>,
+    /// Connections that it may have, kept to by doors whose connections belong to a virtual host; none: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u32>,
+}
+
 /// Tenants get equal shares of what is handed out. An unknown field is an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -58,6 +77,14 @@ impl MessageRate {
         check_range("rate", Some(self.messages.into()), 1, RATE_MESSAGES_MAX.into())?;
         check_range("rate.per_ms", Some(self.per_ms), 1, RATE_PER_MS_MAX)?;
         check_range("rate.burst", self.burst.map(u64::from), 1, RATE_MESSAGES_MAX.into())
+    }
+}
+
+impl VhostLimits {
+    /// Checks each field against its limits.
+    pub fn check(&self) -> Result<(), Error> {
+        self.rate.as_ref().map_or(Ok(()), MessageRate::check)?;
+        check_concurrency("concurrency", self.concurrency)
     }
 }
 

@@ -145,7 +145,7 @@ impl From<Refusal> for Failure {
             Refusal::Spec(_) | Refusal::Batch(_) | Refusal::Undelayable { .. } => Kind::Invalid,
             Refusal::Message { error, .. } => kind_of_message(error),
             Refusal::Full { .. } => Kind::Full,
-            Refusal::Limit { .. } => Kind::Limit,
+            Refusal::Limit { .. } | Refusal::VhostFull { .. } => Kind::Limit,
             Refusal::NotHeld { .. } | Refusal::NotWaiting { .. } => Kind::NotHeld,
             Refusal::NotAttached => Kind::Gone,
             Refusal::Exclusive { .. } | Refusal::Internal { .. } => Kind::Exclusive,
@@ -163,6 +163,7 @@ impl From<Refusal> for Failure {
             Refusal::Undelayable { .. } => problem.field = Some("deliver_at".to_owned()),
             Refusal::Message { index, .. } => problem.index = Some(*index as u64),
             Refusal::Limit { limit, .. } | Refusal::TooLarge { limit, .. } => problem.limit = Some(*limit),
+            Refusal::VhostFull { limit, .. } => problem.limit = Some((*limit).into()),
             _ => {}
         })
     }

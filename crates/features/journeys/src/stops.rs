@@ -146,6 +146,8 @@ fn held(why: HeldBack) -> Option<&'static str> {
         HeldBack::TenantRate => "the rate of a tenant is used up for now",
         HeldBack::TenantConcurrency => "a tenant has as many held as may be",
         HeldBack::Key => "an earlier message of their key is held or tried again",
+        HeldBack::VhostRate => "the rate of the virtual host is used up for now",
+        HeldBack::VhostConcurrency => "the virtual host has as many held as may be",
     })
 }
 

@@ -118,7 +118,7 @@ impl Ledger {
                 Answer::of(to && self.route_names.contains_key(&bind.route))
             }
             Command::Cancel(consumer) => Answer::of(self.consumers.contains_key(consumer)),
-            Command::Pool(..) => Answer::Yes,
+            Command::Pool(..) | Command::LimitVhost { .. } => Answer::Yes,
         }
     }
 
@@ -263,6 +263,7 @@ impl Ledger {
             }
             Command::Pool(pool, Some(credit)) => _ = self.pools.insert(*pool, *credit),
             Command::Pool(pool, None) => _ = self.pools.remove(pool),
+            Command::LimitVhost { limits, .. } => self.vhost = limits.clone(),
             Command::CloseSession(session) => {
                 self.pools.retain(|pool, _| pool.session != *session);
                 self.consumers.retain(|_, consumer| consumer.session != *session);

@@ -9,6 +9,7 @@ use waystation_broker::{
     effect::Handed,
     entry::{Entry, Reason},
     place::key_hash,
+    spec::VhostLimits,
 };
 
 use super::{
@@ -67,6 +68,7 @@ impl Ledger {
                 self.enter(one, Cause::Flush, book);
             }
         }
+        self.check_vhost(&taken);
         self.check_deliveries(effects, taken);
         self.close(effects);
     }
@@ -98,6 +100,21 @@ impl Ledger {
             let most = fair.and_then(|fair| fair.concurrency);
             assert!(within(most, own), "tenant {tenant} of '{}': {held:?}", outlet.name);
         }
+    }
+
+    /// Messages of all queues and subscriptions that are under way.
+    pub fn in_hands(&self) -> u64 {
+        let items = self.outlets.values().flat_map(|outlet| outlet.items.values());
+        items.filter(|item| item.is_held()).count() as u64
+    }
+
+    /// No more messages are under way together than the virtual host may have.
+    fn check_vhost(&self, taken: &BTreeMap<(EntityId, Tag), Taken>) {
+        let stays =
+            |(id, tag): &(EntityId, Tag)| self.outlets[id].items.get(tag).is_some_and(super::Item::is_held);
+        let Some(most) = self.vhost.concurrency.filter(|_| taken.keys().any(stays)) else { return };
+        let held = self.in_hands();
+        assert!(held <= most.into(), "the virtual host may hold {most} and holds {held}");
     }
 
     /// Messages that are asked for in order to be dead-lettered.
@@ -220,10 +237,11 @@ impl Ledger {
                 .get(consumer)
                 .unwrap_or_else(|| panic!("{consumer:?} is not attached"))
                 .clone();
-            // Room in a pool is handed on while handing out: the same queue is looked at again.
+            // Room in a pool or virtual host is handed on while handing out: the same queue is looked at again.
             // So is one where messages wait for each other: what is done at once lets the next one go.
             let outlet = &self.outlets[&who.entity];
             let again = who.pool.is_some_and(|pool| self.pools.contains_key(&pool))
+                || self.vhost != VhostLimits::default()
                 || outlet.by_key()
                 || outlet.ordered();
             assert!(seen.insert(*consumer) || again, "one delivery for each consumer in a flush");

@@ -23,7 +23,7 @@ use waystation_broker::{
     command::{Command, Hold},
     entry::Fault,
     place::{LogId, key_hash},
-    spec::{Mode, Order, QueueSpec, SubscriptionSpec, TopicSpec},
+    spec::{Mode, Order, QueueSpec, SubscriptionSpec, TopicSpec, VhostLimits},
     view::Counters,
 };
 
@@ -320,6 +320,8 @@ pub struct Ledger {
     pub retired: BTreeMap<ConsumerId, Consumer>,
     /// Pools of credit that are limited, and how many messages their consumers may hold together.
     pub pools: BTreeMap<PoolId, u32>,
+    /// What the virtual host may have together in which all is.
+    pub vhost: VhostLimits,
     /// Routes.
     pub routes: BTreeMap<EntityId, routing::Route>,
     /// Routes by name.
@@ -417,6 +419,7 @@ impl Ledger {
     pub fn forget_run(&mut self) {
         self.consumers.clear();
         self.pools.clear();
+        self.vhost = VhostLimits::default();
         self.retired.clear();
         self.owners.clear();
     }

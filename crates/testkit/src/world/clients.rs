@@ -77,7 +77,8 @@ impl Clients {
             110..=113 => Command::Bind(bind(random, ledger, false)),
             114 => Command::Unbind(bind(random, ledger, true)),
             115 | 116 => cancel(random, ledger),
-            117 | 118 => self.pool(random, ledger),
+            117 => self.pool(random, ledger),
+            118 => limit_vhost(random),
             _ => document(random),
         }
     }
@@ -193,6 +194,11 @@ impl Clients {
         held.extend(more.filter(|more| more.tag != first.tag).map(|more| (more.tag, more.attempt)));
         Command::Extend(Extend { source: first.source, held, lease_ms: random.range(1, 3000) })
     }
+}
+
+/// All is in one virtual host.
+pub fn limit_vhost(random: &mut Random) -> Command {
+    Command::LimitVhost { host: "/".to_owned(), limits: super::specs::vhost(random) }
 }
 
 /// An operator moves messages elsewhere that wait in a queue, as he saw them a while ago.

@@ -35,6 +35,8 @@ impl World {
         if self.random.one_in(3) {
             self.command(Command::Pool(POOL.0, Some(POOL.1)));
         }
+        let limits = super::clients::limit_vhost(&mut self.random);
+        self.command(limits);
         for round in 0..ROUNDS_MAX {
             self.mend_addresses();
             self.attach_everywhere();

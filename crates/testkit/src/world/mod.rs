@@ -245,6 +245,9 @@ impl World {
         let messages = self.handed(&effects);
         self.ledger.flush(&written, &effects, now, &self.book);
         self.take_over(written, effects, &messages);
+        if let Some(vhost) = self.node.shard.vhosts(self.now).first() {
+            assert_eq!(vhost.held, self.ledger.in_hands(), "under way in the virtual host at {}", self.now);
+        }
         for (id, outlet) in &self.ledger.outlets {
             if !self.node.reads_for(*id) {
                 outlet.check_length(now);

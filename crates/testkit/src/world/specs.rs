@@ -13,7 +13,7 @@ use waystation_broker::{
     command::{Bind, Destination, Target},
     spec::{
         Arguments, Fair, MessageRate, Mode, Order, Overflow, QueueSpec, RetryPolicy, RouteKind, RouteSpec,
-        Spec, Start, SubscriptionSpec, TopicSpec,
+        Spec, Start, SubscriptionSpec, TopicSpec, VhostLimits,
         retry::{Backoff, CONSUMER_LOST, ClassPolicy, LEASE_ENDED},
     },
 };
@@ -113,6 +113,15 @@ fn fair(random: &mut Random) -> Fair {
         concurrency: random.maybe(25, |random| random.range(1, 4) as u32),
         rate: random.maybe(15, rate),
         ..Fair::default()
+    }
+}
+
+/// What the virtual host may have together in which all is, or nothing.
+pub fn vhost(random: &mut Random) -> VhostLimits {
+    VhostLimits {
+        rate: random.maybe(30, rate),
+        concurrency: random.maybe(60, |random| random.range(2, 12) as u32),
+        ..VhostLimits::default()
     }
 }
 

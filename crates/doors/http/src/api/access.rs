@@ -3,6 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
+use waystation_broker::{spec::VhostLimits, view::HeldBack};
 
 /// What a user shall be. Its password, or a hash of it, or neither: then only a certificate lets it in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -119,6 +120,8 @@ pub struct VhostSpec {
     /// What AMQP's clients get that declare a queue without a type: `classic`, `quorum` or `stream`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_queue_type: Option<String>,
+    /// What all that is in it may have together.
+    pub limits: VhostLimits,
 }
 
 /// The same, with its name.
@@ -133,6 +136,24 @@ pub struct Vhost {
     /// What AMQP's clients get that declare a queue without a type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_queue_type: Option<String>,
+    /// What all that is in it may have together.
+    #[serde(default)]
+    pub limits: VhostLimits,
+    /// How it stands with them, if it has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<VhostState>,
+}
+
+/// How a virtual host stands with its limits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VhostState {
+    /// Queues and topics in it.
+    pub queues: u64,
+    /// Messages that consumers hold.
+    pub held: u64,
+    /// Why no more can be handed out now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_back: Vec<HeldBack>,
 }
 
 /// To what a policy applies.

@@ -9,20 +9,32 @@ use axum::{
     response::Response,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
+use waystation_broker::view::VhostInfo;
 use waystation_catalog::{Vhost as Kept, terms::QueueType};
 
 use super::{PageParams, PutParams, absent, body, declared, difference, may_change, page};
 use crate::{
     adapter::{extract::Params, ok},
-    api::{Declaration, Declared, List, Problem, Removed, Vhost, VhostSpec},
+    api::{Declaration, Declared, List, Problem, Removed, Vhost, VhostSpec, VhostState},
     auth::Caller,
     door::Door,
     failure::Failure,
 };
 
-fn show(it: Kept) -> Vhost {
-    let Kept { name, description, tags, default_queue_type } = it;
-    Vhost { name, description, tags, default_queue_type }
+fn show(it: Kept, states: &[VhostInfo]) -> Vhost {
+    let Kept { name, description, tags, default_queue_type, limits } = it;
+    let state = states.iter().find(|state| state.name == name);
+    let state = state.map(|state| VhostState {
+        queues: state.queues,
+        held: state.held,
+        held_back: state.held_back.into_iter().collect(),
+    });
+    Vhost { name, description, tags, default_queue_type, limits, state }
+}
+
+/// How virtual hosts with limits are now.
+async fn states(door: &Door) -> Result<Vec<VhostInfo>, Failure> {
+    Ok(door.broker.query(|view| view.vhosts()).await?)
 }
 
 /// Whether a caller may know of it.
@@ -41,7 +53,8 @@ async fn list(
     Params(params): Params<PageParams>,
 ) -> Result<Response, Failure> {
     let seen = door.catalog.vhosts().into_iter().filter(|it| sees(&caller, &it.name));
-    ok(&page(seen.map(show), |vhost| &vhost.name, &params)?)
+    let states = states(&door).await?;
+    ok(&page(seen.map(|it| show(it, &states)), |vhost| &vhost.name, &params)?)
 }
 
 /// Show a virtual host.
@@ -56,7 +69,7 @@ async fn get(
     Path(name): Path<String>,
 ) -> Result<Response, Failure> {
     let found = door.catalog.vhost(&name).filter(|it| sees(&caller, &it.name));
-    ok(&show(found.ok_or_else(|| absent("virtual host", &name))?))
+    ok(&show(found.ok_or_else(|| absent("virtual host", &name))?, &states(&door).await?))
 }
 
 /// Make a virtual host with its standing routes, or find that it is there just so. Who makes it may do everything in it.
@@ -76,12 +89,12 @@ async fn put(
 ) -> Result<Response, Failure> {
     caller.require_administrator()?;
     let _permit = door.begin_request()?;
-    let VhostSpec { description, tags, default_queue_type } = body(&door, &headers, request).await?;
+    let VhostSpec { description, tags, default_queue_type, limits } = body(&door, &headers, request).await?;
     if let Some(kind) = default_queue_type.as_deref().filter(|kind| QueueType::read(kind).is_none()) {
         let reason = format!("'{kind}' is none of classic, quorum and stream");
         return Err(Failure::field("default_queue_type", reason));
     }
-    let wanted = Kept { name, description, tags, default_queue_type };
+    let wanted = Kept { name, description, tags, default_queue_type, limits };
     if let Some(have) = door.catalog.vhost(&wanted.name) {
         let differs = difference(&have, &wanted);
         if !may_change(&format!("virtual host '{}'", wanted.name), differs.as_deref(), params.change)? {
