@@ -50,6 +50,8 @@ pub mod header {
     pub const DEATH_CLASS: &str = "ws-death-class";
     /// The queue or subscription where it was dead-lettered first.
     pub const DEATH_FIRST_SOURCE: &str = "ws-death-first-source";
+    /// The topic whose message it was, if a subscription dead-lettered it.
+    pub const DEATH_TOPIC: &str = "ws-death-topic";
     /// The first reason.
     pub const DEATH_FIRST_REASON: &str = "ws-death-first-reason";
     /// The route that it had been published to when it was dead-lettered first.

@@ -25,7 +25,7 @@ pub const DIRECT_REPLIES: &str = "$replies.direct";
 
 /// What the name of a topic begins with that one subscription alone reads, beside what it is declared for: dead letters of the
 /// subscription come back by it, and to nobody else.
-const REDRIVEN_PREFIX: &str = "$redriven.";
+pub const REDRIVEN_PREFIX: &str = "$redriven.";
 
 /// Topics of Waystation's own that may be subscribed to by their names: what they tell is meant for others.
 pub const TOLD: [&str; 2] = ["$alerts", "$audit"];

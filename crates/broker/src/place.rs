@@ -5,6 +5,8 @@ use waystation_base::{
     EntityId, Message, Millis, Offset, Position,
     batch::{self, Record},
     filter::Filter,
+    message::header::DEATH_TOPIC,
+    name::REDRIVEN_PREFIX,
     value::Value,
 };
 use xxhash_rust::xxh3::xxh3_64;
@@ -78,7 +80,8 @@ pub fn key_hash(key: Option<&[u8]>) -> u64 {
 pub enum TenantBy {
     /// A header of it.
     Header(SmolStr),
-    /// The virtual host of the address that it was published to.
+    /// The virtual host of the address that it was published to; of a dead letter that came back to a subscription, of the topic that
+    /// it was a message of.
     VirtualHost,
 }
 
@@ -91,6 +94,9 @@ impl TenantBy {
                 key_hash(name.as_ref().map(|name| name.as_bytes()))
             }
             TenantBy::VirtualHost => {
+                let came_by = address.strip_prefix(REDRIVEN_PREFIX);
+                let came_by = came_by.map(|to| message.headers.text(DEATH_TOPIC).unwrap_or(to));
+                let address = came_by.unwrap_or(address);
                 key_hash(address.split_once(VIRTUAL_HOST_ENDS).map(|(host, _)| host.as_bytes()))
             }
         }

@@ -54,7 +54,8 @@ fn told(world: &World) -> Vec<(EntityId, bool, u64, Vec<String>)> {
             let message = record.expect("a record").message(&batch).expect("a message");
             String::from_utf8(message.body.to_vec()).expect("text")
         };
-        let bodies = batch::records(&batch).expect("a batch").map(body).collect();
+        let records = (!batch.is_empty()).then(|| batch::records(&batch).expect("a batch"));
+        let bodies = records.into_iter().flatten().map(body).collect();
         (it.route, it.told, it.omitted, bodies)
     });
     told.collect()
@@ -125,4 +126,26 @@ fn what_a_full_queue_refuses_is_not_told_as_taken_by_nothing() {
     let refused = publish(&mut world, vec![to_route("narrow", true)], "y");
     assert!(matches!(refused[0], Err(Refusal::Full { .. })), "{refused:?}");
     assert_eq!(told(&world), []);
+}
+
+#[test]
+fn the_rest_of_a_flood_is_told_of_when_its_second_is_over_though_nothing_follows() {
+    for target in [to_route("bad", true), to_key("none", true)] {
+        let mut world = world();
+        for _ in 0..UNROUTED_TOLD_MAX + 7 {
+            publish(&mut world, vec![target.clone()], "y");
+        }
+        let rests = |world: &World| told(world).into_iter().filter(|it| it.3.is_empty()).collect::<Vec<_>>();
+        world.pass(999);
+        assert_eq!(rests(&world), []);
+        world.pass(1);
+        let rests_now = rests(&world);
+        assert_eq!(rests_now.iter().map(|it| it.2).collect::<Vec<_>>(), [7]);
+        assert_eq!(rests_now[0].0, told(&world)[0].0, "of the same route");
+        world.pass(5_000);
+        assert_eq!(rests(&world).len(), 1, "once");
+        // Neither a restart nor the end of the route is in its way.
+        world.restart();
+        world.pass(1);
+    }
 }

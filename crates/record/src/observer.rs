@@ -367,6 +367,9 @@ impl Observer {
     /// Messages that nothing took. They are at no place: each gets one of its own in the route's name.
     fn unrouted(&mut self, unrouted: &Unrouted<'_>, position: Position, recent: &mut Recent) {
         self.untold += unrouted.omitted;
+        if unrouted.batch.is_empty() {
+            return;
+        }
         let log = LogId { entity: unrouted.route, log: 0 };
         let terms = self.terms(log.entity);
         let Ok(records) = batch::records(unrouted.batch) else {

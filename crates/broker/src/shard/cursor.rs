@@ -172,6 +172,11 @@ impl Cursor {
         self.flying.values_mut().for_each(|flight| flight.meta = None);
     }
 
+    /// Whether it is being looked up where messages are that came back, and that will be known.
+    pub fn is_finding(&self) -> bool {
+        !self.finding.is_empty() && !self.find_failed
+    }
+
     /// Puts a message back; `rank` as in [`Cursor::returned`].
     pub fn give_back(&mut self, rank: u64, offset: u64, returned: Returned) {
         self.aside.remove(&offset);

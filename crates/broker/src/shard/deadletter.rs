@@ -2,7 +2,7 @@
 
 use smallvec::{SmallVec, smallvec};
 use smol_str::SmolStr;
-use waystation_base::{Attempt, EntityId, Message, Millis, Name, Tag};
+use waystation_base::{Attempt, EntityId, Message, Millis, Name, Tag, message::header::DEATH_TOPIC};
 
 use super::{
     Address, Ctx, Shard,
@@ -44,7 +44,13 @@ impl Shard {
             // A topic's retention has removed it meanwhile.
             return self.done_dying(kind, entity, tag, &flight, Reason::Filtered, ctx);
         }
-        let message = loaded.messages.into_iter().find_map(|(_, message)| message);
+        let topic = loaded.messages.first().and_then(|(meta, _)| self.topics.get(&meta.log.entity));
+        // One that had come back is still of the topic that it was of at first.
+        let topic = topic.filter(|topic| topic.name.redriven_to().is_none()).map(|topic| topic.name.clone());
+        let mut message = loaded.messages.into_iter().find_map(|(_, message)| message);
+        if let Some((topic, message)) = topic.zip(message.as_mut()) {
+            message.headers.set(DEATH_TOPIC, topic.as_str());
+        }
         let stuck = match (message, target) {
             (Some(message), Some(target)) => {
                 let death = death(&name, &dying, flight.attempt, ctx.now);

@@ -12,7 +12,6 @@ use super::{
     consumers::Consumer,
     cursor::{DELAYED_LOGS, Flight, Reason, is_delayed, priority, tag},
     entry::{Entry, Item},
-    keys::Key,
     log::Log,
     outlet::{Finished, Logs, Outlet, Popped},
     tenants::slot,
@@ -22,7 +21,7 @@ use crate::{
     Effect, Kind,
     command::Hold,
     effect::{Closed, Handed},
-    place::{Load, Loaded, Meta, Purpose},
+    place::{Load, Meta, Purpose},
 };
 
 /// Messages asked for in one load.
@@ -33,7 +32,7 @@ const WINDOW_LOW: usize = 64;
 const LOAD_SPANS_MAX: usize = 256;
 
 /// Messages that came back and are looked up in one load: what lies in one batch is read but once.
-const FIND_MESSAGES_MAX: usize = 4_096;
+pub(super) const FIND_MESSAGES_MAX: usize = 4_096;
 
 /// Milliseconds for which one who does not wait still waits for messages that are being read.
 pub(super) const LOOK_MS_MAX: u64 = 1_000;
@@ -291,7 +290,7 @@ impl Outlet {
     }
 
     /// Asks where messages are that came back.
-    fn find(&mut self, number: u16, logs: &dyn Logs, ctx: &mut Ctx<'_>) {
+    pub(super) fn find(&mut self, number: u16, logs: &dyn Logs, ctx: &mut Ctx<'_>) {
         let Some((log, cursor)) = logs.log(number).zip(self.cursors.get(&number)) else { return };
         let lost = cursor.returned.iter().filter(|(_, returned)| returned.meta.is_none());
         let lost = cursor.keyless().chain(lost.map(|((_, offset), _)| *offset));
@@ -399,11 +398,13 @@ impl Outlet {
                 self.pop(log, returned, logs, finished, by, ctx);
             }
         }
+        self.expire_lines(by, logs, finished, ctx);
+        let in_lines = self.shares.as_ref().and_then(|shares| shares.next_expiry());
         let heads = self.cursors.values().flat_map(|cursor| {
             let returned = cursor.returned.first_key_value().and_then(|(_, returned)| returned.meta.as_ref());
             cursor.window.front().into_iter().chain(returned).map(|meta| meta.expires_at)
         });
-        if let Some(at) = heads.min().filter(|at| *at != Millis::NEVER && *at > ctx.now) {
+        if let Some(at) = heads.chain(in_lines).min().filter(|at| *at != Millis::NEVER && *at > ctx.now) {
             ctx.timers.push((at, Timer::Expiry(self.id)));
         }
     }
@@ -514,81 +515,6 @@ impl Outlet {
             .map(|(number, _)| *number)
             .collect();
         wanted.into_iter().for_each(|number| self.fill(number, logs, ctx));
-    }
-
-    /// Takes in what a window load found. Returns whether the answer was wanted.
-    pub fn window_loaded(&mut self, number: u16, generation: u32, loaded: Loaded, ctx: &mut Ctx<'_>) -> bool {
-        let since = self.policy.since;
-        let subscription = self.kind == Kind::Subscription;
-        let Some(cursor) = self.cursors.get_mut(&number).filter(|cursor| cursor.generation == generation)
-        else {
-            return false;
-        };
-        if let Some(detail) = loaded.damaged {
-            // The load stays "under way": this log is not read past the damage.
-            self.damaged(number, detail, ctx);
-            return false;
-        }
-        cursor.loading = false;
-        let mut at = cursor.scan;
-        for (meta, _) in loaded.messages {
-            let offset = meta.offset.0;
-            if offset < at {
-                continue;
-            }
-            // What the load left out is not there, or not wanted.
-            cursor.done.insert(at, offset);
-            at = offset + 1;
-            if cursor.done.contains(offset) || cursor.skip.remove(&offset) {
-                continue;
-            }
-            if subscription && since.is_some_and(|since| meta.timestamp < since) {
-                cursor.done.add(offset);
-                continue;
-            }
-            self.expiring |= meta.expires_at != Millis::NEVER;
-            cursor.window.push_back(meta);
-        }
-        cursor.done.insert(at, loaded.next.0);
-        cursor.scan = cursor.scan.max(loaded.next.0);
-        true
-    }
-
-    /// Takes in where messages are that came back.
-    pub fn returned_found(&mut self, number: u16, generation: u32, loaded: Loaded, ctx: &mut Ctx<'_>) {
-        let Some(cursor) =
-            self.cursors.get_mut(&number).filter(|cursor| cursor.find_generation == generation)
-        else {
-            return;
-        };
-        cursor.find_failed = loaded.damaged.is_some();
-        if let Some(detail) = loaded.damaged {
-            return self.damaged(number, detail, ctx);
-        }
-        let asked = std::mem::take(&mut cursor.finding);
-        let mut finished = Finished::default();
-        let mut found = loaded.messages.iter().map(|(meta, _)| meta).peekable();
-        for offset in asked {
-            let meta = found.next_if(|meta| meta.offset.0 == offset).copied();
-            cursor.learn_key(offset, meta.map(|meta| meta.key_hash));
-            if let Some(returned) = cursor.returned_mut(offset) {
-                match meta {
-                    Some(_) => returned.meta = meta,
-                    None => finished.add(Reason::Filtered, number, offset, returned.bytes),
-                }
-            } else if let Some(flight) = cursor.flying.get_mut(&offset) {
-                flight.meta = meta.or(flight.meta);
-            }
-            // One that was done meanwhile, or purged, has no key any more.
-            let by_key = self.policy.by_key && !cursor.done.contains(offset);
-            // What stands ready and has expired goes without being handed out: before the restart another one may have had its key.
-            let is_over = |meta: &Meta| meta.expires_at <= ctx.now && cursor.has_returned(offset);
-            if let Some(meta) = meta.filter(|meta| by_key && meta.key_hash != 0 && !is_over(meta)) {
-                let holder = tag(number, offset);
-                self.keys.entry(meta.key_hash).or_insert_with(|| Key::held_by(holder));
-            }
-        }
-        self.finish(finished, ctx);
     }
 }
 

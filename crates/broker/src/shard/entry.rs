@@ -113,7 +113,7 @@ pub struct Unrouted<'a> {
     pub told: bool,
     /// So many were taken by nothing since the last such entry of this route, and are not told of one by one.
     pub omitted: u64,
-    /// A record batch.
+    /// A record batch; empty: they are only counted.
     pub batch: &'a [u8],
 }
 

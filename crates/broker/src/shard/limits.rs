@@ -1,6 +1,6 @@
 //! What keeps messages back though somebody would take them: rates, and how many may be under way at once.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use waystation_base::Millis;
 
@@ -73,6 +73,8 @@ pub struct Limits {
     tenants: Vec<Bucket>,
     /// Messages under way, as of this round of handing out.
     held: u64,
+    /// Messages of each tenant that this round hands out and settles at once: they are never under way.
+    passing: BTreeMap<u8, u64>,
     /// When the shard looks again.
     armed: Option<Millis>,
     /// What the last round met.
@@ -103,7 +105,8 @@ impl Limits {
     /// The same for a message of the tenant in `slot`, of whom consumers hold so many.
     fn may_go_of(&mut self, slot: u8, held: impl FnOnce() -> u64, now: Millis) -> Result<(), Option<Millis>> {
         let Some(fair) = &self.rules.fair else { return Ok(()) };
-        if fair.concurrency.is_some_and(|most| held() >= u64::from(most)) {
+        let passing = || self.passing.get(&slot).copied().unwrap_or_default();
+        if fair.concurrency.is_some_and(|most| held().saturating_sub(passing()) >= u64::from(most)) {
             self.shut.tenant_concurrency = true;
             return Err(None);
         }
@@ -120,6 +123,9 @@ impl Limits {
     /// One of a tenant goes; `holds`: it will be held.
     fn goes(&mut self, slot: u8, holds: bool, now: Millis) {
         self.held += u64::from(holds);
+        if !holds && self.rules.fair.is_some() {
+            *self.passing.entry(slot).or_default() += 1;
+        }
         if let Some(rate) = &self.rules.rate {
             self.bucket.take(rate, now);
         }
@@ -150,6 +156,7 @@ impl Outlet {
         let held = self.in_hands();
         if let Some(limits) = &mut self.limits {
             (limits.held, limits.shut) = (held, Shut::default());
+            limits.passing.clear();
             limits.armed = limits.armed.filter(|at| *at > now);
         }
     }
@@ -218,5 +225,6 @@ impl Outlet {
             (Some(limits), false) => limits.change(rules),
             (None, false) => self.limits = rules.limits(),
         }
+        self.shares.iter_mut().for_each(|shares| shares.reopen());
     }
 }

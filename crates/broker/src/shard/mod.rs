@@ -24,6 +24,8 @@ mod keys;
 mod lanes;
 mod limits;
 mod line;
+mod lines;
+mod loaded;
 mod log;
 mod matching;
 mod outlet;

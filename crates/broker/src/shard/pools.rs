@@ -318,7 +318,7 @@ mod tests {
         assert!(pools.admits(Some(ID), place(places[0]), NOW).is_ok(), "there is room for one");
         pools.take(ID, place(places[0]), true, NOW);
         for id in places {
-            assert!(!pools.admits(Some(ID), place(*id), NOW).is_ok(), "and for no more");
+            assert!(pools.admits(Some(ID), place(*id), NOW).is_err(), "and for no more");
         }
         pools
     }
@@ -349,7 +349,7 @@ mod tests {
     fn who_is_not_first_in_line_waits_though_there_is_room() {
         let mut pools = full(&[1, 2]);
         pools.give_back(vec![ID], NOW);
-        assert!(!pools.admits(Some(ID), place(2), NOW).is_ok(), "it is offered to the first");
+        assert!(pools.admits(Some(ID), place(2), NOW).is_err(), "it is offered to the first");
         assert!(pools.admits(Some(ID), place(1), NOW).is_ok());
     }
 

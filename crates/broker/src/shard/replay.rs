@@ -179,12 +179,9 @@ impl Shard {
             for (number, offset) in outlet.dying_messages() {
                 outlet.load_dying(number, offset, logs, ctx);
             }
-            if outlet.policy.ordered {
-                for (number, offsets) in outlet.keyless_by_log() {
-                    if let Some(log) = logs.log(number) {
-                        outlet.find_offsets(number, offsets, log, logs, ctx);
-                    }
-                }
+            outlet.forget_whose();
+            for number in outlet.keyless_logs() {
+                outlet.find(number, logs, ctx);
             }
             if outlet.policy.by_key {
                 for (number, offsets) in outlet.holders_by_log() {
@@ -251,10 +248,10 @@ impl Outlet {
         messages
     }
 
-    /// Messages of ordered subscriptions that failed: what comes behind one of its key waits.
-    fn keyless_by_log(&self) -> Vec<(u16, Vec<u64>)> {
-        let each = self.cursors.iter().map(|(number, cursor)| (*number, cursor.keyless().collect()));
-        each.filter(|(_, offsets): &(u16, Vec<u64>)| !offsets.is_empty()).collect()
+    /// Logs of ordered subscriptions with messages that failed: what comes behind one of its key waits.
+    fn keyless_logs(&self) -> Vec<u16> {
+        let lacking = self.cursors.iter().filter(|(_, cursor)| cursor.keyless().next().is_some());
+        lacking.filter(|_| self.policy.ordered).map(|(number, _)| *number).collect()
     }
 
     /// Messages that may hold a key: those that were handed out before.

@@ -1,186 +1,91 @@
 //! Whose turn it is among tenants: of subscriptions that are fair to them.
 //!
 //! A topic's messages lie in one order, whoever they are of. So the subscription reads ahead, up to [`FAIR_AHEAD_MAX`] messages,
-//! and keeps a line for each tenant in memory; they take turns. What waits in a line is found by its log after a restart.
+//! and keeps a line for each tenant in memory ([`super::lines`]); they take turns. What waits in a line is found by its log after a
+//! restart.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
-use waystation_base::{Attempt, Millis, limits::FAIR_AHEAD_MAX};
+use waystation_base::{Millis, limits::FAIR_AHEAD_MAX};
 
 use super::{
-    Ctx, HashMap,
+    Ctx,
     cursor::{Cursor, Reason, Returned},
-    dispatch::{Pick, Round, admits},
-    limits::Bucket,
+    dispatch::{FIND_MESSAGES_MAX, Pick, Round, admits},
+    lines::{Lines, Waits},
     outlet::{Finished, Logs, Outlet, Popped},
     timers::Timer,
 };
 use crate::{
     place::{Meta, Place},
-    spec::{Fair, MessageRate},
+    spec::Fair,
 };
 
 /// Milliseconds for which it reads on when nobody consumes: who pulls one message after the other is back soon.
 const READS_ON_MS: u64 = 60_000;
 
-/// A message in its tenant's line.
-#[derive(Clone, Copy, Debug)]
-pub struct Waits {
-    /// The number of its source.
-    pub number: u16,
-    /// The message.
-    pub meta: Meta,
-    /// How often it was handed out.
-    pub attempt: Attempt,
-    /// Its rank, if it came back.
-    rank: Option<u64>,
-}
-
-impl Waits {
-    /// Whether the log alone would not bring it back as it is.
-    fn came_back(&self) -> bool {
-        self.rank.is_some() || self.attempt.0 > 0
-    }
-}
-
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct Shares {
-    lines: BTreeMap<u64, VecDeque<Waits>>,
-    /// Whose turn was last.
-    last: u64,
-    /// The source that is read ahead next: where there is room for few, it goes round.
+    lines: Lines,
+    /// The source that is read ahead next: they go round.
     next_source: u16,
-    /// Messages in all lines.
-    count: usize,
-    /// The same by source.
-    by_source: HashMap<u16, usize>,
-    /// Messages of each tenant that consumers hold, as far as it is known whose they are.
-    held: HashMap<u64, u32>,
-    buckets: HashMap<u64, Bucket>,
+    /// Messages that consumers hold and of whom it is not known whose they are, by source.
+    nobodys: BTreeMap<u16, BTreeSet<u64>>,
 }
 
 impl Shares {
-    fn push(&mut self, waits: Waits) {
-        self.count += 1;
-        *self.by_source.entry(waits.number).or_default() += 1;
-        let line = self.lines.entry(waits.meta.tenant).or_default();
-        let Some(rank) = waits.rank else { return line.push_back(waits) };
-        // One that came back takes its place among those that wait already: by its offset, or by when it was due.
-        let is_behind = |other: &Waits| match rank {
-            0 => other.meta.offset > waits.meta.offset,
-            due => other.meta.timestamp.0 > due,
-        };
-        match line.iter().position(|other| other.number == waits.number && is_behind(other)) {
-            Some(at) => line.insert(at, waits),
-            None => line.push_back(waits),
-        }
-    }
-
-    fn pop(&mut self, tenant: u64) -> Option<Waits> {
-        let line = self.lines.get_mut(&tenant)?;
-        let waits = line.pop_front();
-        if line.is_empty() {
-            self.lines.remove(&tenant);
-        }
-        if let Some(waits) = &waits {
-            self.count -= 1;
-            *self.by_source.entry(waits.number).or_default() -= 1;
-        }
-        waits
-    }
-
-    /// Takes out those for which `goes` says so.
-    pub fn take(&mut self, goes: impl Fn(&Waits) -> bool) -> Vec<Waits> {
-        let mut taken = Vec::new();
-        for line in self.lines.values_mut() {
-            line.retain(|waits| {
-                let goes = goes(waits);
-                taken.extend(goes.then_some(*waits));
-                !goes
-            });
-        }
-        self.lines.retain(|_, line| !line.is_empty());
-        self.count -= taken.len();
-        for waits in &taken {
-            *self.by_source.entry(waits.number).or_default() -= 1;
-        }
-        taken
-    }
-
-    /// The tenant whose turn it is among those that may get more, and else when to look again, if time helps.
-    fn turn(&self, fair: &Fair, now: Millis, shut: &mut (bool, bool)) -> Result<u64, Option<Millis>> {
-        let mut again: Option<Millis> = None;
-        let after = self.lines.range((self.last.wrapping_add(1))..).chain(self.lines.range(..=self.last));
-        for tenant in after.map(|(tenant, _)| *tenant) {
-            if fair.concurrency.is_some_and(|most| self.held.get(&tenant).copied().unwrap_or(0) >= most) {
-                shut.1 = true;
-                continue;
-            }
-            match fair.rate.as_ref().map(|rate| self.bucket(tenant).opens_at(rate)) {
-                Some(at) if at > now => {
-                    shut.0 = true;
-                    again = Some(again.unwrap_or(at).min(at));
-                }
-                _ => return Ok(tenant),
-            }
-        }
-        Err(again)
-    }
-
-    fn bucket(&self, tenant: u64) -> Bucket {
-        self.buckets.get(&tenant).copied().unwrap_or_default()
-    }
-
-    fn goes(&mut self, tenant: u64, holds: bool, rate: Option<&MessageRate>, now: Millis) {
-        self.last = tenant;
-        if holds {
-            *self.held.entry(tenant).or_default() += 1;
-        }
-        if let Some(rate) = rate {
-            if self.buckets.len() > FAIR_AHEAD_MAX {
-                self.buckets.retain(|_, bucket| bucket.opens_at(rate) > now);
-            }
-            self.buckets.entry(tenant).or_default().take(rate, now);
-        }
-    }
-
     /// A message of a tenant is in nobody's hands any more.
     pub fn let_go(&mut self, tenant: Option<u64>) {
-        let Some(tenant) = tenant else { return };
-        if let Some(held) = self.held.get_mut(&tenant) {
-            *held = held.saturating_sub(1);
-            if *held == 0 {
-                self.held.remove(&tenant);
-            }
-        }
+        tenant.into_iter().for_each(|tenant| self.lines.let_go(tenant));
     }
 
     /// How many of a source wait in lines.
     pub fn of_source(&self, number: u16) -> usize {
-        self.by_source.get(&number).copied().unwrap_or_default()
+        self.lines.of_source(number)
     }
 
     /// Those of a source that came back: rank, message, attempts.
-    pub fn tried(&self, number: u16) -> impl Iterator<Item = (u64, Meta, Attempt)> {
-        let all = self.lines.values().flatten();
-        all.filter(move |waits| waits.number == number && waits.came_back())
-            .map(|waits| (waits.rank.unwrap_or_default(), waits.meta, waits.attempt))
+    pub fn tried(&self, number: u16) -> impl Iterator<Item = (u64, Meta, waystation_base::Attempt)> {
+        self.lines.tried(number)
+    }
+
+    /// Takes out those for which `goes` says so.
+    pub fn take(&mut self, goes: impl Fn(&Waits) -> bool) -> Vec<Waits> {
+        self.lines.take(goes)
     }
 
     /// Tells messages of a source where they are now.
     pub fn relocate(&mut self, number: u16, place: impl Fn(&Meta) -> Place) {
-        for waits in self.lines.values_mut().flatten().filter(|waits| waits.number == number) {
-            waits.meta.place = place(&waits.meta);
+        self.lines.relocate(number, place);
+    }
+
+    /// When the next message in a line expires.
+    pub fn next_expiry(&self) -> Option<Millis> {
+        self.lines.next_expiry()
+    }
+
+    /// Other rules hold.
+    pub fn reopen(&mut self) {
+        self.lines.reopen();
+    }
+
+    /// Whose a message is that somebody may hold is known now, or will not be.
+    pub fn learn(&mut self, number: u16, offset: u64, tenant: Option<u64>) -> Option<u64> {
+        let asked = self.nobodys.get_mut(&number)?;
+        let was_asked = asked.remove(&offset);
+        if asked.is_empty() {
+            self.nobodys.remove(&number);
         }
+        let tenant = tenant.filter(|_| was_asked)?;
+        self.lines.hold(tenant);
+        Some(tenant)
     }
 
     fn count_held(&mut self, cursors: &BTreeMap<u16, Box<Cursor>>) {
-        self.held.clear();
         let flights = cursors.values().flat_map(|cursor| cursor.flying.values());
-        for tenant in flights.filter(|flight| flight.dying.is_none()).filter_map(|flight| flight.tenant) {
-            *self.held.entry(tenant).or_default() += 1;
-        }
+        self.lines
+            .recount(flights.filter(|flight| flight.dying.is_none()).filter_map(|flight| flight.tenant));
     }
 }
 
@@ -196,6 +101,41 @@ impl Outlet {
         // Whose each message is must be read again.
         self.cursors.values_mut().for_each(|cursor| cursor.forget_places());
         self.shares = self.policy.tenant_by.is_some().then(Box::default);
+        self.forget_whose();
+    }
+
+    /// Whose the messages are that consumers hold is to be found out.
+    pub fn forget_whose(&mut self) {
+        let Some(shares) = &mut self.shares else { return };
+        for (number, cursor) in &mut self.cursors {
+            let held = cursor.flying.iter_mut().filter(|(_, flight)| flight.dying.is_none());
+            let offsets: BTreeSet<u64> = held
+                .map(|(offset, flight)| {
+                    flight.tenant = None;
+                    *offset
+                })
+                .collect();
+            if !offsets.is_empty() {
+                shares.nobodys.insert(*number, offsets);
+            }
+        }
+        shares.count_held(&self.cursors);
+    }
+
+    /// Asks whose messages are that consumers hold; says whether an answer is to be waited for.
+    fn finds_whose(&mut self, logs: &dyn Logs, ctx: &mut Ctx<'_>) -> bool {
+        let unknown = self.shares.iter().flat_map(|shares| &shares.nobodys);
+        let asks =
+            unknown.map(|(number, of)| (*number, of.iter().copied().take(FIND_MESSAGES_MAX).collect()));
+        for (number, offsets) in asks.collect::<Vec<(u16, Vec<u64>)>>() {
+            match logs.log(number).filter(|_| self.cursors.contains_key(&number)) {
+                Some(log) => self.find_offsets(number, offsets, log, logs, ctx),
+                // The topic is gone, and with it what was held.
+                None => drop(self.shares.as_mut().map(|shares| shares.nobodys.remove(&number))),
+            }
+        }
+        // What cannot be read holds nobody else up.
+        self.cursors.values().any(|cursor| cursor.is_finding())
     }
 
     /// Takes messages out of their lines: those that came back stand with others that did, the rest is found by its log.
@@ -218,6 +158,9 @@ impl Outlet {
     pub fn leave_lines(&mut self, number: u16, base: Option<u64>) {
         let Some(shares) = &mut self.shares else { return };
         shares.take(|waits| waits.number == number && base.is_none_or(|base| waits.meta.offset.0 < base));
+        if base.is_none() {
+            shares.nobodys.remove(&number);
+        }
         shares.count_held(&self.cursors);
     }
 
@@ -241,21 +184,22 @@ impl Outlet {
             return;
         }
         let place = (self.kind, self.id);
+        // One that came back must be known by its tenant before any later one of that tenant goes, and one that is held before
+        // that tenant gets more.
+        let mut finds = self.finds_whose(logs, ctx);
+        let mut ready: BTreeSet<u16> = self.cursors.keys().copied().collect();
         loop {
-            self.line_up(before, logs, finished, ctx);
-            // One that came back must be known by its tenant before any later one of that tenant goes.
-            // What cannot be read holds nobody else up.
-            let is_finding =
-                self.cursors.values().any(|cursor| !cursor.finding.is_empty() && !cursor.find_failed);
-            if is_finding || !self.consumers.any_available() || !self.is_open(ctx) {
+            finds |= self.line_up(&mut ready, before, logs, finished, ctx);
+            if finds || !self.consumers.any_available() || !self.is_open(ctx) {
                 return;
             }
             let next = self.consumers.next(|_, consumer| admits(ctx, consumer, place));
             let Some(consumer) = next else { return };
             let Some(next) = self.next_of_tenants(ctx) else { return };
+            // There may be room for another one of it.
+            ready.insert(next.number);
             if next.meta.expires_at <= before {
-                let how = (next.attempt, Some(0).filter(|_| next.attempt.0 > 0));
-                self.discard(next.number, next.meta, how, Reason::Expired, logs, finished, ctx);
+                self.expire_waiting(next, logs, finished, ctx);
             } else {
                 self.hand(next.number, next.meta, next.attempt, consumer, round, finished, ctx);
             }
@@ -264,45 +208,59 @@ impl Outlet {
 
     /// Whether it is of use to know what comes: not for consumers that are not there, or were not of late.
     fn reads_ahead(&self, now: Millis) -> bool {
-        let has_lines = self.shares.as_ref().is_some_and(|shares| shares.count > 0);
+        let has_lines = self.shares.as_ref().is_some_and(|shares| shares.lines.count() > 0);
         self.consumers.len() > 0 || has_lines && now.since(self.last_used) < READS_ON_MS
     }
 
-    /// Puts what is next in each source in its tenant's line.
-    fn line_up(&mut self, before: Millis, logs: &dyn Logs, finished: &mut Finished, ctx: &mut Ctx<'_>) {
-        let next = self.shares.as_ref().map_or(0, |shares| shares.next_source);
-        let sources = self.cursors.range(next..).chain(self.cursors.range(..next));
-        for number in sources.map(|(number, _)| *number).collect::<Vec<_>>() {
-            while self.shares.as_ref().is_some_and(|shares| shares.count < FAIR_AHEAD_MAX) {
-                let Pick::Next { log, returned, .. } = self.look(number, logs, ctx) else { break };
-                let rank = returned.and_then(|offset| Some(self.cursors.get(&log)?.rank(offset)));
-                let popped = self.pop(log, returned, logs, finished, before, ctx);
-                if let (Popped::Ready(meta, attempt), Some(shares)) = (popped, &mut self.shares) {
-                    shares.push(Waits { number: log, meta, attempt, rank });
-                    shares.next_source = number.wrapping_add(1);
-                }
+    /// Puts what is next in each source that may have something in its tenant's line, one of each in turn. Says whether it had to ask
+    /// where messages are that came back.
+    fn line_up(
+        &mut self,
+        ready: &mut BTreeSet<u16>,
+        before: Millis,
+        logs: &dyn Logs,
+        finished: &mut Finished,
+        ctx: &mut Ctx<'_>,
+    ) -> bool {
+        let mut finds = false;
+        while let Some(shares) = self.shares.as_mut().filter(|shares| shares.lines.count() < FAIR_AHEAD_MAX) {
+            shares.lines.step();
+            let next = ready.range(shares.next_source..).next().or_else(|| ready.first());
+            let Some(number) = next.copied() else { break };
+            shares.next_source = number.wrapping_add(1);
+            let Pick::Next { log, returned, .. } = self.look(number, logs, ctx) else {
+                ready.remove(&number);
+                finds |= self.cursors.get(&number).is_some_and(|cursor| cursor.is_finding());
+                continue;
+            };
+            let rank = returned.and_then(|offset| Some(self.cursors.get(&log)?.rank(offset)));
+            let popped = self.pop(log, returned, logs, finished, before, ctx);
+            if let (Popped::Ready(meta, attempt), Some(shares)) = (popped, &mut self.shares) {
+                self.expiring |= meta.expires_at != Millis::NEVER;
+                shares.lines.push(Waits { number: log, meta, attempt, rank });
             }
         }
+        finds
     }
 
     /// The next message of the tenant whose turn it is.
     fn next_of_tenants(&mut self, ctx: &mut Ctx<'_>) -> Option<Waits> {
-        let fair = self.limits.as_ref()?.fair()?;
-        let shares = self.shares.as_mut()?;
-        let mut shut = (false, false);
-        let turn = shares.turn(&fair, ctx.now, &mut shut);
         let limits = self.limits.as_mut()?;
-        limits.shut.tenant_rate |= shut.0;
-        limits.shut.tenant_concurrency |= shut.1;
+        let fair = limits.fair()?;
+        let lines = &mut self.shares.as_mut()?.lines;
+        let turn = lines.turn(&fair, ctx.now);
+        let (late, full) = lines.shut();
+        limits.shut.tenant_rate |= late;
+        limits.shut.tenant_concurrency |= full;
         match turn {
-            Ok(tenant) => {
+            Some(tenant) => {
                 if !self.is_admitted(ctx) {
                     return None;
                 }
-                self.shares.as_mut()?.pop(tenant)
+                self.shares.as_mut()?.lines.pop(tenant)
             }
-            Err(at) => {
-                if let Some(at) = limits.arm(at) {
+            None => {
+                if let Some(at) = limits.arm(lines.opens_at()) {
                     ctx.timers.push((at, Timer::Expiry(self.id)));
                 }
                 None
@@ -310,10 +268,30 @@ impl Outlet {
         }
     }
 
+    /// Discards what has expired by then, wherever in its tenant's line it stands.
+    pub(super) fn expire_lines(
+        &mut self,
+        by: Millis,
+        logs: &dyn Logs,
+        finished: &mut Finished,
+        ctx: &mut Ctx<'_>,
+    ) {
+        while self.may_discard()
+            && let Some(waits) = self.shares.as_mut().and_then(|shares| shares.lines.expired(by))
+        {
+            self.expire_waiting(waits, logs, finished, ctx);
+        }
+    }
+
+    fn expire_waiting(&mut self, waits: Waits, logs: &dyn Logs, finished: &mut Finished, ctx: &mut Ctx<'_>) {
+        let Waits { number, meta, attempt, rank } = waits;
+        self.discard(number, meta, (attempt, rank), Reason::Expired, logs, finished, ctx);
+    }
+
     /// Notes that a message of a tenant is handed out.
     pub(super) fn note_share(&mut self, meta: &Meta, holds: bool, now: Millis) {
         let Some(shares) = &mut self.shares else { return };
         let fair = self.limits.as_ref().and_then(|limits| limits.fair());
-        shares.goes(meta.tenant, holds, fair.as_ref().and_then(|fair| fair.rate.as_ref()), now);
+        shares.lines.goes(meta.tenant, holds, fair.as_ref().and_then(|fair| fair.rate.as_ref()), now);
     }
 }

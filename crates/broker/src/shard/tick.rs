@@ -66,6 +66,7 @@ impl Shard {
                 }
             }
             Timer::Retention(id) => self.retire(id, ctx),
+            Timer::Untold(route) => self.tell_the_rest(route, ctx),
             Timer::Vhost(id) => {
                 self.pools.rung(id, ctx.now);
                 self.follow_pools(ctx);

@@ -23,6 +23,8 @@ pub enum Timer {
     Reread(EntityId, u16, u32, u32),
     /// A topic's retention is to be looked at.
     Retention(EntityId),
+    /// Messages that nothing took and that were only counted may be told of; 0: those without a route.
+    Untold(EntityId),
     /// A virtual host may have room again for what waits in its line.
     Vhost(VhostId),
 }

@@ -1,7 +1,7 @@
 //! Messages that nothing took: the journal is told of them, so that the record can say what became of them. No state depends on it.
 //!
 //! Whoever publishes to nobody, and does so a hundred thousand times a second, must not fill the journal: of each route so many a
-//! second are told of, the others are counted and told of together with the next.
+//! second are told of, the others are counted, and the count is told of when that second is over.
 
 use waystation_base::{
     EntityId, Message, Millis, Offset,
@@ -12,6 +12,7 @@ use waystation_base::{
 use super::{
     Ctx, Shard,
     entry::{Entry, Unrouted},
+    timers::Timer,
 };
 
 /// Milliseconds in which [`UNROUTED_TOLD_MAX`] messages are told of.
@@ -39,6 +40,13 @@ impl Untold {
     }
 }
 
+impl Untold {
+    /// What was only counted, to be told of now; none: it is not over yet when so many a second are told of.
+    fn rest(&mut self, now: Millis) -> Option<u64> {
+        (now < self.since || now.since(self.since) >= WINDOW_MS).then(|| std::mem::take(&mut self.omitted))
+    }
+}
+
 impl Shard {
     /// Whether the journal is to be told of messages that nothing took: somebody reads it.
     pub fn set_tells_unrouted(&mut self, tells: bool) {
@@ -60,7 +68,11 @@ impl Shard {
             Some(route) => &mut route.untold,
             None => &mut self.untold,
         };
+        let before = untold.omitted;
         let (admitted, omitted) = untold.admit(messages.len(), ctx.now);
+        if untold.omitted > 0 && (before == 0 || admitted > 0) {
+            ctx.timers.push((untold.since.plus(WINDOW_MS), Timer::Untold(route.unwrap_or(EntityId(0)))));
+        }
         if admitted == 0 {
             return;
         }
@@ -76,6 +88,25 @@ impl Shard {
         encoder.finish();
         let route = route.unwrap_or(EntityId(0));
         Entry::Unrouted(Unrouted { route, told, omitted, batch: &batch }).append(ctx.log);
+    }
+}
+
+impl Shard {
+    /// Tells how many messages nothing took that were only counted.
+    pub(super) fn tell_the_rest(&mut self, route: EntityId, ctx: &mut Ctx<'_>) {
+        let untold = match self.routes.get_mut(&route) {
+            Some(route) => &mut route.untold,
+            None if route == EntityId(0) => &mut self.untold,
+            // The route is gone.
+            None => return,
+        };
+        match untold.rest(ctx.now) {
+            None => ctx.timers.push((untold.since.plus(WINDOW_MS), Timer::Untold(route))),
+            Some(0) => {}
+            Some(omitted) => {
+                Entry::Unrouted(Unrouted { route, told: false, omitted, batch: &[] }).append(ctx.log);
+            }
+        }
     }
 }
 

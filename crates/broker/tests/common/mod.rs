@@ -60,6 +60,8 @@ pub struct World {
     pub delivered: BTreeMap<ConsumerId, Vec<Handed>>,
     pub closed: Vec<(ConsumerId, Closed)>,
     pub notices: Vec<Notice>,
+    /// How many messages were looked up at once, each time.
+    pub finds: Vec<usize>,
     ids: u64,
 }
 
@@ -95,6 +97,7 @@ impl World {
             delivered: BTreeMap::new(),
             closed: Vec::new(),
             notices: Vec::new(),
+            finds: Vec::new(),
             ids: 0,
         }
     }
@@ -127,6 +130,9 @@ impl World {
                     Effect::Closed { consumer, reason } => self.closed.push((consumer, reason)),
                     Effect::Notice(notice) => self.notices.push(notice),
                     Effect::Load(load) => {
+                        if let Purpose::Returned { .. } = load.purpose {
+                            self.finds.push(load.only.as_ref().map_or(0, Vec::len));
+                        }
                         let loaded = Command::Loaded(self.load(&load));
                         self.shard.handle(self.now, None, loaded, &mut self.journal, &mut effects);
                     }
