@@ -34,6 +34,6 @@ pub use driver::Driver;
 pub use exemplars::Exemplar;
 pub use options::{OpenError, Options, REQUEST_BYTES_MAX};
 pub use overlay::Overlay;
-pub use recovery::{Recovery, open};
+pub use recovery::{Hand, Recovery, open, open_by_hand};
 pub use view::View;
 pub use waystation_journal::{Failure, Mode};

@@ -374,20 +374,19 @@ pub(crate) struct Loader {
 
 impl Loader {
     /// Starts the thread; its answers arrive at the returned receiver.
-    pub(crate) fn start(mut files: Files) -> std::io::Result<(Loader, tokio_mpsc::Receiver<Answer>)> {
+    pub(crate) fn start(files: Files) -> std::io::Result<(Loader, tokio_mpsc::Receiver<Answer>)> {
+        let (mut loader, answers, reading) = Loader::by_hand(files);
+        let thread = std::thread::Builder::new().name("reader".to_owned()).spawn(move || reading.run())?;
+        loader.thread = Some(thread);
+        Ok((loader, answers))
+    }
+
+    /// The same without a thread: what is asked for is read when [`Reading::step`] is called.
+    pub(crate) fn by_hand(files: Files) -> (Loader, tokio_mpsc::Receiver<Answer>, Reading) {
         let (queue, reads) = mpsc::sync_channel(READS_MAX);
         let (sender, answers) = tokio_mpsc::channel(2 * READS_MAX);
-        let work = move || {
-            while let Ok(read) = reads.recv() {
-                if sender.blocking_send(answer(&mut files, read)).is_err() {
-                    return;
-                }
-            }
-        };
-        let thread = std::thread::Builder::new().name("reader".to_owned()).spawn(work)?;
-        let loader =
-            Loader { queue: Some(queue), waiting: VecDeque::new(), under_way: 0, thread: Some(thread) };
-        Ok((loader, answers))
+        let loader = Loader { queue: Some(queue), waiting: VecDeque::new(), under_way: 0, thread: None };
+        (loader, answers, Reading { reads, sender, files })
     }
 
     /// Asks for something.
@@ -415,6 +414,31 @@ impl Loader {
                 }
             }
         }
+    }
+}
+
+/// What the reading thread does.
+pub(crate) struct Reading {
+    reads: mpsc::Receiver<Read>,
+    sender: tokio_mpsc::Sender<Answer>,
+    files: Files,
+}
+
+impl Reading {
+    fn run(mut self) {
+        while let Ok(read) = self.reads.recv() {
+            if self.sender.blocking_send(answer(&mut self.files, read)).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Reads the next thing that is asked for; says whether there was one, and room for the answer.
+    pub(crate) fn step(&mut self) -> bool {
+        let Ok(permit) = self.sender.try_reserve() else { return false };
+        let Ok(read) = self.reads.try_recv() else { return false };
+        permit.send(answer(&mut self.files, read));
+        true
     }
 }
 

@@ -7,12 +7,12 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use waystation_base::{Clock, Position, disk::Disk};
 use waystation_broker::{ReplayError, Shard, entry::Step};
 use waystation_journal::{
-    Committer, DataDir, Entry, Epoch, FileJournal, Journal, ReadError, Reader, RecoveryReport, Verify,
-    settled::Store, snapshot,
+    Committer, DataDir, Entry, Epoch, FileJournal, Journal, Preparation, ReadError, Reader, RecoveryReport,
+    Verify, settled::Store, snapshot,
 };
 use waystation_record::{Known, Record, Recorder, Sources};
 
@@ -21,7 +21,7 @@ use crate::{
     cache::{BlockCache, Memory, TailCache},
     driver::Parts,
     keeper::{Keeper, Tools},
-    loader::{Files, Loader},
+    loader::{Files, Loader, Reading},
     log::{Log, Noted},
     options::JOURNAL_EVENTS_MAX,
     snapshots::Housekeeping,
@@ -48,6 +48,54 @@ pub fn open(
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
 ) -> Result<(Broker, Driver, Recovery), OpenError> {
+    let (broker, driver, recovery, _) = open_as(options, disk, clock, By::Threads)?;
+    Ok((broker, driver, recovery))
+}
+
+/// The same without threads that write the journal and read it: that happens when the [`Hand`] says so. With a clock and a disk that are
+/// simulated, on a runtime with one thread, everything that follows is then decided by who holds the hand. Let it take no snapshots and settle nothing.
+pub fn open_by_hand(
+    options: Options,
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+) -> Result<(Broker, Driver, Hand), OpenError> {
+    let (broker, driver, _, hand) = open_as(options, disk, clock, By::Hand)?;
+    // It is there when it was asked for.
+    hand.map(|hand| (broker, driver, hand))
+        .ok_or_else(|| io("handing over the steps")(std::io::ErrorKind::Unsupported.into()))
+}
+
+/// Who writes the journal and reads it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Threads,
+    Hand,
+}
+
+/// What the threads of a broker would do, step by step.
+pub struct Hand {
+    journal: waystation_journal::Hand,
+    reading: Reading,
+}
+
+impl Hand {
+    /// Writes and syncs what waits to be durable, if anything does.
+    pub fn sync(&mut self) -> bool {
+        self.journal.step()
+    }
+
+    /// Reads the next thing that is asked for, if there is one.
+    pub fn read(&mut self) -> bool {
+        self.reading.step()
+    }
+}
+
+fn open_as(
+    options: Options,
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    by: By,
+) -> Result<(Broker, Driver, Recovery, Option<Hand>), OpenError> {
     let now = clock.now();
     let dir = DataDir::open(disk.clone(), &options.dir, &options.owner)?;
     let mut recovery = Recovery::default();
@@ -56,6 +104,7 @@ pub fn open(
     let journal_options = waystation_journal::Options {
         file_bytes: options.journal_file_bytes,
         first_file_bytes: options.journal_file_bytes.min(4 << 20),
+        preparation: if by == By::Hand { Preparation::Inline } else { Preparation::Background },
         ..waystation_journal::Options::default()
     };
     let (journal, report) =
@@ -77,11 +126,26 @@ pub fn open(
     let (events, journal_events) = mpsc::channel(JOURNAL_EVENTS_MAX);
     let durable = journal.end();
     let epoch = Epoch(journal.epoch().0 + 1);
-    let committer = Committer::spawn(journal, options.mode, epoch, move |event| {
-        // A driver that has ended wants to hear nothing.
-        let _ = events.blocking_send(event);
-    });
-    let committer = Arc::new(committer.map_err(io("starting the journal's thread"))?);
+    let (committer, journal_hand) = match by {
+        By::Threads => {
+            let committer = Committer::spawn(journal, options.mode, epoch, move |event| {
+                // A driver that has ended wants to hear nothing.
+                let _ = events.blocking_send(event);
+            });
+            (committer.map_err(io("starting the journal's thread"))?, None)
+        }
+        By::Hand => {
+            let (committer, hand) = Committer::by_hand(journal, options.mode, epoch, move |event| {
+                let told = events.try_send(event);
+                debug_assert!(
+                    !matches!(told, Err(TrySendError::Full(_))),
+                    "more steps than the driver has heard of"
+                );
+            });
+            (committer, Some(hand))
+        }
+    };
+    let committer = Arc::new(committer);
     let mut effects = Vec::new();
     let end = committer.with_group(|group| {
         let mut noted = Noted::default();
@@ -94,7 +158,18 @@ pub fn open(
     let blocks: Arc<Mutex<BlockCache>> = Arc::default();
     let files_of =
         |blocks: &Arc<Mutex<BlockCache>>| Files::new(reader.clone(), store.clone(), blocks.clone());
-    let (loader, answers) = Loader::start(files_of(&blocks)).map_err(io("starting the reading thread"))?;
+    let (loader, answers, reading) = match by {
+        By::Threads => {
+            let (loader, answers) =
+                Loader::start(files_of(&blocks)).map_err(io("starting the reading thread"))?;
+            (loader, answers, None)
+        }
+        By::Hand => {
+            let (loader, answers, reading) = Loader::by_hand(files_of(&blocks));
+            (loader, answers, Some(reading))
+        }
+    };
+    let hand = journal_hand.zip(reading).map(|(journal, reading)| Hand { journal, reading });
     let tools = Tools {
         disk: disk.clone(),
         snapshots: dir.snapshots(),
@@ -128,7 +203,7 @@ pub fn open(
         recorder,
         trimmable: Position(0),
     };
-    Ok((broker, Driver::begin(parts, effects, end), recovery))
+    Ok((broker, Driver::begin(parts, effects, end), recovery, hand))
 }
 
 /// Starts the recorder, if there is to be a record. It knows what there is now, and reads what the journal tells since its last

@@ -141,6 +141,29 @@ impl Committer {
         epoch: Epoch,
         notify: impl FnMut(Event) + Send + 'static,
     ) -> std::io::Result<Committer> {
+        let (mut committer, mut owner) = Committer::make(journal, mode, epoch, notify);
+        let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || owner.run())?;
+        committer.thread = Some(thread);
+        Ok(committer)
+    }
+
+    /// The same without a thread: nothing is written but by the [`Hand`]. For whoever decides what happens when.
+    pub fn by_hand(
+        journal: impl Journal + 'static,
+        mode: Mode,
+        epoch: Epoch,
+        notify: impl FnMut(Event) + Send + 'static,
+    ) -> (Committer, Hand) {
+        let (committer, mut owner) = Committer::make(journal, mode, epoch, notify);
+        (committer, Hand(Box::new(move || owner.step())))
+    }
+
+    fn make<J: Journal, N: FnMut(Event)>(
+        journal: J,
+        mode: Mode,
+        epoch: Epoch,
+        notify: N,
+    ) -> (Committer, Owner<J, N>) {
         let end = journal.end();
         let open = Group::new(end, journal.align_bytes());
         let state = State {
@@ -162,10 +185,9 @@ impl Committer {
             buffers: Arc::default(),
         });
         let synced = end;
-        let mut owner =
+        let owner =
             Owner { inner: inner.clone(), journal, mode, epoch, notify, synced, synced_at: monotonic() };
-        let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || owner.run())?;
-        Ok(Committer { inner, thread: Some(thread) })
+        (Committer { inner, thread: None }, owner)
     }
 
     /// Appends the entries that `unit` pushes: all of them together or, on a refusal or panic, none.
@@ -307,6 +329,16 @@ impl Drop for Unit<'_, '_> {
     }
 }
 
+/// Does what the thread of a [`Committer::by_hand`] would do, step by step.
+pub struct Hand(Box<dyn FnMut() -> bool + Send>);
+
+impl Hand {
+    /// Carries out the next thing, and says whether there was one: writes and syncs a group, say, and tells of it.
+    pub fn step(&mut self) -> bool {
+        (self.0)()
+    }
+}
+
 #[allow(clippy::disallowed_methods, reason = "paces syncs; nothing that is written depends on it")]
 fn monotonic() -> Instant {
     Instant::now()
@@ -339,6 +371,10 @@ impl<J: Journal, N: FnMut(Event)> Owner<J, N> {
 
     fn run(&mut self) {
         let outcome = self.work();
+        self.ended(outcome);
+    }
+
+    fn ended(&mut self, outcome: Result<(), Failure>) {
         let mut state = self.inner.state();
         state.ended = true;
         state.failed = outcome.as_ref().err().cloned();
@@ -351,19 +387,41 @@ impl<J: Journal, N: FnMut(Event)> Owner<J, N> {
 
     fn work(&mut self) -> Result<(), Failure> {
         loop {
-            match self.next() {
-                Job::Commit(group) => self.commit(group)?,
-                Job::Sync => self.sync()?,
-                Job::Trim(before) => self.journal.trim(before)?,
-                Job::LookForSpace => {}
-                Job::Close => {
-                    let synced = self.journal.close()?;
-                    self.inner.synced.store(synced.0, Ordering::Release);
-                    return Ok(());
-                }
+            let job = self.next();
+            if self.carry_out(job)? {
+                return Ok(());
             }
-            self.look_for_space();
         }
+    }
+
+    /// Does what is next, if anything is; says whether it was.
+    fn step(&mut self) -> bool {
+        let mut state = self.inner.state();
+        let job = if state.alive().is_ok() { self.take(&mut state) } else { None };
+        drop(state);
+        let Some(job) = job else { return false };
+        let outcome = self.carry_out(job);
+        if !matches!(outcome, Ok(false)) {
+            self.ended(outcome.map(|_| ()));
+        }
+        true
+    }
+
+    /// Says whether this was the last.
+    fn carry_out(&mut self, job: Job) -> Result<bool, Failure> {
+        match job {
+            Job::Commit(group) => self.commit(group)?,
+            Job::Sync => self.sync()?,
+            Job::Trim(before) => self.journal.trim(before)?,
+            Job::LookForSpace => {}
+            Job::Close => {
+                let synced = self.journal.close()?;
+                self.inner.synced.store(synced.0, Ordering::Release);
+                return Ok(true);
+            }
+        }
+        self.look_for_space();
+        Ok(false)
     }
 
     fn next(&self) -> Job {

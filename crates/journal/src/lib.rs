@@ -30,7 +30,7 @@ mod sequential;
 mod test_disk;
 
 pub use self::{
-    committer::{Committer, Event, Mode, Refused},
+    committer::{Committer, Event, Hand, Mode, Refused},
     contract::{AppendError, Entry, Epoch, Failure, Journal, ReadError, Space, Visitor},
     data_dir::{DataDir, DataDirError},
     file::{Damage, FileJournal, OpenError, Options, Preparation, Reader, RecoveryReport, Verify},

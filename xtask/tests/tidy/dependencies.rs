@@ -135,6 +135,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "waystation-record",
             "waystation-admin",
             "waystation-amqp091",
+            "waystation-calls",
             "waystation-content",
             "waystation-jq",
             "waystation-routes",

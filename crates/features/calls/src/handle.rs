@@ -15,7 +15,7 @@ use tokio::{
 };
 use waystation_base::{Clock, Millis, Name};
 use waystation_broker::{
-    Source,
+    Refusal, Source,
     command::{Outcome, Settlement},
     effect::Declared,
 };
@@ -66,6 +66,7 @@ impl Shared {
 pub(crate) struct Figures {
     states: [AtomicU64; 6],
     late: AtomicU64,
+    read_at_start: AtomicU64,
 }
 
 impl Figures {
@@ -75,6 +76,10 @@ impl Figures {
 
     pub fn late(&self) {
         self.late.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn read_at_start(&self, records: u64) {
+        self.read_at_start.store(records, Ordering::Relaxed);
     }
 }
 
@@ -339,8 +344,11 @@ impl Calls {
             Err(error @ (Error::NoCall | Error::Gone)) => {
                 let outcome = Outcome::Rejected { error: Some(error.to_string()), class: None };
                 let settlement = Settlement { tag: held.tag, attempt: held.attempt, outcome };
-                self.broker.settle(Source::Queue(queue.clone()), vec![settlement]).await?;
-                Ok(None)
+                match self.broker.settle(Source::Queue(queue.clone()), vec![settlement]).await {
+                    // Its lease has run out meanwhile: it comes back, and whoever has it then settles it.
+                    Ok(()) | Err(Refusal::NotHeld { .. }) => Ok(None),
+                    Err(refusal) => Err(refusal.into()),
+                }
             }
             Err(error) => Err(error),
         }
@@ -380,6 +388,9 @@ impl Calls {
         let late = figures.late.load(Ordering::Relaxed);
         text += "# HELP waystation_calls_late_results_total Results that came too late or for no call.\n# TYPE waystation_calls_late_results_total counter\n";
         let _ = writeln!(text, "waystation_calls_late_results_total {late}");
+        let read = figures.read_at_start.load(Ordering::Relaxed);
+        text += "# HELP waystation_calls_read_at_start Records of calls that the last start read besides the pages of their index.\n# TYPE waystation_calls_read_at_start gauge\n";
+        let _ = writeln!(text, "waystation_calls_read_at_start {read}");
         upstream::figures(&mut text, &self.hub);
         text
     }

@@ -1,7 +1,7 @@
 //! What stands in memory of each call: enough to decide and to list; all else is read from its record.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     ops::Bound,
 };
 
@@ -10,7 +10,11 @@ use waystation_base::{Attempt, MessageId, Millis, Name, Offset, Tag};
 use crate::{
     CallId, Error, Filter, Held, Key, ListPage, Record, Seen, State, idempotency,
     limits::{GONE_MAX, PLACE_MAX},
+    page::{CALL_BYTES_MAX, Line, Page, Span},
 };
+
+/// Bytes of a record without its result's body, as they are reckoned.
+const RECORD_BYTES: u64 = 512;
 
 /// One call. A million of them should take little: names are numbers here, and a key stands behind a pointer.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,8 +53,14 @@ pub(crate) struct Index {
     correlations: BTreeSet<(u128, CallId)>,
     names: Vec<Name>,
     numbers: HashMap<Name, u32>,
-    gone: HashSet<CallId>,
+    gone: BTreeSet<CallId>,
     gone_order: VecDeque<CallId>,
+    /// Spans in which something has changed since their pages were written.
+    dirty: BTreeSet<Span>,
+    /// The first offset that no record has which was taken over.
+    end: Offset,
+    /// Bytes of the records that were taken over since the last mark: what a start would read besides the pages.
+    behind_bytes: u64,
 }
 
 impl Index {
@@ -84,23 +94,15 @@ impl Index {
 
     /// Takes over a call's latest record.
     pub fn put(&mut self, record: &Record, offset: Offset) {
+        self.behind_bytes += RECORD_BYTES + record.result.as_ref().map_or(0, |result| result.bytes);
+        self.end = self.end.max(offset.next());
         let before = self.take_out(record.id);
         let operation = self.number(&record.operation);
-        let due = record.forget_at().unwrap_or(record.deadline);
         let held = record.held.unwrap_or(Held { tag: Tag(0), attempt: Attempt(0) });
-        self.timers.insert((due, record.id));
-        if record.state == State::Queued {
-            self.queued.entry(operation).or_default().insert(record.id);
-        }
-        if let Some(key) = record.key {
-            self.keys.insert(key.scope, (key.request, record.id));
-        }
-        let correlation = record.correlation_id.as_deref().map(idempotency::mark);
-        self.correlations.extend(correlation.map(|mark| (mark, record.id)));
         let entry = Entry {
             offset,
             request: record.request.or(before.and_then(|before| before.request)),
-            due,
+            due: record.forget_at().unwrap_or(record.deadline),
             tag: held.tag,
             held_attempt: held.attempt,
             operation,
@@ -109,9 +111,117 @@ impl Index {
             state: record.state,
             is_retried: record.retried_as.is_some(),
             key: record.key.map(Box::new),
-            correlation: correlation.map(Box::new),
+            correlation: record.correlation_id.as_deref().map(idempotency::mark).map(Box::new),
         };
-        self.calls.insert(record.id, entry);
+        self.enter(record.id, entry);
+        self.dirty.insert(Span::of(record.id));
+    }
+
+    fn enter(&mut self, id: CallId, entry: Entry) {
+        self.timers.insert((entry.due, id));
+        if entry.state == State::Queued {
+            self.queued.entry(entry.operation).or_default().insert(id);
+        }
+        if let Some(key) = &entry.key {
+            self.keys.insert(key.scope, (key.request, id));
+        }
+        self.correlations.extend(entry.correlation.as_ref().map(|mark| (**mark, id)));
+        self.calls.insert(id, entry);
+    }
+
+    /// Takes over a record that was found on the topic, unless what is known is as new.
+    pub fn put_found(&mut self, record: &Record, offset: Offset) {
+        let is_known = self.calls.get(&record.id).is_some_and(|entry| entry.offset >= offset);
+        if !is_known && !self.gone.contains(&record.id) {
+            self.put(record, offset);
+        }
+    }
+
+    /// Takes over a page, in the place of what was known of its span.
+    pub fn put_page(&mut self, span: Span, page: Page) {
+        let known: Vec<_> = self.calls.range(span.ids()).map(|(id, _)| *id).collect();
+        known.into_iter().for_each(|id| drop(self.take_out(id)));
+        let known: Vec<_> = self.gone.range(span.ids()).copied().collect();
+        for id in known.iter().filter(|id| page.gone.binary_search(id).is_err()) {
+            self.gone.remove(id);
+        }
+        page.gone.into_iter().for_each(|id| self.note_gone(id));
+        let numbers: Vec<u32> = page.names.iter().map(|name| self.number(name)).collect();
+        for line in page.calls {
+            let held = line.held.unwrap_or(Held { tag: Tag(0), attempt: Attempt(0) });
+            self.end = self.end.max(line.offset.next());
+            let entry = Entry {
+                offset: line.offset,
+                request: line.request,
+                due: line.due,
+                tag: held.tag,
+                held_attempt: held.attempt,
+                operation: numbers[line.name],
+                version: line.version,
+                attempt: line.attempt,
+                state: line.state,
+                is_retried: line.is_retried,
+                key: line.key.map(Box::new),
+                correlation: line.correlation.map(Box::new),
+            };
+            self.enter(line.id, entry);
+        }
+    }
+
+    /// All that is known of a span.
+    pub fn page(&self, span: Span) -> Page {
+        let mut page = Page { gone: self.gone.range(span.ids()).copied().collect(), ..Page::default() };
+        let mut places: HashMap<u32, usize> = HashMap::new();
+        for (id, entry) in self.calls.range(span.ids()) {
+            let name = *places.entry(entry.operation).or_insert_with(|| {
+                page.names.push(self.names[entry.operation as usize].clone());
+                page.names.len() - 1
+            });
+            page.calls.push(Line {
+                id: *id,
+                offset: entry.offset,
+                request: entry.request,
+                due: entry.due,
+                held: entry.held(),
+                name,
+                version: entry.version,
+                attempt: entry.attempt,
+                state: entry.state,
+                is_retried: entry.is_retried,
+                key: entry.key.as_deref().copied(),
+                correlation: entry.correlation.as_deref().copied(),
+            });
+        }
+        page
+    }
+
+    /// The first offset that no record has which was taken over.
+    pub fn end(&self) -> Offset {
+        self.end
+    }
+
+    /// Bytes of records that a start would read besides the pages.
+    pub fn behind_bytes(&self) -> u64 {
+        self.behind_bytes
+    }
+
+    /// Whether the pages of what has changed would be no larger than the records that they stand for.
+    pub fn is_worth_writing(&self) -> bool {
+        let most = usize::try_from(self.behind_bytes / CALL_BYTES_MAX as u64).unwrap_or(usize::MAX);
+        let calls = self.dirty.iter().flat_map(|span| self.calls.range(span.ids()));
+        calls.take(most.saturating_add(1)).count() <= most
+    }
+
+    /// Gives what has changed, to be written.
+    pub fn take_dirty(&mut self) -> BTreeSet<Span> {
+        self.behind_bytes = 0;
+        std::mem::take(&mut self.dirty)
+    }
+
+    /// What was to be written and is not.
+    pub fn put_back_dirty(&mut self, spans: impl IntoIterator<Item = Span>, bytes: u64) {
+        self.behind_bytes += bytes;
+        self.dirty.extend(spans);
     }
 
     fn take_out(&mut self, id: CallId) -> Option<Entry> {
@@ -129,16 +239,24 @@ impl Index {
         Some(entry)
     }
 
-    /// Forgets a call, but for the fact that it was there.
-    pub fn forget(&mut self, id: CallId) {
+    /// Forgets a call, but for the fact that it was there; that is written at `offset`.
+    pub fn forget(&mut self, id: CallId, offset: Offset) {
+        self.behind_bytes += RECORD_BYTES;
+        self.end = self.end.max(offset.next());
         self.take_out(id);
+        self.dirty.insert(Span::of(id));
+        self.note_gone(id);
+    }
+
+    fn note_gone(&mut self, id: CallId) {
         if self.gone.insert(id) {
             self.gone_order.push_back(id);
         }
-        if self.gone.len() > GONE_MAX
+        if self.gone_order.len() > GONE_MAX
             && let Some(oldest) = self.gone_order.pop_front()
+            && self.gone.remove(&oldest)
         {
-            self.gone.remove(&oldest);
+            self.dirty.insert(Span::of(oldest));
         }
     }
 
@@ -268,7 +386,7 @@ mod tests {
         let id = record(1, State::Queued).id;
         assert_eq!(index.take_due(Millis(61), 9), [id]);
         assert_eq!(index.by_key(1), Some((7, id)));
-        index.forget(id);
+        index.forget(id, Offset(2));
         assert_eq!((index.get(id).err(), index.by_key(1)), (Some(Error::Gone), None));
         assert_eq!(index.get(record(2, State::Queued).id).err(), Some(Error::NoCall));
     }
@@ -332,7 +450,7 @@ mod tests {
             let record = Record { correlation_id: Some(id.into()), ..record(number, State::Queued) };
             index.put(&record, Offset(number));
         }
-        index.forget(record(4, State::Queued).id);
+        index.forget(record(4, State::Queued).id, Offset(7));
         let mut filter = Filter { max: 1, correlation_id: Some("even".into()), ..Filter::default() };
         let mut found = Vec::new();
         loop {
@@ -346,11 +464,79 @@ mod tests {
         assert_eq!(found, [6, 2]);
     }
 
+    fn other(index: &Index, spans: &BTreeSet<Span>) -> Index {
+        let mut other = Index::default();
+        for span in spans {
+            let bytes = index.page(*span).write();
+            other.put_page(*span, Page::read(*span, &bytes).expect("a page"));
+        }
+        other
+    }
+
+    #[test]
+    fn pages_say_all_that_stands_in_memory() {
+        let mut index = Index::default();
+        for number in 1..=40 {
+            let state = State::ALL[number as usize % 6];
+            let correlation_id = (number % 4 == 0).then(|| "c".to_owned());
+            let held = (state == State::Working).then_some(Held { tag: Tag(number), attempt: Attempt(2) });
+            let operation = Name::new(format!("op{}", number % 3)).expect("a name");
+            // Some share a page.
+            let record = Record { correlation_id, held, operation, ..record(number * 300, state) };
+            index.put(&record, Offset(number));
+        }
+        index.forget(record(40 * 300, State::Queued).id, Offset(41));
+        assert_eq!(index.end(), Offset(42));
+        let spans = index.take_dirty();
+        assert!(spans.len() < 20 && index.behind_bytes() == 0);
+        let mut other = other(&index, &spans);
+        assert_eq!(
+            (&other.calls, &other.timers, &other.queued),
+            (&index.calls, &index.timers, &index.queued)
+        );
+        assert_eq!(
+            (&other.keys, &other.correlations, &other.gone),
+            (&index.keys, &index.correlations, &index.gone)
+        );
+        // A later page takes the place of an earlier one.
+        let span = *spans.first().expect("a span");
+        let count = other.len();
+        other.put_page(span, Page::default());
+        assert!(other.len() < count && other.calls.range(span.ids()).next().is_none());
+    }
+
+    #[test]
+    fn a_record_older_than_what_a_page_has_is_not_taken_over() {
+        let mut index = Index::default();
+        index.put(&record(1, State::Succeeded), Offset(5));
+        index.put_found(&record(1, State::Queued), Offset(4));
+        assert_eq!(index.see(record(1, State::Queued).id).expect("there").state, State::Succeeded);
+        index.forget(record(1, State::Queued).id, Offset(9));
+        index.put_found(&record(1, State::Succeeded), Offset(5));
+        assert_eq!(index.get(record(1, State::Queued).id).err(), Some(Error::Gone));
+    }
+
+    #[test]
+    fn pages_are_worth_writing_when_they_are_no_larger_than_what_they_stand_for() {
+        let mut index = Index::default();
+        (1..=100).for_each(|number| index.put(&record(number, State::Queued), Offset(number)));
+        assert!(index.is_worth_writing());
+        drop(index.take_dirty());
+        // One change in a page of a hundred calls.
+        index.put(&record(1, State::Working), Offset(101));
+        assert!(!index.is_worth_writing());
+        let enough = 100 * CALL_BYTES_MAX as u64 - index.behind_bytes();
+        index.put_back_dirty([], enough - 1);
+        assert!(!index.is_worth_writing());
+        index.put_back_dirty([], 1);
+        assert!(index.is_worth_writing());
+    }
+
     #[test]
     fn of_those_that_are_gone_the_latest_are_known() {
         let mut index = Index::default();
         for number in 0..=GONE_MAX as u64 {
-            index.forget(record(number, State::Queued).id);
+            index.forget(record(number, State::Queued).id, Offset(number));
         }
         assert_eq!(index.get(record(0, State::Queued).id).err(), Some(Error::NoCall));
         assert_eq!(index.get(record(1, State::Queued).id).err(), Some(Error::Gone));

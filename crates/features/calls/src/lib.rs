@@ -3,7 +3,8 @@
 //!
 //! One task, the [`Engine`], owns all calls and decides every race. What it decides is a record on the compacted topic
 //! [`names::CALLS`], keyed by the call's id, written in one transaction with the message that it publishes or settles; nothing is
-//! told before that is durable. In memory stands a small entry for each call; at start the entries are read back from the topic.
+//! told before that is durable. In memory stands a small entry for each call. The entries are written down now and then as pages
+//! ([`page`]); at start pages are read, and the records since.
 //!
 //! An operation may have an upstream, an HTTP service that serves its calls: a worker of our own, which takes them from the queue
 //! like any other.
@@ -24,6 +25,7 @@ pub mod limits;
 pub mod names;
 mod operation;
 pub mod outcome;
+pub mod page;
 mod record;
 mod reply;
 mod reply_to;

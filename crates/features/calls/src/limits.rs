@@ -62,6 +62,10 @@ pub const PLACE_MAX: usize = 10_000;
 pub const REPLIES_HELD_MAX: u32 = 512;
 /// Calls that a worker may receive at a time.
 pub const RECEIVE_MAX: u32 = 100;
+/// Bytes of records after which what stands in memory is written down, so that a start need not read them.
+pub const BEHIND_BYTES_MIN: u64 = 16 << 20;
+/// Bytes of pages that are written together; one more page may follow.
+pub const PAGES_BYTES_MAX: usize = 256 << 10;
 /// Timers that are carried out before anything else has its turn.
 pub const TIMERS_MAX: usize = 256;
 /// Bytes of late results that are kept as facts.
@@ -106,6 +110,8 @@ pub struct Limits {
     pub replies_held_max: u32,
     /// See [`TIMERS_MAX`].
     pub timers_max: usize,
+    /// See [`BEHIND_BYTES_MIN`].
+    pub behind_bytes_min: u64,
 }
 
 impl Default for Limits {
@@ -119,6 +125,7 @@ impl Default for Limits {
             scan_calls_max: SCAN_CALLS_MAX,
             replies_held_max: REPLIES_HELD_MAX,
             timers_max: TIMERS_MAX,
+            behind_bytes_min: BEHIND_BYTES_MIN,
         }
     }
 }

@@ -4,6 +4,8 @@ use waystation_base::Name;
 
 /// The compacted topic of all calls: the latest record of each, keyed by its id.
 pub const CALLS: &str = "$calls";
+/// The compacted topic of what stands in memory of the calls, so that a start need not read all records: see [`crate::page`].
+pub const INDEX: &str = "$calls.index";
 /// The compacted topic of the requests that may be tried anew, keyed by their calls' ids.
 pub const REQUESTS: &str = "$calls.requests";
 /// The queue for workers' replies; messages carry it as `reply-to`.

@@ -5,6 +5,7 @@ mod amqp_message;
 mod amqp_method;
 mod amqp_table;
 mod batch;
+mod call_page;
 mod content;
 mod dead_letter;
 mod filter;
@@ -32,6 +33,7 @@ pub const ALL: &[Target] = &[
     amqp_method::TARGET,
     amqp_table::TARGET,
     batch::TARGET,
+    call_page::TARGET,
     content::TARGET,
     dead_letter::TARGET,
     filter::TARGET,

@@ -38,7 +38,8 @@ impl Engine {
         };
         for (name, spec) in [
             (names::CALLS, Spec::Topic(calls.clone())),
-            (names::REQUESTS, Spec::Topic(calls)),
+            (names::REQUESTS, Spec::Topic(calls.clone())),
+            (names::INDEX, Spec::Topic(calls)),
             (names::LATE, Spec::Topic(late.clone())),
             (names::REFUSED, Spec::Topic(late)),
             (names::REPLIES, Spec::Queue(QueueSpec::default())),

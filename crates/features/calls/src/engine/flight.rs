@@ -5,6 +5,7 @@ use waystation_base::{Message, MessageId, Millis, Name, Offset, Tag};
 use waystation_broker::{
     Refusal, Source,
     command::{Outcome, Payload, Publish, Settle, Settlement, Transaction},
+    effect::Published,
 };
 use waystation_host::{Broker, Browse, Delivery, Target};
 
@@ -32,6 +33,8 @@ pub(crate) enum Landed {
     },
     /// A message that has become a call, or has not.
     Admitted(Option<Begun>),
+    /// Pages of the index, or a mark.
+    Paged(Result<(), Refusal>),
     /// Something about no call in particular.
     Aside,
 }
@@ -42,8 +45,8 @@ pub(crate) enum After {
     Is(Box<Record>, Offset, Changed),
     /// It has this record, there, and another call tries its request anew.
     Retried(Box<Record>, Offset, Begun),
-    /// It is no more.
-    Forgotten(Changed),
+    /// It is no more, which is written there.
+    Forgotten(Offset, Changed),
     /// It is as it was: the change had nothing to do any more.
     Same(Changed),
 }
@@ -56,6 +59,12 @@ pub(crate) fn publish(to: &str, message: Message) -> Publish {
 /// Settles one message.
 pub(crate) fn settle(queue: Name, tag: Tag, attempt: waystation_base::Attempt, outcome: Outcome) -> Settle {
     Settle { source: Source::Queue(queue), settlements: vec![Settlement { tag, attempt, outcome }] }
+}
+
+/// Where the publish at `place` of a transaction was stored.
+pub(crate) fn stored_at(published: &[Published], place: usize) -> Result<Offset, Refusal> {
+    let offset = published.get(place).and_then(|it| it.stretches.first()).map(|it| it.1);
+    offset.ok_or_else(|| Refusal::Damaged("the record was not stored".into()))
 }
 
 /// Reads the record of a call at an offset, with its result's body.
@@ -145,8 +154,7 @@ impl Luggage {
             transaction.settlements.push(settle(own(names::REPLIES), reply.tag, reply.attempt, outcome));
         }
         let published = self.broker.transact(transaction).await?;
-        let offset = published.first().and_then(|it| it.stretches.first()).map(|it| it.1);
-        offset.ok_or_else(|| Refusal::Damaged("the record was not stored".into()))
+        stored_at(&published, 0)
     }
 
     /// Writes down that a call is forgotten.
@@ -157,8 +165,9 @@ impl Luggage {
         if state != State::Succeeded {
             publishes.push(publish(names::REQUESTS, request::dropped(self.id, self.now)));
         }
-        self.broker.transact(Transaction { publishes, settlements: Vec::new() }).await?;
-        Ok(After::Forgotten(Changed { state, before: state, attempt, retried_as: None }))
+        let published = self.broker.transact(Transaction { publishes, settlements: Vec::new() }).await?;
+        let changed = Changed { state, before: state, attempt, retried_as: None };
+        Ok(After::Forgotten(stored_at(&published, 0)?, changed))
     }
 
     /// Takes a request whose call has its outcome out of the queue.

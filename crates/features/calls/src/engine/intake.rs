@@ -114,15 +114,15 @@ impl Engine {
         let queue = self.intakes.get(name).map(|intake| intake.queue.clone());
         let (Some(operation), Some(queue)) = (operation, queue) else {
             // It is no intake any more: the message stays a message.
-            return self.flights.push(Box::pin(async move {
+            return self.launch(async move {
                 put_back(&broker, &delivery, Outcome::Released).await;
                 Landed::Aside
-            }));
+            });
         };
         let room = self.check_room();
         let admission = Admission { broker, name: name.clone(), operation, queue, now: self.now() };
         self.new += 1;
-        self.flights.push(Box::pin(async move {
+        self.launch(async move {
             let result = match room {
                 Ok(()) => admission.begin(&delivery).await,
                 Err(error) => Err(error),
@@ -135,7 +135,7 @@ impl Engine {
                 }
             };
             Landed::Admitted(begun)
-        }));
+        });
     }
 }
 

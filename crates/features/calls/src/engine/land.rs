@@ -43,11 +43,11 @@ impl Engine {
             }
             Change::Begin { held, queue } => {
                 self.busy.entry(id).or_default();
-                self.flights.push(Box::pin(async move {
+                self.launch(async move {
                     let result = luggage.discard(queue.clone(), held).await.map(|()| After::Same(same));
                     let change = Box::new(Change::Begin { held, queue });
                     Landed::Changed { id, result, change, reply }
-                }));
+                });
             }
             Change::Attempted { held, queue, end } => {
                 self.refuse_attempted(luggage, (queue, held), end, same, reply);
@@ -55,10 +55,10 @@ impl Engine {
             Change::Retry(retry) => self.retry(luggage, state, retry, reply),
             Change::Forget => {
                 self.busy.entry(id).or_default();
-                self.flights.push(Box::pin(async move {
+                self.launch(async move {
                     let result = luggage.forget(entry.state, entry.attempt).await;
                     Landed::Changed { id, result, change: Box::new(Change::Forget), reply }
-                }));
+                });
             }
         }
     }
@@ -66,10 +66,10 @@ impl Engine {
     fn fly(&mut self, luggage: Luggage, change: Change, reply: Option<Answering<Changed>>) {
         let id = luggage.id;
         self.busy.entry(id).or_default();
-        self.flights.push(Box::pin(async move {
+        self.launch(async move {
             let result = luggage.fly(&change).await;
             Landed::Changed { id, result, change: Box::new(change), reply }
-        }));
+        });
     }
 
     fn luggage(&self, id: CallId, entry: &Entry) -> Luggage {
@@ -106,13 +106,13 @@ impl Engine {
     ) {
         self.shared.figures.late();
         let message = late::message(luggage.id, &answer, state.word(), luggage.now);
-        self.flights.push(Box::pin(async move {
+        self.launch(async move {
             let publishes = vec![publish(names::LATE, message)];
             let kept = luggage.broker.transact(Transaction { publishes, settlements: Vec::new() }).await;
             let told = kept.map_or_else(|refusal| Err(refusal.into()), |_| Err(Error::Closed(state)));
             reply.map(|reply| reply.send(told));
             Landed::Aside
-        }));
+        });
     }
 
     /// The same for an attempt of this server's own: its request leaves the queue too.
@@ -132,7 +132,7 @@ impl Engine {
             // There is nothing to keep.
             AttemptEnd::Again { .. } | AttemptEnd::Broken(_) => None,
         };
-        self.flights.push(Box::pin(async move {
+        self.launch(async move {
             let keep = async {
                 if let Some(message) = message {
                     let publishes = vec![publish(names::LATE, message)];
@@ -143,7 +143,7 @@ impl Engine {
             let kept: Result<(), Error> = keep.await;
             reply.map(|reply| reply.send(kept.and(Err(Error::Closed(same.state)))));
             Landed::Aside
-        }));
+        });
     }
 
     /// Something has become durable, or was refused.
@@ -172,6 +172,7 @@ impl Engine {
                     self.take_over(&begun);
                 }
             }
+            Landed::Paged(result) => self.paged(result),
             Landed::Aside => {}
         }
     }
@@ -197,8 +198,8 @@ impl Engine {
                 let retried_as = Some(self.take_over(&begun));
                 Changed { state, before: state, attempt, retried_as }
             }
-            After::Forgotten(changed) => {
-                self.index.forget(id);
+            After::Forgotten(offset, changed) => {
+                self.index.forget(id, offset);
                 self.watchers.remove(&id);
                 changed
             }
@@ -217,10 +218,10 @@ impl Engine {
             Change::Reply(delivery) => {
                 tracing::warn!(%id, %error, "a reply cannot be taken now; it is tried again");
                 let broker = self.broker.clone();
-                self.flights.push(Box::pin(async move {
+                self.launch(async move {
                     late::put_back(&broker, &delivery).await;
                     Landed::Aside
-                }));
+                });
             }
             _ => drop(reply.map(|reply| reply.send(Err(error)))),
         }

@@ -24,7 +24,7 @@ impl Engine {
         message.timestamp = self.now();
         // Times of delivery are over.
         (message.expires_at, message.deliver_at) = (None, None);
-        self.flights.push(Box::pin(async move {
+        self.launch(async move {
             let transaction = Transaction {
                 publishes: vec![publish(names::LATE, message)],
                 settlements: vec![settle(
@@ -39,7 +39,7 @@ impl Engine {
                 put_back(&broker, &delivery).await;
             }
             Landed::Aside
-        }));
+        });
     }
 }
 

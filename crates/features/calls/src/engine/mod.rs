@@ -10,6 +10,7 @@ mod flight;
 mod intake;
 mod land;
 mod late;
+mod pages;
 mod rebuild;
 mod retry;
 mod start;
@@ -43,6 +44,7 @@ use crate::{
 use flight::Landed;
 pub(crate) use flight::read;
 use intake::{Hearing, Intake};
+use pages::Pages;
 
 /// Longest time without a look at the timers: the clock may be set.
 const TICK: Duration = Duration::from_secs(1);
@@ -51,7 +53,8 @@ const AGAIN_MS: u64 = 1_000;
 /// For how long what is under way is seen to its end when the server goes down.
 const END: Duration = Duration::from_secs(5);
 
-type Flight = Pin<Box<dyn Future<Output = Landed> + Send>>;
+/// Something on its way to the journal, with the generation in which it began.
+type Flight = Pin<Box<dyn Future<Output = (u64, Landed)> + Send>>;
 /// Operations by name, as everybody may see them.
 pub(crate) type Operations = Arc<BTreeMap<Name, Arc<Operation>>>;
 
@@ -71,6 +74,7 @@ pub struct Engine {
     operations: watch::Sender<Operations>,
     index: Index,
     flights: FuturesUnordered<Flight>,
+    pages: Pages,
     /// Calls that have a flight, and what waits for its end.
     busy: HashMap<CallId, VecDeque<Waiting>>,
     /// Idempotency keys whose first call is being started, and requests that wait for it.
@@ -112,6 +116,7 @@ impl Engine {
             operations,
             index: Index::default(),
             flights: FuturesUnordered::new(),
+            pages: Pages::default(),
             busy: HashMap::new(),
             starting: HashMap::new(),
             new: 0,
@@ -142,7 +147,7 @@ impl Engine {
             tokio::select! {
                 biased;
                 () = &mut stopped => break,
-                Some(landed) = self.flights.next(), if !self.flights.is_empty() => self.land(landed),
+                Some(landed) = self.flights.next(), if !self.flights.is_empty() => self.landed(landed),
                 ask = self.asks.recv(), if has_room => match ask {
                     Some(ask) => self.take(ask).await,
                     None => break,
@@ -152,11 +157,33 @@ impl Engine {
                 () = tokio::time::sleep(sleep), if has_room => self.tick().await,
             }
         }
-        let rest = async { while self.flights.next().await.is_some() {} };
-        if tokio::time::timeout(END, rest).await.is_err() {
+        if tokio::time::timeout(END, self.end()).await.is_err() {
             tracing::warn!("changes to calls were under way at the end; nothing that was told is lost");
         }
         Ok(())
+    }
+
+    /// Sees to its end what is under way, and lets the next start have little to read.
+    async fn end(&mut self) {
+        while let Some(landed) = self.flights.next().await {
+            self.landed(landed);
+        }
+        self.write_last_pages();
+        while let Some(landed) = self.flights.next().await {
+            self.landed(landed);
+        }
+    }
+
+    /// Sends something on its way to the journal.
+    fn launch(&mut self, flight: impl Future<Output = Landed> + Send + 'static) {
+        let generation = self.pages.launched();
+        self.flights.push(Box::pin(async move { (generation, flight.await) }));
+    }
+
+    fn landed(&mut self, (generation, landed): (u64, Landed)) {
+        self.land(landed);
+        self.pages.landed(generation);
+        self.keep_pages();
     }
 
     fn now(&self) -> Millis {

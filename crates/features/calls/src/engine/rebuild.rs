@@ -1,17 +1,20 @@
-//! How does the engine come to know its calls again? It reads the topic from its beginning: the latest record of each call wins.
+//! How does the engine come to know its calls again? It reads the pages of its index, and then the records that they do not know;
+//! without pages all records, of which the latest of each call wins.
 
-use waystation_base::Tag;
+use waystation_base::{Name, Offset, Tag};
 use waystation_broker::{Kind, Refusal};
-use waystation_host::{Browse, Delivery, Target};
+use waystation_host::{Broker, Browse, Delivery, Target};
 
 use super::Engine;
 use crate::{
     Error,
+    index::Index,
     names::{self, own},
+    page::{self, Page},
     record::{self, Record},
 };
 
-/// Records that are read at a time.
+/// Messages that are read at a time.
 const PAGE: usize = 4_096;
 /// Bytes of them.
 const PAGE_BYTES: usize = 16 << 20;
@@ -20,28 +23,80 @@ impl Engine {
     /// Reads operations and calls, if there are any.
     pub(super) async fn rebuild(&mut self) -> Result<(), Error> {
         self.read_operations().await?;
-        match self.broker.topic(own(names::CALLS)).await {
-            Ok(_) => {}
+        if !is_there(&self.broker, names::CALLS).await? {
             // Nothing was ever called.
-            Err(Refusal::NotFound { kind: Kind::Topic, .. }) => return Ok(()),
-            Err(refusal) => return Err(refusal.into()),
+            return Ok(());
         }
-        let mut from: Option<Tag> = None;
-        loop {
-            let browse = Browse { from, max: PAGE, bytes_max: PAGE_BYTES, ..Browse::default() };
-            let page = self.broker.browse(Target::Topic(own(names::CALLS)), browse).await?;
-            for delivery in page.messages {
-                self.read_back(&delivery);
-            }
-            match page.next {
-                Some(next) => from = Some(next),
-                None => break,
+        let mut from = Offset(0);
+        if is_there(&self.broker, names::INDEX).await? {
+            match self.read_pages().await? {
+                Ok(end) => from = end,
+                Err(error) => {
+                    tracing::error!(%error, "the index of calls cannot be read; all records are read instead");
+                    self.index = Index::default();
+                }
             }
         }
-        tracing::info!(calls = self.index.len(), "the calls are read");
+        let mut records = 0;
+        self.each(names::CALLS, from, |engine, delivery| {
+            records += 1;
+            engine.read_back(delivery);
+        })
+        .await?;
+        self.shared.figures.read_at_start(records);
+        tracing::info!(calls = self.index.len(), records, "the calls are read");
         self.set_up().await?;
         self.attach().await;
         self.listen_to_intakes().await;
+        Ok(())
+    }
+
+    /// Reads a topic of ours from an offset on.
+    async fn each(
+        &mut self,
+        topic: &str,
+        from: Offset,
+        mut take: impl FnMut(&mut Engine, &Delivery),
+    ) -> Result<(), Error> {
+        let topic: Name = own(topic);
+        let mut from = Some(Tag::new(0, from));
+        while from.is_some() {
+            let browse = Browse { from, max: PAGE, bytes_max: PAGE_BYTES, ..Browse::default() };
+            let page = self.broker.browse(Target::Topic(topic.clone()), browse).await?;
+            page.messages.iter().for_each(|delivery| take(self, delivery));
+            from = page.next;
+        }
+        Ok(())
+    }
+
+    /// Reads the pages; gives the first offset that they may not know.
+    async fn read_pages(&mut self) -> Result<Result<Offset, page::Error>, Error> {
+        let mut known = Ok(Offset(0));
+        self.each(names::INDEX, Offset(0), |engine, delivery| {
+            if let Ok(end) = &mut known
+                && let Err(error) = engine.read_page(delivery, end)
+            {
+                known = Err(error);
+            }
+        })
+        .await?;
+        if known == Ok(Offset(0)) {
+            // They were never finished.
+            self.index = Index::default();
+        }
+        Ok(known)
+    }
+
+    fn read_page(&mut self, delivery: &Delivery, end: &mut Offset) -> Result<(), page::Error> {
+        let message = &delivery.message;
+        match page::kind_of(message.key.as_ref()) {
+            Some(page::Kind::Mark) => *end = page::read_mark(&message.body)?,
+            Some(page::Kind::Page(span)) if message.body.is_empty() => {
+                self.index.put_page(span, Page::default());
+            }
+            Some(page::Kind::Page(span)) => self.index.put_page(span, Page::read(span, &message.body)?),
+            None => {}
+        }
         Ok(())
     }
 
@@ -49,13 +104,21 @@ impl Engine {
         let message = &delivery.message;
         let Some(id) = record::id_of(message.key.as_ref()) else { return };
         if message.body.is_empty() {
-            return self.index.forget(id);
+            return self.index.forget(id, delivery.offset);
         }
         match Record::read(&message.body) {
-            Ok((record, _)) => self.index.put(&record, delivery.offset),
+            Ok((record, _)) => self.index.put_found(&record, delivery.offset),
             Err(error) => {
                 tracing::error!(%id, offset = %delivery.offset, %error, "a call's record cannot be read")
             }
         }
+    }
+}
+
+async fn is_there(broker: &Broker, topic: &str) -> Result<bool, Error> {
+    match broker.topic(own(topic)).await {
+        Ok(_) => Ok(true),
+        Err(Refusal::NotFound { kind: Kind::Topic, .. }) => Ok(false),
+        Err(refusal) => Err(refusal.into()),
     }
 }

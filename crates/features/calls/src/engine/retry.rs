@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     Engine,
-    flight::{After, Landed, Luggage, publish, read},
+    flight::{After, Landed, Luggage, publish, read, stored_at},
     start::{begin, prepare},
 };
 use crate::{
@@ -32,10 +32,10 @@ impl Engine {
         let (id, older) = (luggage.id, self.older.clone());
         self.new += 1;
         self.busy.entry(id).or_default();
-        self.flights.push(Box::pin(async move {
+        self.launch(async move {
             let result = again(&luggage, &older, retry).await;
             Landed::Changed { id, result, change: Box::new(Change::Retry(retry)), reply }
-        }));
+        });
     }
 }
 
@@ -60,7 +60,5 @@ async fn again(luggage: &Luggage, older: &Arc<Older>, retry: RetryAs) -> Result<
     let place = transaction.publishes.len();
     transaction.publishes.push(publish(names::CALLS, record.message(&body, retry.now)));
     let (begun, published) = begin(broker, new, transaction).await?;
-    let offset = published.get(place).and_then(|it| it.stretches.first()).map(|it| it.1);
-    let offset = offset.ok_or_else(|| Error::Damaged("the record was not stored".into()))?;
-    Ok(After::Retried(Box::new(record), offset, begun))
+    Ok(After::Retried(Box::new(record), stored_at(&published, place)?, begun))
 }

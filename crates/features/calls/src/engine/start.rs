@@ -9,7 +9,7 @@ use waystation_host::Broker;
 
 use super::{
     Engine,
-    flight::{Landed, publish},
+    flight::{Landed, publish, stored_at},
 };
 use crate::{
     CallId, Error, Key, Operation, Record, Start, Started, State,
@@ -45,10 +45,10 @@ impl Engine {
                 }
                 self.new += 1;
                 let broker = self.broker.clone();
-                self.flights.push(Box::pin(async move {
+                self.launch(async move {
                     let result = begin(&broker, record, transaction).await.map(|(begun, _)| begun);
                     Landed::Started { key, result, reply }
-                }));
+                });
             }
             Err(error) => drop(reply.send(Err(error))),
         }
@@ -133,9 +133,8 @@ pub(super) async fn begin(
     transaction: Transaction,
 ) -> Result<(Begun, Vec<Published>), Error> {
     let published = broker.transact(transaction).await?;
-    let at = |place: usize| published.get(place)?.stretches.first().map(|stretch| stretch.1);
-    let offset = at(0).ok_or_else(|| Error::Damaged("the record was not stored".into()))?;
-    record.request = at(2).filter(|_| record.is_request_kept);
+    let offset = stored_at(&published, 0)?;
+    record.request = stored_at(&published, 2).ok().filter(|_| record.is_request_kept);
     Ok((Begun { record: Box::new(record), offset }, published))
 }
 

@@ -65,6 +65,14 @@ impl Running {
         let _ = self.driver.await;
     }
 
+    /// Ends in good order, but for the broker: what it has told is durable.
+    pub async fn end(self) {
+        drop(self.stop);
+        self.engine.await.expect("no panic").expect("a good end");
+        self.driver.abort();
+        let _ = self.driver.await;
+    }
+
     pub async fn declare(&self, name: &str, operation: Operation) {
         let declared = self.calls.declare(self.broker.clone(), op(name), operation, false).await;
         declared.expect("declared");
