@@ -18,10 +18,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use waystation_base::{
-    Position,
-    disk::{DIRECT_ALIGN_BYTES, Disk, File},
-};
+use waystation_base::{Position, disk::Disk};
 
 use self::{
     pool::Pool,
@@ -82,8 +79,6 @@ pub struct FileJournal {
     shared: Arc<Shared>,
     pool: Pool,
     current: Arc<JournalFile>,
-    /// The current file, for groups that fill whole pages: past the page cache.
-    direct: Arc<dyn File>,
     end: Position,
     synced: Position,
     epoch: Epoch,
@@ -142,7 +137,6 @@ impl FileJournal {
         let shared = Arc::new(Shared::new(Files { chain: chain.into(), end }));
         let dir = dir.to_owned();
         let (synced, epoch) = (end, recovered.epoch);
-        let direct = disk.create_uncached(&current.path).map_err(OpenError::io("opening", &current.path))?;
         let journal = FileJournal {
             disk,
             dir,
@@ -150,7 +144,6 @@ impl FileJournal {
             shared,
             pool,
             current,
-            direct,
             end,
             synced,
             epoch,
@@ -198,8 +191,6 @@ impl FileJournal {
         self.sync_current()?;
         let begun = begin(self.disk.as_ref(), &self.dir, &self.pool, &self.options, self.end, epoch)?;
         let file = Arc::new(begun);
-        let direct = self.disk.create_uncached(&file.path);
-        self.direct = direct.map_err(|error| Failure::new("opening", &file.path, &error))?;
         self.current = file.clone();
         self.shared.write(|files| files.chain.push_back(file));
         Ok(())
@@ -221,13 +212,7 @@ impl FileJournal {
         }
         group.seal(self.synced, epoch, self.current.salt);
         let file = &self.current;
-        let (frame, offset) = (group.frame(), file.offset_of(self.end));
-        // A journal that was written with a smaller alignment ends anywhere.
-        let is_aligned = [frame.as_ptr() as u64, frame.len() as u64, offset]
-            .iter()
-            .all(|number| number.is_multiple_of(DIRECT_ALIGN_BYTES as u64));
-        let written = if is_aligned { &self.direct } else { &file.file };
-        match written.write_all_at(frame, offset) {
+        match file.file.write_all_at(group.frame(), file.offset_of(self.end)) {
             Ok(()) => self.full = false,
             // A file that cannot grow is no doubt about what is in it: what was written of the group lies behind the
             // end, and is written over.
