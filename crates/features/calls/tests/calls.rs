@@ -131,6 +131,28 @@ async fn a_call_whose_workers_die_goes_to_the_next_and_at_last_to_the_dead_lette
 }
 
 #[tokio::test]
+async fn a_failed_calls_request_is_a_dead_letter_wherever_its_message_was_when_it_failed() {
+    let dir = TempDir::new().expect("a folder");
+    let running = Running::start(dir.path());
+    let queue = QueueSpec { dead_letter: Some("dead".into()), ..QueueSpec::default() };
+    for (name, spec) in [("dead", QueueSpec::default()), ("op", queue)] {
+        let declared = running.broker.declare(op(name), Spec::Queue(spec), false, Default::default());
+        declared.await.expect("declared");
+    }
+    running.declare("op", Operation::default()).await;
+    let id = running.call("op", "x").await;
+    // Nobody holds it.
+    let fail = Change::Fail { attempt: None, error: "no".into(), retry: false, delay_ms: 0 };
+    let changed = running.calls.change(id, fail).await.expect("failed");
+    assert_eq!(changed.state, State::Failed);
+    let wait = std::time::Duration::from_millis(1);
+    let nobody = running.calls.receive(&op("op"), 1, wait, Some(30_000), &OsClock).await.expect("received");
+    assert!(nobody.is_empty(), "{nobody:?}");
+    assert_eq!(running.take("dead").await.expect("a dead letter").message.id, id.0);
+    running.crash().await;
+}
+
+#[tokio::test]
 async fn a_cancelled_call_is_not_handed_out_and_a_late_result_is_kept_as_a_fact() {
     let dir = TempDir::new().expect("a folder");
     let running = Running::start(dir.path());

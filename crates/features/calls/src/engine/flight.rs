@@ -170,9 +170,17 @@ impl Luggage {
         Ok(After::Forgotten(stored_at(&published, 0)?, changed))
     }
 
-    /// Takes a request whose call has its outcome out of the queue.
-    pub async fn discard(&self, queue: Name, held: Held) -> Result<(), Error> {
-        let settlements = vec![settle(queue, held.tag, held.attempt, Outcome::Accepted)];
+    /// Takes a request whose call has its outcome out of the queue: to the dead letters if the call has failed, wherever its message was
+    /// when it did.
+    pub async fn discard(&self, queue: Name, held: Held, state: State) -> Result<(), Error> {
+        let outcome = match state {
+            State::Failed => {
+                let (record, _) = read(&self.broker, self.id, self.offset).await?;
+                Outcome::Rejected { error: record.last_error, class: None }
+            }
+            _ => Outcome::Accepted,
+        };
+        let settlements = vec![settle(queue, held.tag, held.attempt, outcome)];
         let result = self.broker.transact(Transaction { publishes: Vec::new(), settlements }).await;
         match result {
             // Somebody else has it in hand.

@@ -44,7 +44,8 @@ impl Engine {
             Change::Begin { held, queue } => {
                 self.busy.entry(id).or_default();
                 self.launch(async move {
-                    let result = luggage.discard(queue.clone(), held).await.map(|()| After::Same(same));
+                    let result =
+                        luggage.discard(queue.clone(), held, state).await.map(|()| After::Same(same));
                     let change = Box::new(Change::Begin { held, queue });
                     Landed::Changed { id, result, change, reply }
                 });
@@ -138,7 +139,7 @@ impl Engine {
                     let publishes = vec![publish(names::LATE, message)];
                     luggage.broker.transact(Transaction { publishes, settlements: Vec::new() }).await?;
                 }
-                luggage.discard(queue, held).await
+                luggage.discard(queue, held, same.state).await
             };
             let kept: Result<(), Error> = keep.await;
             reply.map(|reply| reply.send(kept.and(Err(Error::Closed(same.state)))));

@@ -9,7 +9,7 @@ use waystation_calls::{
 };
 use waystation_host::{Browse, Delivery, Target};
 
-use crate::world::World;
+use crate::world::{DEAD, OPERATIONS, World, name};
 
 /// What happened in a story, or in many.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,6 +91,7 @@ pub async fn check(mut world: World) -> Account {
     check_told(&world, &records);
     check_callbacks(&world, &records).await;
     check_index(&world, &records, &forgotten).await;
+    check_dead_letters(&world, &records).await;
     let mut account = Account {
         crashes: world.crashes,
         late: topic(&world, LATE).await.len() as u64,
@@ -171,6 +172,34 @@ async fn check_callbacks(world: &World, records: &HashMap<CallId, Vec<(Record, S
         assert_eq!(callbacks.get(&id.to_string()), Some(&1), "{world}: callbacks of {id}");
     }
     assert_eq!(callbacks.len(), records.len(), "{world}");
+}
+
+/// The request of each call that has failed is a dead letter, once, wherever its message was by then.
+async fn check_dead_letters(world: &World, records: &HashMap<CallId, Vec<(Record, String)>>) {
+    let life = world.life();
+    for text in OPERATIONS {
+        let wait = std::time::Duration::from_millis(100);
+        while !life
+            .calls
+            .receive(&name(text), 100, wait, None, life.clock.as_ref())
+            .await
+            .expect("received")
+            .is_empty()
+        {}
+    }
+    let mut dead: HashMap<CallId, usize> = HashMap::new();
+    for delivery in all(world, Target::Queue(name(DEAD))).await {
+        *dead.entry(CallId(delivery.message.id)).or_default() += 1;
+    }
+    for (id, all) in records {
+        let (record, _) = all.last().expect("a record");
+        let count = dead.get(id).copied().unwrap_or_default();
+        assert!(count <= 1, "{world}: {id} is {count} dead letters");
+        assert!(
+            record.state != State::Failed || count == 1,
+            "{world}: {id} failed, and is no dead letter: {record:?}"
+        );
+    }
 }
 
 /// What was read at the start is what the records say.

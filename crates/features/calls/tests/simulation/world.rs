@@ -8,6 +8,10 @@ use std::{
 
 use tokio::task::JoinHandle;
 use waystation_base::{Clock, MessageId, Millis, Name};
+use waystation_broker::{
+    SessionId,
+    spec::{QueueSpec, Spec},
+};
 use waystation_calls::{CallId, Calls, Operation, State, limits::Limits};
 use waystation_host::{Broker, Options, open_by_hand};
 use waystation_testkit::{
@@ -36,6 +40,9 @@ impl Clock for VirtualClock {
         Millis(BEGIN_MS + self.0.elapsed().as_millis() as u64)
     }
 }
+
+/// Where requests of calls go that have failed.
+pub const DEAD: &str = "dead";
 
 /// What somebody was told.
 #[derive(Default)]
@@ -118,6 +125,11 @@ impl World {
         };
         world.begin().await;
         let life = world.life();
+        for text in [DEAD].into_iter().chain(OPERATIONS) {
+            let dead_letter = (text != DEAD).then(|| DEAD.to_owned());
+            let queue = Spec::Queue(QueueSpec { dead_letter, ..QueueSpec::default() });
+            life.broker.declare(name(text), queue, false, SessionId::default()).await.expect("declared");
+        }
         for text in OPERATIONS {
             let declared = life.calls.declare(life.broker.clone(), name(text), operation(text), false).await;
             declared.expect("declared");

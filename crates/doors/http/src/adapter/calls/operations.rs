@@ -65,8 +65,18 @@ async fn warnings(door: &Door, name: &Name) -> Vec<String> {
 /// Declare an operation, or find that it is there just so. Its queue is made if it is not there.
 #[utoipa::path(put, path = "/v1/operations/{name}", tag = "operations", operation_id = "declare_operation",
     params(("name" = String, Path), TryPutParams), request_body = Operation, responses(
-    (status = 201, description = "Created", body = OperationDeclaration),
-    (status = 200, description = "There already, or changed, or tried", body = OperationDeclaration),
+    (status = 201, description = "Created", body = OperationDeclaration, links(
+        ("call" = (operation_id = "call", parameters(("id" = "$request.path.name")))),
+        ("show" = (operation_id = "show_operation", parameters(("name" = "$request.path.name")))),
+        ("receive" = (operation_id = "receive_calls", parameters(("name" = "$request.path.name")))),
+        ("remove" = (operation_id = "delete_operation", parameters(("name" = "$request.path.name"))))
+    )),
+    (status = 200, description = "There already, or changed, or tried", body = OperationDeclaration, links(
+        ("call" = (operation_id = "call", parameters(("id" = "$request.path.name")))),
+        ("show" = (operation_id = "show_operation", parameters(("name" = "$request.path.name")))),
+        ("receive" = (operation_id = "receive_calls", parameters(("name" = "$request.path.name")))),
+        ("remove" = (operation_id = "delete_operation", parameters(("name" = "$request.path.name"))))
+    )),
     (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn put(

@@ -27,7 +27,15 @@ use crate::{
 /// again has the same answer, marked `Idempotency-Replayed: true`; if the new call fails too, that one can be tried anew.
 #[utoipa::path(post, path = "/v1/calls/{id}/retry", tag = "calls", operation_id = "retry_call",
     params(("id" = String, Path)), responses(
-    (status = 202, description = "Durable, and answered later; `Location` is the new call", body = api::Call),
+    (status = 202, description = "Durable, and answered later; `Location` is the new call", body = api::Call, links(
+        ("show" = (operation_id = "show_call", parameters(("id" = "$response.body#/id")))),
+        ("cancel" = (operation_id = "cancel_call", parameters(("id" = "$response.body#/id")))),
+        ("result" = (operation_id = "call_result", parameters(("id" = "$response.body#/id")))),
+        ("complete" = (operation_id = "complete_call", parameters(("id" = "$response.body#/id")))),
+        ("fail" = (operation_id = "fail_call", parameters(("id" = "$response.body#/id")))),
+        ("progress" = (operation_id = "report_progress", parameters(("id" = "$response.body#/id")))),
+        ("retry" = (operation_id = "retry_call", parameters(("id" = "$response.body#/id"))))
+    )),
     (status = 409, description = "It has no outcome yet, or has succeeded, or its request is not kept", body = Problem, content_type = "application/problem+json"),
     (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json"),
 ))]

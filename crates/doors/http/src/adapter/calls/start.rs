@@ -44,7 +44,15 @@ const KEY: &str = "idempotency-key";
     ),
     request_body(content((Vec<u8> = "application/octet-stream"))),
     responses(
-    (status = 202, description = "Durable, and answered later; `Location` is the call", body = api::Call),
+    (status = 202, description = "Durable, and answered later; `Location` is the call", body = api::Call, links(
+        ("show" = (operation_id = "show_call", parameters(("id" = "$response.body#/id")))),
+        ("cancel" = (operation_id = "cancel_call", parameters(("id" = "$response.body#/id")))),
+        ("result" = (operation_id = "call_result", parameters(("id" = "$response.body#/id")))),
+        ("complete" = (operation_id = "complete_call", parameters(("id" = "$response.body#/id")))),
+        ("fail" = (operation_id = "fail_call", parameters(("id" = "$response.body#/id")))),
+        ("progress" = (operation_id = "report_progress", parameters(("id" = "$response.body#/id")))),
+        ("retry" = (operation_id = "retry_call", parameters(("id" = "$response.body#/id"))))
+    )),
     (status = 200, description = "The result, with the status and headers that the worker gave, came within the wait"),
     (status = 422, description = "Among others: the idempotency key came with another body", body = Problem, content_type = "application/problem+json"),
     (status = "default", description = "Refused, or a result that is no success, as the worker gave it", content((Problem = "application/problem+json"), (Vec<u8> = "*/*"))),
