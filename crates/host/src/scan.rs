@@ -58,7 +58,8 @@ impl LoadScan {
 
     /// Whether any offset from `first` to `last` is wanted.
     pub(crate) fn wants(&self, first: Offset, last: Offset) -> bool {
-        first < self.load.to && self.listed_from(self.next.max(first)).is_some_and(|offset| offset <= last)
+        let next = self.listed_from(self.next.max(first));
+        next.is_some_and(|offset| offset <= last && offset < self.load.to)
     }
 
     /// Looks at a batch.

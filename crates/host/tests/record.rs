@@ -5,10 +5,10 @@ mod common;
 use std::{cell::Cell, fs, path::Path};
 
 use common::*;
-use waystation_base::MessageId;
+use waystation_base::{Message, MessageId, Millis};
 use waystation_broker::entry::Reason;
 use waystation_host::{Broker, Options};
-use waystation_record::{Gap, Happening, Options as RecordOptions, Record, Sought, What};
+use waystation_record::{Gap, Happening, Mention, Options as RecordOptions, Record, Sought, What};
 
 /// Bounds so small that the journal is trimmed soon, and files of the record are written for it.
 fn small(dir: &Path, record: Option<RecordOptions>) -> Options {
@@ -114,6 +114,40 @@ async fn facts_are_found_in_files_and_in_memory_and_after_crash_and_end() {
         check(&record);
         running.stop().await;
     }
+}
+
+#[tokio::test]
+async fn each_of_the_ids_that_count_up_is_found_however_far_apart_their_messages_are() {
+    const QUEUES: usize = 40;
+    // So that each queue's facts fill a block of a file at least.
+    const BESIDE: usize = 700;
+    let dir = tempfile::tempdir().expect("a folder");
+    let running = start(recorded(dir.path()));
+    let broker = &running.broker;
+    let id = |n: usize| MessageId::new(Millis(1_000), (n as u128) << 48);
+    for n in 0..QUEUES {
+        let queue = format!("q{n}");
+        declare_queue(broker, &queue).await;
+        publish(broker, &queue, (0..BESIDE).map(|n| n.to_string())).await;
+        let one = Message { id: id(n), ..message("one of a run") };
+        broker.publish(name(&queue), vec![one]).await.expect("published");
+    }
+    let check = |record: &Record| {
+        assert!(record.catch_up());
+        for n in 0..QUEUES {
+            let found = record.mentions(&[Sought::id(id(n))], 1, |published| published.id == id(n));
+            let address = |mention: &Mention| mention.address.as_ref().map(|(_, name)| name.to_string());
+            let addresses: Vec<_> = found.found.iter().filter_map(address).collect();
+            assert_eq!((addresses, found.more), (vec![format!("q{n}")], false));
+        }
+    };
+    check(broker.record().expect("there is one"));
+    until_trimmed(broker, 1 << 20).await;
+    running.stop().await;
+    // What is in a file is not in memory after a restart.
+    let running = start(recorded(dir.path()));
+    check(running.broker.record().expect("there is one"));
+    running.stop().await;
 }
 
 #[tokio::test]

@@ -237,8 +237,12 @@ impl Record {
         let opened = self.0.shelf.open(file.id)?;
         let Opened { table, meta } = &*opened;
         let mut blocks = Vec::new();
-        for hash in wanted.hashes.iter().chain(&wanted.runs) {
+        for hash in &wanted.hashes {
             blocks.extend(table.find(*hash, FOUND_PER_HIT * (max + 1))?);
+        }
+        // A run leads to the blocks of all its ids: which of them hold the one that is meant cannot be told.
+        for run in &wanted.runs {
+            blocks.extend(table.find(*run, table.blocks())?);
         }
         blocks.sort_unstable();
         blocks.dedup();
@@ -300,9 +304,8 @@ impl Record {
                         _ => table.block(number)?,
                     };
                     let facts = Block::new(Place::of_key(block.0), &block.1, meta.base).flatten();
-                    for (at, fact) in facts.skip_while(|(at, _)| at < place).take_while(|(at, _)| at == place)
+                    for (_, fact) in facts.skip_while(|(at, _)| at < place).take_while(|(at, _)| at == place)
                     {
-                        let _ = at;
                         let client = meta.client(fact.client).cloned();
                         life.add(event(fact, client, |id| name_in(meta, id)));
                     }

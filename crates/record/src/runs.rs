@@ -51,10 +51,15 @@ impl Runs {
         }
     }
 
-    /// Where ids of these runs, which are sorted, may be by their numbers: the newest first.
+    /// Where ids of these runs, which are sorted, may be by their numbers: the newest first, and each number once for a run.
     pub(crate) fn find(&self, wanted: &[u64]) -> impl Iterator<Item = Range<u32>> {
-        let found = self.entries.iter().rev().filter(|(hash, _)| wanted.binary_search(hash).is_ok());
-        found.map(|(_, from)| *from..from.saturating_add(self.reach))
+        let mut before = vec![u32::MAX; wanted.len()];
+        self.entries.iter().rev().filter_map(move |(hash, from)| {
+            let before = &mut before[wanted.binary_search(hash).ok()?];
+            let to = from.saturating_add(self.reach).min(*before);
+            *before = *from;
+            Some(*from..to)
+        })
     }
 
     /// All entries.
@@ -117,7 +122,7 @@ mod tests {
         (0..100).for_each(|n| runs.add(id(u64::from(n % 2), n.into()), n));
         for n in 0..100u32 {
             let found = found(&runs, id(u64::from(n % 2), n.into()));
-            assert!(found.iter().any(|(from, to)| (*from..*to).contains(&n)), "{n}");
+            assert_eq!(found.iter().filter(|(from, to)| (*from..*to).contains(&n)).count(), 1, "{n}");
         }
     }
 }

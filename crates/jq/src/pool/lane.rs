@@ -100,10 +100,12 @@ impl Lane {
         };
         let late = turn == Turn::Late;
         let (unanswered, end, ready) = child.end().await;
-        self.next.extend(unanswered);
+        // What it left unanswered comes before what it had not been given.
+        let rest = std::mem::replace(&mut self.next, unanswered);
         if turn != Turn::Idle {
             self.blame_first(late, ready, turn, end);
         }
+        self.next.extend(rest);
     }
 
     /// The first that a child left unanswered is what it died of; the others go to the next one.
