@@ -70,6 +70,48 @@ def a_reply_is_told_with_the_request_that_it_answers(server):
 
 
 @scenario
+def what_is_published_to_an_exchange_is_found_by_the_keys_that_the_exchange_declares(server):
+    server.only_ours("the record is Waystation's")
+    exchange, first, second, plain = fresh("sales"), fresh("audit"), fresh("own"), fresh("plain")
+
+    def declare(what, name, spec, change=""):
+        status, _, data = server.request("PUT", f"/v1/{what}/{name}{change}", spec)
+        equal(status in (200, 201), True, data)
+
+    def found(key, value):
+        return sorted(it["message_id"] for it in journey(server, business=f"{key}:{value}")["messages"])
+
+    with channel_of(server, confirm=True) as channel:
+        channel.exchange_declare(exchange, "topic", durable=True)
+        for queue in (first, plain):
+            channel.queue_declare(queue, durable=True)
+        # The queue's own key of the name comes before the exchange's.
+        declare("queues", second, {"business": {"order": {"jq": ".number"}}})
+        channel.queue_bind(first, exchange, "order.#")
+        channel.queue_bind(second, exchange, "own.#")
+
+        order = fresh("o")
+        put(channel, "order.new", json.dumps({"order": order}), exchange=exchange, message_id=order + "-before")
+        keys = {"order": {"jq": ".order"}, "customer": {"header": "x-customer"}}
+        declare("routes", exchange, {"kind": "topic", "business": keys}, "?change=true")
+        # Whoever declares it by AMQP need not know of them, and does not take them away.
+        channel.exchange_declare(exchange, "topic", durable=True)
+        put(channel, "order.new", json.dumps({"order": order}), exchange=exchange, message_id=order + "-1",
+            headers={"x-customer": order + "-c"})
+        put(channel, "own.new", json.dumps({"number": order, "order": "no"}), exchange=exchange, message_id=order + "-2")
+        put(channel, "elsewhere", json.dumps({"order": order}), exchange=exchange, message_id=order + "-lost")
+        put(channel, plain, json.dumps({"order": order}), message_id=order + "-plain")
+        eventually(lambda: found("order", order) == [order + "-1", order + "-2", order + "-lost"])
+        equal(found("customer", order + "-c"), [order + "-1"])
+        equal(found("order", "no"), [])
+
+        declare("routes", exchange, {"kind": "topic"}, "?change=true")
+        put(channel, "order.new", json.dumps({"order": order}), exchange=exchange, message_id=order + "-after")
+        eventually(lambda: journey(server, message_id=order + "-after")["messages"] != [])
+        equal(found("order", order), [order + "-1", order + "-2", order + "-lost"])
+
+
+@scenario
 def what_no_binding_takes_is_told_as_returned_or_dropped(server):
     server.only_ours("the record is Waystation's")
     exchange = fresh("events")

@@ -115,7 +115,7 @@ def publishers_are_blocked_with_the_reason_and_consumers_go_on(server):
         assert body == str(number).encode(), body
         consumer.channel.basic_ack(method.delivery_tag)
     status, headers, problem = server.ask("POST", "/v1/queues/q/messages", b"late")
-    assert (status, problem["type"]) == (507, "urn:waystation:problem:disk-low"), (status, problem)
+    assert (status, problem["type"]) == (503, "urn:waystation:problem:disk-low"), (status, problem)
     assert int(headers["Retry-After"]) > 0 and "disk space is low" in problem["detail"], problem
     assert server.ask("GET", "/v1/status")[2]["disk_low"] is True
     server.give_space()

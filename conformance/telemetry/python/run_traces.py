@@ -8,7 +8,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "calls" / "python")]
 from receiver import Collector  # noqa: E402
-from server import Server  # noqa: E402
+from server import SECRET, Client, Server  # noqa: E402
+from service_http import Service  # noqa: E402
 
 PATIENCE_SECONDS = 60
 SCENARIOS = []
@@ -28,7 +29,6 @@ def until(what, check):
 
 
 def put(server, queue, spec=None):
-    from server import Client
     Client(server.http).json("PUT", f"/v1/queues/{queue}", spec or {})
 
 
@@ -94,9 +94,89 @@ def what_is_not_sampled_or_no_trace_context_makes_no_span(server, collector):
     assert {span.trace for span in collector.spans[before:]} == {trace}, collector.spans[before:]
 
 
+QUICK = {"first_ms": 20, "most_ms": 50, "jitter_percent": 0}
+
+
+def check_requests(collector, service, trace, path, address, statuses, producer):
+    """Requests to `path` are spans of ours below the deliveries of `address`, and those below the producer's span."""
+    def requests():
+        spans = [span for span in collector.of(trace) if span.attributes.get("url.full", "").endswith(path)]
+        return sorted(spans, key=lambda span: span.start) if len(spans) == len(statuses) else None
+
+    spans = until(f"spans of {path}", requests)
+    deliveries = {span.id: span for span in ours(collector.of(trace), f"deliver {address}")}
+    assert [span.id for span in spans] == service.parents(path), (spans, service.asked)
+    for number, (span, status) in enumerate(zip(spans, statuses)):
+        told, delivery = span.attributes, deliveries[span.parent]
+        assert (span.name, span.kind) == ("POST", 3), span
+        assert (delivery.parent, delivery.attributes["waystation.attempt"]) == (producer, number + 1), delivery
+        assert told["http.request.method"] == "POST" and told["url.full"] == service.address + path, told
+        assert (told["server.address"], told["http.response.status_code"]) == ("127.0.0.1", status), told
+        assert told.get("http.request.resend_count", 0) == number, told
+        assert (told.get("error.type"), span.status.code) == ((str(status), 2) if status >= 400 else (None, 0)), span
+        assert delivery.start <= span.end and span.start <= delivery.end, (span, delivery)
+
+
+@scenario
+def requests_to_upstreams_and_webhooks_are_spans_below_their_deliveries(server, collector):
+    service, client = Service(), Client(server.http)
+    upstream = {"url": f"{service.address}/work?key=secret", "retry": QUICK}
+    client.json("PUT", "/v1/operations/ship", {"upstream": upstream})
+    client.json("PUT", "/v1/queues/hooked", {"dead_letter": "lost"})
+    client.json("PUT", "/v1/topics/news", {})
+    client.json("PUT", "/v1/subscriptions/board", {"topic": "news"})
+    for name, source in (("q", {"queue": "hooked"}), ("s", {"subscription": "board"})):
+        spec = {**source, "url": f"{service.address}/{name}", "retry": QUICK, "dead_letter": "lost", "secrets": [SECRET]}
+        client.json("PUT", f"/v1/pushes/{name}", spec)
+    for number, (path, post, address) in enumerate((
+        ("/work", "/v1/calls/ship?", "ship"),
+        ("/q", "/v1/queues/hooked/messages", "hooked"),
+        ("/s", "/v1/topics/news/messages", "news"),
+    )):
+        trace, producer, service.answers = f"{number + 1:032x}", f"{number + 10:016x}", [503]
+        headers = {"content-type": "application/json", "traceparent": f"00-{trace}-{producer}-01"}
+        status, _, said = client.once("POST", post, "{}", headers)
+        assert status in (200, 202), (status, said)
+        check_requests(collector, service, trace, path, address, [503, 200], producer)
+
+
+@scenario
+def a_batch_belongs_to_the_trace_of_its_first_message_and_links_to_the_others(server, collector):
+    service, client = Service(), Client(server.http)
+    client.json("PUT", "/v1/queues/many", {"dead_letter": "lost"})
+    traces = [f"{number:032x}" for number in (101, 102, 103)]
+    for trace in traces:
+        headers = {"content-type": "application/json", "traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
+        assert client.once("POST", "/v1/queues/many/messages", "{}", headers)[0] == 200
+    spec = {"queue": "many", "url": f"{service.address}/many", "format": "batch", "concurrency": 1, "dead_letter": "lost", "secrets": [SECRET]}
+    client.json("PUT", "/v1/pushes/many", spec)
+
+    def requests():
+        return [span for trace in traces for span in collector.of(trace) if "url.full" in span.attributes]
+
+    until("all deliveries", lambda: all(ours(collector.of(trace), "deliver many") for trace in traces))
+    spans = until("the requests", requests)
+    deliveries = {span.id for trace in traces for span in ours(collector.of(trace), "deliver many")}
+    below = [span.parent for span in spans] + [link[1] for span in spans for link in span.links]
+    assert set(below) == deliveries and len(below) == 3, (spans, deliveries)
+    assert [span.id for span in spans] == service.parents("/many"), (spans, service.asked)
+
+
+@scenario
+def what_the_record_leaves_out_is_below_whoever_published(server, collector):
+    service, client = Service(), Client(server.http)
+    client.json("PUT", "/v1/queues/quiet", {"dead_letter": "lost"})
+    spec = {"queue": "quiet", "url": f"{service.address}/quiet", "dead_letter": "lost", "secrets": [SECRET]}
+    client.json("PUT", "/v1/pushes/quiet", spec)
+    trace, producer = "f" * 32, "00f067aa0ba902b7"
+    headers = {"content-type": "application/json", "traceparent": f"00-{trace}-{producer}-01"}
+    assert client.once("POST", "/v1/queues/quiet/messages", "{}", headers)[0] == 200
+    [span] = until("the request", lambda: collector.of(trace))
+    assert (span.parent, [span.id]) == (producer, service.parents("/quiet")), span
+
+
 def publish(server, traceparent):
     """Publishes by HTTP to a queue, and takes it."""
-    from server import Client
     put(server, "plain")
     client = Client(server.http)
     headers = {"content-type": "application/json", "traceparent": traceparent}
@@ -117,8 +197,10 @@ def main():
     collector, failed = Collector(), 0
     server = Server(options.server_binary, options.data)
     with (options.data / "waystation.toml").open("a") as config:
+        config.write('[record]\nrules = [{ address = "quiet", sample = 0 }]\n')
         config.write(f'[otlp]\nendpoint = "{collector.endpoint}"\nheaders = ["authorization=Bearer x"]\n')
     server.start()
+    put(server, "lost")
     try:
         for run in SCENARIOS:
             begun, said = time.monotonic(), ""

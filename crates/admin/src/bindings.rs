@@ -7,7 +7,7 @@ use waystation_base::Name;
 use waystation_broker::{
     Kind,
     command::Destination,
-    spec::{Arguments, RouteKind, RouteSpec},
+    spec::{Arguments, BusinessKeys, RouteKind, RouteSpec},
 };
 
 use crate::{
@@ -35,6 +35,7 @@ struct Fields {
     internal: bool,
     alternate: Option<String>,
     delay_header: Option<String>,
+    business: Option<Box<BusinessKeys>>,
     arguments: Arguments,
     bindings: Vec<Binding>,
 }
@@ -47,17 +48,29 @@ impl Default for Fields {
 
 impl From<Fields> for Route {
     fn from(fields: Fields) -> Route {
-        let Fields { kind, durable, auto_delete, internal, alternate, delay_header, arguments, bindings } =
-            fields;
-        let spec = RouteSpec { kind, durable, auto_delete, internal, alternate, delay_header, arguments };
-        Route { spec, bindings }
+        let Fields { kind, durable, auto_delete, internal, alternate, delay_header, business, .. } = fields;
+        let arguments = fields.arguments;
+        let spec =
+            RouteSpec { kind, durable, auto_delete, internal, alternate, delay_header, business, arguments };
+        Route { spec, bindings: fields.bindings }
     }
 }
 
 impl From<Route> for Fields {
     fn from(Route { spec, bindings }: Route) -> Fields {
-        let RouteSpec { kind, durable, auto_delete, internal, alternate, delay_header, arguments } = spec;
-        Fields { kind, durable, auto_delete, internal, alternate, delay_header, arguments, bindings }
+        let RouteSpec { kind, durable, auto_delete, internal, alternate, delay_header, business, arguments } =
+            spec;
+        Fields {
+            kind,
+            durable,
+            auto_delete,
+            internal,
+            alternate,
+            delay_header,
+            business,
+            arguments,
+            bindings,
+        }
     }
 }
 

@@ -15,6 +15,7 @@ pub mod os;
 pub mod partitioner;
 pub mod text;
 pub mod time;
+pub mod trace;
 pub mod value;
 pub mod varint;
 pub mod vhost;

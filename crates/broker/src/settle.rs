@@ -46,6 +46,19 @@ pub struct Outcome {
     pub runs: Vec<SettledRun>,
 }
 
+/// An outcome that cannot be taken over: messages would not be found where it says. Nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "in log {} of entity {} the offsets {} to {} of settled file {} lie within what begins at {}, so some would not be found",
+    run.log.log, run.log.entity.0, run.first.0, run.last.0, run.file, next.0
+)]
+pub struct Overlap {
+    /// What lies within other.
+    pub run: SettledRun,
+    /// Where what follows begins.
+    pub next: Offset,
+}
+
 /// A stretch of one log in a settled file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SettledRun {

@@ -41,7 +41,8 @@ impl Spec {
         match self {
             Spec::Queue(spec) => spec.business.as_deref(),
             Spec::Topic(spec) => spec.business.as_deref(),
-            Spec::Subscription(_) | Spec::Route(_) => None,
+            Spec::Route(spec) => spec.business.as_deref(),
+            Spec::Subscription(_) => None,
         }
     }
 }

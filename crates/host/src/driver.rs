@@ -352,7 +352,10 @@ impl Driver {
                 shared.overlay.lay(&mut next.command);
                 log.begin(&mut next.command, next.origin.as_ref());
                 if let Command::Settled(outcome) = &next.command {
-                    settled.push(outcome.leaving.clone());
+                    match shard.check_settled(outcome) {
+                        Ok(()) => settled.push(outcome.leaving.clone()),
+                        Err(overlap) => house.refused(&overlap, now),
+                    }
                 }
                 bytes += next.bytes;
                 requests += 1;

@@ -1,7 +1,7 @@
 //! One message of each queue and subscription whose trace can be looked up: an example of how long they wait.
 
 use hashbrown::HashMap;
-use waystation_base::{Millis, Name, message::header::TRACEPARENT};
+use waystation_base::{Millis, Name, message::header::TRACEPARENT, trace::trace_id};
 use waystation_broker::{Kind, Source, effect::Handed};
 
 use crate::Delivery;
@@ -46,29 +46,5 @@ impl Exemplars {
 
     pub(crate) fn get(&self, kind: Kind, name: &Name) -> Option<&Exemplar> {
         self.0.get(&(kind, name.clone()))
-    }
-}
-
-/// The trace's id in a `traceparent` (W3C trace context §3.2.2); none if it is not one.
-fn trace_id(traceparent: &str) -> Option<&str> {
-    let id = traceparent.split('-').nth(1)?;
-    let is_id = id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    (is_id && id.bytes().any(|byte| byte != b'0')).then_some(id)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_valid_trace_id_is_one() {
-        let id = "4bf92f3577b34da6a3ce929d0e0e4736";
-        assert_eq!(trace_id(&format!("00-{id}-00f067aa0ba902b7-01")), Some(id));
-        for bad in
-            ["", "00", "00-", &format!("00-{id}0-x"), &"00-".repeat(9), &format!("00-{}-1", "0".repeat(32))]
-        {
-            assert_eq!(trace_id(bad), None, "{bad}");
-        }
-        assert_eq!(trace_id("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"), None);
     }
 }

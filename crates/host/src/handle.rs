@@ -14,7 +14,10 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use waystation_base::{
-    Attempt, ClientId, ConsumerId, Message, Millis, Name, Offset, Position, Tag, filter::Filter,
+    Attempt, ClientId, ConsumerId, Message, Millis, Name, Offset, Position, Tag,
+    filter::Filter,
+    message::header::TRACEPARENT,
+    trace::{Context as Trace, Parent, delivery_span},
 };
 use waystation_broker::{
     Command, Kind, Refusal, Reply, SessionId, Source,
@@ -79,6 +82,18 @@ impl Delivery {
     /// What settles it.
     pub fn settlement(&self, outcome: Outcome) -> Settlement {
         Settlement { tag: self.tag, attempt: self.attempt, outcome }
+    }
+
+    /// What a span is made below of what is done with it; none if its producer sent no sampled trace context.
+    pub fn parent(&self, source: &Source) -> Option<Parent> {
+        let context = self.message.headers.text(TRACEPARENT).and_then(Trace::parse);
+        let copy = match source {
+            Source::Queue(_) => "",
+            Source::Subscription(name) => name.as_str(),
+        };
+        let (id, attempt) = (self.message.id, self.attempt.0);
+        let delivery = delivery_span(id, self.address.as_str(), self.offset, copy, attempt);
+        context.filter(|context| context.is_sampled).map(|context| Parent { context, delivery })
     }
 }
 

@@ -172,11 +172,16 @@ impl Housekeeping {
             }
             Err(settler::Error::Moved | settler::Error::Stopped) => None,
             Err(error) => {
-                tracing::error!(%error, "old messages could not be settled; they stay where they are");
-                self.retry_at = now.plus(RETRY_MS);
+                self.refused(&error, now);
                 None
             }
         }
+    }
+
+    /// Notes that an outcome is of no use: nothing is left behind, and it is tried again later.
+    pub(crate) fn refused(&mut self, error: &dyn std::error::Error, now: Millis) {
+        tracing::error!(%error, "old messages could not be settled; they stay where they are");
+        self.retry_at = now.plus(RETRY_MS);
     }
 
     /// Notes that the shard has taken an outcome, in an entry before `position`.

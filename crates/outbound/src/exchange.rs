@@ -7,8 +7,10 @@ use http::{HeaderMap, Method};
 use url::Url;
 
 use crate::{
+    class,
     client::{self, NoClient, chain},
     guard::{Guard, Refusal},
+    span::{Spans, Traced},
 };
 
 /// A request to be sent.
@@ -26,6 +28,8 @@ pub struct Request {
     pub timeout_ms: u64,
     /// Bytes of the answer's body past which it is given up.
     pub answer_bytes_max: usize,
+    /// For what it is made.
+    pub traced: Traced,
 }
 
 /// What was answered. Redirects are answers like any other.
@@ -59,11 +63,23 @@ pub enum Failure {
     TooLarge(usize),
 }
 
+impl Failure {
+    /// Its class: a name of [`class`].
+    pub fn class(&self) -> &'static str {
+        match self {
+            Failure::Refused(_) | Failure::TooLarge(_) => class::REFUSED,
+            Failure::NotConnected(_) | Failure::Broken(_) => class::CONNECTION,
+            Failure::Timeout(_) => class::TIMEOUT,
+        }
+    }
+}
+
 /// Makes requests within a guard. Clones share connections.
 #[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
     guard: Guard,
+    spans: Spans,
 }
 
 impl fmt::Debug for Client {
@@ -75,7 +91,12 @@ impl fmt::Debug for Client {
 impl Client {
     /// A client within these bounds. `authorities`: a PEM bundle of certificates to trust besides the system's.
     pub fn new(guard: Guard, authorities: Option<&[u8]>) -> Result<Client, NoClient> {
-        Ok(Client { http: client::build(&guard, authorities)?, guard })
+        Ok(Client { http: client::build(&guard, authorities)?, guard, spans: Spans::default() })
+    }
+
+    /// Whose requests are shown as spans.
+    pub fn with_spans(self, spans: Spans) -> Client {
+        Client { spans, ..self }
     }
 
     /// Where its requests may go.
@@ -84,8 +105,18 @@ impl Client {
     }
 
     /// Sends a request and takes its whole answer. Dropped on the way it closes the connection.
-    pub async fn exchange(&self, request: Request) -> Result<Answer, Failure> {
-        let Request { method, url, headers, body, timeout_ms, answer_bytes_max } = request;
+    pub async fn exchange(&self, mut request: Request) -> Result<Answer, Failure> {
+        let traced = std::mem::take(&mut request.traced);
+        let begun = self.spans.begin(traced, &request.method, &request.url, &mut request.headers);
+        let result = self.send(request).await;
+        if let Some(begun) = begun {
+            begun.end(result.as_ref().map(|answer| answer.status).map_err(Failure::class));
+        }
+        result
+    }
+
+    async fn send(&self, request: Request) -> Result<Answer, Failure> {
+        let Request { method, url, headers, body, timeout_ms, answer_bytes_max, .. } = request;
         // An address in the URL is no name that the resolver would be asked for.
         let url = self.guard.target(url.as_str()).map_err(Failure::Refused)?;
         let sent = self.http.request(method, url).headers(headers).body(body);

@@ -11,6 +11,7 @@ pub mod guard;
 mod hidden;
 mod range;
 pub mod rate;
+pub mod span;
 mod valve;
 
 pub use guard::Guard;

@@ -2,7 +2,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use waystation_base::{ClientId, EntityId, Millis, Name, Offset, Position, batch};
+use waystation_base::{
+    ClientId, EntityId, Millis, Name, Offset, Position,
+    batch::{self, Record},
+    message::header,
+};
 use waystation_broker::{
     Kind,
     entry::{self, Entry, Item, Moment, Reason, Step, Unrouted},
@@ -28,6 +32,9 @@ pub(crate) const CLIENTS_MAX: usize = 16_384;
 /// Messages done at once that get a fact each; more are told by one stretch.
 const SINGLE_MAX: u64 = 64;
 
+/// Pairs of address and route whose terms are remembered; when there are more they are put together anew.
+const TERMS_BY_ROUTE_MAX: usize = 16_384;
+
 /// What there is at a position of the journal.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
@@ -44,8 +51,12 @@ pub(crate) struct Observer {
     rules: Vec<Rule>,
     names: HashMap<EntityId, (Kind, Name)>,
     business: HashMap<EntityId, BusinessKeys>,
+    /// Routes that declare business keys, by their names.
+    keyed_routes: HashMap<Name, EntityId>,
     terms: HashMap<EntityId, Arc<Terms>>,
     last_terms: Option<(EntityId, Arc<Terms>)>,
+    /// What holds for an address of what came to it by a route that declares keys.
+    terms_by_route: HashMap<(EntityId, EntityId), Arc<Terms>>,
     sources: HashMap<(EntityId, u16), LogId>,
     clients: HashMap<u32, (Arc<Client>, u64)>,
     uses: u64,
@@ -73,13 +84,19 @@ impl Observer {
         rates: Arc<Mutex<Rates>>,
     ) -> Observer {
         let names = known.entities.into_iter().map(|(id, kind, name)| (id, (kind, name)));
+        let names: HashMap<EntityId, (Kind, Name)> = names.collect();
+        let business: HashMap<EntityId, BusinessKeys> = known.business.into_iter().collect();
+        let keyed = names.iter().filter(|(id, (kind, _))| *kind == Kind::Route && business.contains_key(*id));
+        let keyed_routes = keyed.map(|(id, (_, name))| (name.clone(), *id)).collect();
         let clients = clients.into_iter().map(|(number, client)| (number, (Arc::new(client), 0)));
         Observer {
             rules,
-            names: names.collect(),
-            business: known.business.into_iter().collect(),
+            names,
+            business,
+            keyed_routes,
             terms: HashMap::default(),
             last_terms: None,
+            terms_by_route: HashMap::default(),
             sources: known.sources.into_iter().collect(),
             clients: clients.collect(),
             uses: 0,
@@ -130,11 +147,12 @@ impl Observer {
             }
             Entry::Client(client) => self.introduce(&client),
             Entry::Declare(id, declaration) => {
-                self.terms.remove(&id);
-                self.last_terms = None;
-                match declaration.spec.business() {
-                    Some(keys) => drop(self.business.insert(id, keys.clone())),
-                    None => drop(self.business.remove(&id)),
+                self.forget_terms(id);
+                if let Some(keys) = declaration.spec.business() {
+                    self.business.insert(id, keys.clone());
+                    if declaration.spec.kind() == Kind::Route {
+                        self.keyed_routes.insert(declaration.name.clone(), id);
+                    }
                 }
                 self.names.insert(id, (declaration.spec.kind(), declaration.name));
             }
@@ -254,6 +272,46 @@ impl Observer {
         terms
     }
 
+    /// What was declared of something does not hold any more.
+    fn forget_terms(&mut self, id: EntityId) {
+        self.terms.remove(&id);
+        self.last_terms = None;
+        self.terms_by_route.clear();
+        if self.business.remove(&id).is_some() {
+            self.keyed_routes.retain(|_, route| *route != id);
+        }
+    }
+
+    /// What holds for a message that came by a route which declares business keys; none if it did not.
+    fn terms_by_route(&mut self, address: EntityId, record: &Record<'_>) -> Option<Arc<Terms>> {
+        let mut route = None;
+        let keyed = &self.keyed_routes;
+        let look = |name: &[u8], value: &[u8], tag: Option<u8>| {
+            if name == header::ROUTE.as_bytes() && tag.is_none() {
+                route = std::str::from_utf8(value).ok().and_then(|name| keyed.get(name)).copied();
+            }
+        };
+        // What cannot be read is counted where it is taken in.
+        record.headers().and_then(|headers| headers.visit(look)).ok()?;
+        let route = route?;
+        if let Some(terms) = self.terms_by_route.get(&(address, route)) {
+            return Some(terms.clone());
+        }
+        let named = self.names.get(&address);
+        let mut keys = self.business.get(&route)?.clone();
+        // What the address declares itself comes first.
+        keys.extend(
+            self.business.get(&address).into_iter().flatten().map(|(key, from)| (key.clone(), from.clone())),
+        );
+        let is_topic = named.is_some_and(|(kind, _)| *kind == Kind::Topic);
+        let terms = Arc::new(Terms::of(&self.rules, named.map(|(_, name)| name), is_topic, Some(&keys)));
+        if self.terms_by_route.len() >= TERMS_BY_ROUTE_MAX {
+            self.terms_by_route.clear();
+        }
+        self.terms_by_route.insert((address, route), terms.clone());
+        Some(terms)
+    }
+
     /// Where a queue's or subscription's message is.
     fn copy_of(&self, outlet: EntityId, (log, offset): (u16, u64)) -> Copy {
         let own = LogId { entity: outlet, log };
@@ -340,10 +398,16 @@ impl Observer {
                 continue;
             };
             let place = Place { log: publish.log, offset: record.offset };
-            if terms.takes(place) {
-                let stored = Stored { record: &record, at, client, step, fate: Fate::Stored };
-                self.add(place, &stored, &terms, recent);
+            if !terms.takes(place) {
+                continue;
             }
+            let by_route = if self.keyed_routes.is_empty() {
+                None
+            } else {
+                self.terms_by_route(place.log.entity, &record)
+            };
+            let stored = Stored { record: &record, at, client, step, fate: Fate::Stored };
+            self.add(place, &stored, by_route.as_deref().unwrap_or(&terms), recent);
         }
     }
 
@@ -478,9 +542,7 @@ impl Observer {
             Some(Kind::Route) | None => {}
         }
         self.names.remove(&id);
-        self.terms.remove(&id);
-        self.business.remove(&id);
-        self.last_terms = None;
+        self.forget_terms(id);
         self.rates().remove(id);
         self.sources.retain(|(subscription, _), _| *subscription != id);
     }

@@ -6,6 +6,7 @@ use waystation_base::{
     batch::{Error, Record},
     message::header,
     text::cut,
+    trace::trace_id,
 };
 use waystation_broker::{entry::Step, spec::KeyFrom};
 use xxhash_rust::xxh3::xxh3_64;
@@ -77,12 +78,6 @@ fn hash_of(text: &str) -> u64 {
 /// The same of a message's own id.
 pub(crate) fn hash_of_id(id: MessageId) -> u64 {
     xxh3_64(id.as_bytes())
-}
-
-/// The trace id of a W3C trace context (Trace Context §3.2.2): the second of its parts.
-pub(crate) fn trace_of(traceparent: &str) -> Option<&str> {
-    let trace = traceparent.split('-').nth(1)?;
-    (trace.len() == 32 && trace.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(trace)
 }
 
 /// Asked of each header of each message: told apart by length first, as the compiler lays out patterns.
@@ -233,7 +228,7 @@ fn hash_of_attribute(kind: Attribute, text: &str) -> Option<u64> {
         Attribute::MessageId | Attribute::Cause | Attribute::CorrelationId | Attribute::Call => {
             Some(hash_of(text))
         }
-        Attribute::Traceparent => trace_of(text).map(hash_of),
+        Attribute::Traceparent => trace_id(text).map(hash_of),
         Attribute::Business => text.split_once('=').map(|(_, value)| hash_of(value)),
         _ => None,
     }

@@ -268,7 +268,7 @@ fn filter(text: &str) -> Result<Value, String> {
 }
 
 /// A business key with where its value is found.
-fn business(text: &str) -> Result<Setting<(String, Value)>, String> {
+pub fn business(text: &str) -> Result<Setting<(String, Value)>, String> {
     if text == "none" {
         return Ok(Setting(None));
     }
@@ -282,7 +282,7 @@ fn business(text: &str) -> Result<Setting<(String, Value)>, String> {
     Ok(Setting(Some((name.to_owned(), from))))
 }
 
-fn put_business(fields: &mut Map<String, Value>, said: &[Setting<(String, Value)>]) {
+pub fn put_business(fields: &mut Map<String, Value>, said: &[Setting<(String, Value)>]) {
     if said.is_empty() {
         return;
     }

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 
 use super::{
-    entities::{Delete, List, Setting, object, put, put_plain, setting, text},
+    entities::{Delete, List, Setting, business, object, put, put_business, put_plain, setting, text},
     messages::header,
 };
 
@@ -29,6 +29,10 @@ pub struct RouteFields {
     /// The header that holds a message's delay in milliseconds
     #[arg(long, value_name = "HEADER|none", value_parser = setting(text))]
     pub delay_header: Option<Setting<String>>,
+    /// A business key by which what is published to it is found, like order=.order.id (a path in the JSON body) or
+    /// customer=header:x-customer; may be said again; all keys are said anew, none takes them away
+    #[arg(long, value_name = "KEY=PATH|none", value_parser = business)]
+    pub business: Vec<Setting<(String, Value)>>,
     /// More to keep and show beside it, as a JSON object
     #[arg(long, value_name = "JSON", value_parser = object)]
     pub arguments: Option<Value>,
@@ -43,6 +47,7 @@ impl RouteFields {
         put_plain(&mut fields, "internal", &self.internal);
         put(&mut fields, "alternate", &self.alternate);
         put(&mut fields, "delay_header", &self.delay_header);
+        put_business(&mut fields, &self.business);
         put_plain(&mut fields, "arguments", &self.arguments);
         fields
     }

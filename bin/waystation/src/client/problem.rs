@@ -39,7 +39,7 @@ pub async fn refusal(response: Response) -> Failure {
 pub fn told(problem: &Problem, status: StatusCode) -> Failure {
     let detail = if problem.detail.is_empty() { &problem.title } else { &problem.detail };
     let exit = match problem.kind.rsplit(':').next() {
-        Some("stopped") => Exit::Storage,
+        Some("stopped" | "disk-low") => Exit::Storage,
         Some("damaged") => Exit::Damaged,
         _ => exit(status),
     };
@@ -60,7 +60,6 @@ pub fn exit(status: StatusCode) -> Exit {
     match status {
         StatusCode::NOT_FOUND => Exit::NotFound,
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::Denied,
-        StatusCode::INSUFFICIENT_STORAGE => Exit::Storage,
         status if status.is_client_error() => Exit::Refused,
         StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
             Exit::Unreachable
@@ -101,6 +100,12 @@ mod tests {
         check(title, 503, (Exit::Unreachable, "stopped", None));
         let stopped = Problem { kind: "urn:waystation:problem:stopped".into(), ..problem("no sync") };
         check(stopped, 503, (Exit::Storage, "no sync", None));
+        let low = Problem {
+            kind: "urn:waystation:problem:disk-low".into(),
+            retry_after_s: Some(30),
+            ..problem("low")
+        };
+        check(low, 503, (Exit::Storage, "low", Some("try again in 30 s")));
         assert!(told(&problem("who"), StatusCode::UNAUTHORIZED).advice.expect("advice").contains("--token"));
     }
 }

@@ -7,8 +7,8 @@ use waystation_calls::{Calls, Upstreams};
 use waystation_host::Broker;
 use waystation_jq::{Command, Limits, Pool};
 use waystation_net::Drain;
-use waystation_otlp::{Counts, Exporter};
-use waystation_outbound::exchange::Client;
+use waystation_otlp::{Export, Exporter};
+use waystation_outbound::{exchange::Client, span::Spans};
 use waystation_routes::{Routes, Tools, limits};
 use waystation_webhooks::{
     Pushes, Secret, Sender,
@@ -21,8 +21,13 @@ use crate::{
 };
 
 /// What serves the upstreams of operations; nothing is sent yet.
-pub fn upstreams(config: &Config, calls: &Calls, clock: &Arc<dyn Clock>) -> Result<Upstreams, Failure> {
-    Ok(calls.upstreams(client(config)?, clock.clone(), config.upstreams.buffer_bytes_max))
+pub fn upstreams(
+    config: &Config,
+    calls: &Calls,
+    clock: &Arc<dyn Clock>,
+    spans: Spans,
+) -> Result<Upstreams, Failure> {
+    Ok(calls.upstreams(client(config)?.with_spans(spans), clock.clone(), config.upstreams.buffer_bytes_max))
 }
 
 /// What asks services, within the guard for upstreams: whom one may ask is one question.
@@ -57,29 +62,28 @@ pub fn jq() -> Result<Pool, Failure> {
 }
 
 /// Routes with steps; none runs yet.
-pub fn routes(config: &Config, broker: &Broker, jq: Pool, clock: &Arc<dyn Clock>) -> Result<Routes, Failure> {
-    let tools = Tools::new(jq, clock.clone()).with_services(client(config)?);
+pub fn routes(
+    config: &Config,
+    broker: &Broker,
+    jq: Pool,
+    clock: &Arc<dyn Clock>,
+    spans: Spans,
+) -> Result<Routes, Failure> {
+    let tools = Tools::new(jq, clock.clone()).with_services(client(config)?.with_spans(spans));
     Ok(Routes::new(broker.clone(), tools))
 }
 
-/// What sends spans of what the record tells, if that is configured; with its figures.
-pub fn spans(
-    config: &Config,
-    broker: &Broker,
-    clock: &Arc<dyn Clock>,
-) -> Result<Option<(Exporter, Arc<Counts>)>, Failure> {
+/// What sends spans of what the record and requests tell, if that is configured.
+pub fn spans(config: &Config, broker: &Broker, clock: &Arc<dyn Clock>) -> Result<Option<Export>, Failure> {
     let Some(options) = config.otlp.options() else { return Ok(None) };
     let section = "otlp";
-    let Some(record) = broker.record() else {
+    if broker.record().is_none() {
         return Err(wrong(section, "spans are made from the record, and record.enabled is false"));
-    };
+    }
     let authorities = authorities(section, config.otlp.ca.as_ref())?;
     let client = Client::new(config.otlp.guard(), authorities.as_deref());
     let client = client.map_err(|error| wrong(section, error))?;
-    let made = Exporter::new(options, client, clock.clone()).map_err(|error| wrong(section, error))?;
-    let (tracer, exporter, counts) = made;
-    record.follow(Box::new(tracer));
-    Ok(Some((exporter, counts)))
+    Exporter::new(options, client, clock.clone()).map(Some).map_err(|error| wrong(section, error))
 }
 
 /// Ready to deliver; nothing is delivered yet.
@@ -110,11 +114,12 @@ impl Deliveries {
         broker: &Broker,
         calls: &Calls,
         clock: &Arc<dyn Clock>,
+        spans: Spans,
     ) -> Result<Deliveries, Failure> {
         let section = "webhooks";
         let authorities = authorities(section, config.webhooks.ca.as_ref())?;
         let sender = Sender::new(config.webhooks.guard(), clock.clone(), authorities.as_deref());
-        let sender = sender.map_err(|error| wrong(section, error))?;
+        let sender = sender.map_err(|error| wrong(section, error))?.with_spans(spans);
         let secrets = config.webhooks.secrets().map_err(|error| wrong(section, error))?;
         let secrets: Arc<[Secret]> = secrets.into();
         let (broker, clock) = (broker.clone(), clock.clone());

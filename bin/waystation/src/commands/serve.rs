@@ -18,6 +18,7 @@ use waystation_calls::Calls;
 use waystation_catalog::Catalog;
 use waystation_host::{Broker, Driver, Mode as HostMode, OpenError, Recovery};
 use waystation_net::{Drain, Listener, Tls, tls};
+use waystation_otlp::{Counts, Export, Exporter};
 use waystation_record::Record;
 use waystation_redrive::Redrives;
 
@@ -73,15 +74,17 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
     let signals = Signals::new()?;
     let drain = Drain::default();
     let (calls, engine) = Calls::new(broker.clone(), clock.clone());
-    let upstreams = deliveries::upstreams(&config, &calls, &clock)?;
-    let deliveries = Deliveries::new(&config, &broker, &calls, &clock)?;
+    let export = deliveries::spans(&config, &broker, &clock)?;
+    let asked = export.as_ref().map(|export| export.requests.clone()).unwrap_or_default();
+    let upstreams = deliveries::upstreams(&config, &calls, &clock, asked.clone())?;
+    let deliveries = Deliveries::new(&config, &broker, &calls, &clock, asked.clone())?;
     let (pushes, callbacks) = (deliveries.pushes.clone(), deliveries.callbacks.clone());
     let jq = deliveries::jq()?;
-    let routes = deliveries::routes(&config, &broker.as_part("routes", None), jq.clone(), &clock)?;
+    let routes = deliveries::routes(&config, &broker.as_part("routes", None), jq.clone(), &clock, asked)?;
     let (redrives, redriving) = Redrives::new(broker.as_part("redrive", None), clock.clone(), Some(jq));
     let counted = redrives.clone();
     let (alerts, telling) = Alerts::new(broker.as_part("alerts", None), clock.clone());
-    let (spans, traced) = deliveries::spans(&config, &broker, &clock)?.unzip();
+    let (spans, traced) = export.map(|export| follow(&broker, export)).unzip();
     // All that is configured has been looked at: whoever is told so can rely on it.
     tell_ready(address, tls.is_some(), &amqp, output)?;
     let registry = Arc::new(Registry::default());
@@ -316,6 +319,15 @@ fn certificate(config: &Config) -> Result<Option<Tls>, Failure> {
     };
     let files = tls::Files { cert, key, client_ca: config.tls.client_ca.clone() };
     Tls::load(files, &["http/1.1"]).map(Some).map_err(|error| Failure::usage(format!("tls: {error}")))
+}
+
+/// Lets spans be made of what the record tells.
+fn follow(broker: &Broker, export: Export) -> (Exporter, Arc<Counts>) {
+    let Export { tracer, exporter, counts, .. } = export;
+    if let Some(record) = broker.record() {
+        record.follow(Box::new(tracer));
+    }
+    (exporter, counts)
 }
 
 async fn listen(address: SocketAddr, tls: Option<Tls>) -> Result<Listener, Failure> {

@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 use waystation_admin::bindings::{Binding, Route};
-use waystation_broker::spec::{Arguments, RetryPolicy, RouteKind, RouteSpec};
+use waystation_broker::spec::{Arguments, BusinessKeys, RetryPolicy, RouteKind, RouteSpec};
 use waystation_routes::{
     RouteSteps,
     spec::{From, KIND, Limits, Order, Step},
@@ -21,6 +21,7 @@ pub struct Fields {
     internal: Option<bool>,
     alternate: Option<String>,
     delay_header: Option<String>,
+    business: Option<BusinessKeys>,
     arguments: Option<Arguments>,
     bindings: Option<Vec<Binding>>,
     from: Option<From>,
@@ -60,6 +61,7 @@ impl Fields {
             ("internal", self.internal.is_some()),
             ("alternate", self.alternate.is_some()),
             ("delay_header", self.delay_header.is_some()),
+            ("business", self.business.is_some()),
             ("arguments", self.arguments.is_some()),
             ("bindings", self.bindings.is_some()),
         ];
@@ -100,6 +102,7 @@ impl Fields {
             internal: self.internal.unwrap_or(silent.internal),
             alternate: self.alternate,
             delay_header: self.delay_header,
+            business: self.business.map(Box::new),
             arguments: self.arguments.unwrap_or_default(),
         };
         Route { spec, bindings: self.bindings.unwrap_or_default() }

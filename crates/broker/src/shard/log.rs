@@ -6,7 +6,7 @@ use waystation_base::{Millis, Offset, Position};
 
 use crate::{
     place::{Place, Span},
-    settle::{Leaving, SettledRun},
+    settle::{Leaving, Overlap, SettledRun},
 };
 
 /// One batch in the journal.
@@ -161,7 +161,24 @@ impl Log {
         self.hot.front().is_some_and(|hot| hot.position < position.0)
     }
 
-    /// Puts new runs in the place of what was left behind.
+    /// Whether new runs can take the place of what is left behind: no two stretches of a log may lie within each other, since of
+    /// what lies within another nothing would be found.
+    pub fn check_settle(&self, leaving: &Leaving, runs: &[SettledRun]) -> Result<(), Overlap> {
+        let stays =
+            |run: &&SettledRun| !matches!(leaving, Leaving::Files(files) if files.contains(&run.file));
+        let leaves = |hot: &&Hot| matches!(leaving, Leaving::Journal(to) if hot.position < to.0);
+        let new = runs.iter().filter(|run| run.last.0 >= self.base);
+        let mut all: Vec<SettledRun> = self.runs.iter().filter(stays).chain(new).copied().collect();
+        all.sort_by_key(|run| run.first);
+        let hot = self.hot.iter().find(|hot| !leaves(hot)).map(|hot| Offset(hot.first));
+        let nexts = all.iter().skip(1).map(|run| run.first).chain(hot);
+        match all.iter().zip(nexts).find(|(run, next)| run.last >= *next) {
+            Some((run, next)) => Err(Overlap { run: *run, next }),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts new runs in the place of what was left behind, as [`Log::check_settle`] allows.
     pub fn settle(&mut self, leaving: &Leaving, runs: &[SettledRun]) {
         match leaving {
             Leaving::Journal(to) => {
@@ -175,9 +192,6 @@ impl Log {
             let at = self.runs.partition_point(|have| have.first < run.first);
             self.runs.insert(at, *run);
         }
-        debug_assert!(
-            self.runs.iter().zip(self.runs.iter().skip(1)).all(|(one, next)| one.last < next.first)
-        );
     }
 
     /// The offset up to which (exclusive) retention lets go, by age and size; only whole batches or runs go.
@@ -266,6 +280,26 @@ mod tests {
         // Each message is found in its own file.
         log.settle(&Leaving::Files(vec![1, 3]), &[run(6, 0, 4), run(6, 10, 14)]);
         assert_eq!([2, 7, 12].map(|offset| log.settled_file(offset)), [Some(6), Some(2), Some(6)]);
+    }
+
+    #[test]
+    fn runs_that_would_lie_within_others_are_refused() {
+        let mut log = log(&[(0, 9, 100), (10, 9, 200), (20, 9, 300)]);
+        let journal = Leaving::Journal(Position(250));
+        let refused = |log: &Log, leaving: &Leaving, runs: &[SettledRun]| {
+            log.check_settle(leaving, runs).err().map(|overlap| (overlap.run.first.0, overlap.next.0))
+        };
+        assert_eq!(refused(&log, &journal, &[run(1, 0, 19)]), None);
+        assert_eq!(refused(&log, &journal, &[run(1, 0, 20)]), Some((0, 20)), "what stays in the journal");
+        assert_eq!(refused(&log, &journal, &[run(1, 0, 10), run(1, 10, 19)]), Some((0, 10)));
+        log.settle(&journal, &[run(1, 0, 4), run(2, 5, 9), run(3, 10, 19)]);
+        let files = Leaving::Files(vec![1, 3]);
+        assert_eq!(refused(&log, &files, &[run(4, 0, 4), run(4, 10, 19)]), None);
+        assert_eq!(refused(&log, &files, &[run(4, 0, 19)]), Some((0, 5)), "around a file that stays");
+        assert_eq!(refused(&log, &files, &[run(4, 9, 19)]), Some((5, 9)));
+        // What retention has let go since is no matter.
+        log.trim(10);
+        assert_eq!(refused(&log, &files, &[run(4, 0, 9), run(4, 10, 19)]), None);
     }
 
     #[test]

@@ -70,7 +70,7 @@ use timers::Timer;
 
 use crate::{
     Append, Command, Effect, Kind, PoolId, Refusal, Reply, RequestId, SessionId,
-    place::{Loaded, Place, Purpose},
+    place::{Loaded, LogId, Place, Purpose},
 };
 
 /// A map whose order does not depend on chance.
@@ -198,6 +198,7 @@ impl Shard {
                 Ok(Reply::Done)
             }
             Command::Settled(outcome) => {
+                self.check_settled(&outcome).map_err(|overlap| Refusal::Damaged(overlap.to_string()))?;
                 entry::Entry::Settled(outcome.clone()).append(ctx.log);
                 self.apply_settled(&outcome);
                 Ok(Reply::Done)
@@ -262,14 +263,17 @@ impl Shard {
         }
     }
 
+    fn log(&self, id: LogId) -> Option<&log::Log> {
+        match self.queues.get(&id.entity) {
+            Some(queue) => queue.logs.get(id.log),
+            None => self.topics.get(&id.entity).and_then(|topic| topic.logs.get(usize::from(id.log))),
+        }
+    }
+
     fn loaded(&mut self, mut loaded: Loaded, ctx: &mut Ctx<'_>) {
         for (meta, _) in &mut loaded.messages {
             // It may have moved since it was asked for.
-            let log = match self.queues.get(&meta.log.entity) {
-                Some(queue) => queue.logs.get(meta.log.log),
-                None => self.topics.get(&meta.log.entity).and_then(|t| t.logs.get(usize::from(meta.log.log))),
-            };
-            if let Some(file) = log.and_then(|log| log.settled_file(meta.offset.0)) {
+            if let Some(file) = self.log(meta.log).and_then(|log| log.settled_file(meta.offset.0)) {
                 meta.place = Place::Settled(file);
             }
         }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     Kind,
     place::{LogId, Place, Span},
-    settle::{Leaving, LogPlan, Outcome, Plan, SettledRun},
+    settle::{Leaving, LogPlan, Outcome, Overlap, Plan, SettledRun},
 };
 
 /// How much of a settled file is still wanted.
@@ -71,28 +71,29 @@ impl Shard {
         None
     }
 
+    /// Whether it can be taken over that messages have moved.
+    pub fn check_settled(&self, outcome: &Outcome) -> Result<(), Overlap> {
+        let runs = ByLog::of(outcome);
+        runs.0.chunk_by(|one, next| one.log == next.log).try_for_each(|runs| match self.log(runs[0].log) {
+            Some(log) => log.check_settle(&outcome.leaving, runs),
+            None => Ok(()),
+        })
+    }
+
     /// Takes over that messages have moved, now or after a restart.
     pub(super) fn apply_settled(&mut self, outcome: &Outcome) {
         if let Leaving::Journal(to) = outcome.leaving {
             self.settled_to = self.settled_to.max(to);
         }
-        let mut runs = outcome.runs.clone();
-        // Those of one log keep their order.
-        runs.sort_by_key(|run| run.log);
-        let of = |entity: EntityId, log: u16| {
-            let log = LogId { entity, log };
-            let from = runs.partition_point(|run| run.log < log);
-            let count = runs[from..].iter().take_while(|run| run.log == log).count();
-            &runs[from..from + count]
-        };
+        let runs = ByLog::of(outcome);
         for (id, queue) in &mut self.queues {
             for (number, log) in queue.logs.iter_mut() {
-                log.settle(&outcome.leaving, of(*id, number));
+                log.settle(&outcome.leaving, runs.get(LogId { entity: *id, log: number }));
             }
         }
         for (id, topic) in &mut self.topics {
             for (partition, log) in topic.logs.iter_mut().enumerate() {
-                log.settle(&outcome.leaving, of(*id, partition as u16));
+                log.settle(&outcome.leaving, runs.get(LogId { entity: *id, log: partition as u16 }));
             }
         }
         let mut looked_for = Vec::new();
@@ -133,6 +134,23 @@ impl Shard {
             }
         }
         files.into_values().collect()
+    }
+}
+
+/// The runs of an outcome, those of one log together and in their order.
+struct ByLog(Vec<SettledRun>);
+
+impl ByLog {
+    fn of(outcome: &Outcome) -> ByLog {
+        let mut runs = outcome.runs.clone();
+        runs.sort_by_key(|run| run.log);
+        ByLog(runs)
+    }
+
+    fn get(&self, log: LogId) -> &[SettledRun] {
+        let from = self.0.partition_point(|run| run.log < log);
+        let count = self.0[from..].iter().take_while(|run| run.log == log).count();
+        &self.0[from..from + count]
     }
 }
 

@@ -98,11 +98,12 @@ impl Shard {
         (queues.chain(topics).chain(subscriptions).chain(routes).collect(), sources.collect())
     }
 
-    /// The business keys that queues and topics declare.
+    /// The business keys that queues, topics and routes declare.
     pub fn business_keys(&self) -> Vec<(EntityId, BusinessKeys)> {
         let queues = self.queues.iter().map(|(id, queue)| (*id, queue.spec.business.as_deref()));
         let topics = self.topics.iter().map(|(id, topic)| (*id, topic.spec.business.as_deref()));
-        queues.chain(topics).filter_map(|(id, keys)| Some((id, keys?.clone()))).collect()
+        let routes = self.routes.iter().map(|(id, route)| (*id, route.spec.business.as_deref()));
+        queues.chain(topics).chain(routes).filter_map(|(id, keys)| Some((id, keys?.clone()))).collect()
     }
 
     /// Where stored messages are now, in the order of the question. What an outlet has put off is looked through once for all of them.

@@ -6,7 +6,11 @@ use waystation_base::{
     limits::{ARGUMENTS_BYTES_MAX, HEADER_NAME_BYTES_MAX},
 };
 
-use super::{Error, check_address, error};
+use super::{
+    Error,
+    business::{self, BusinessKeys},
+    check_address, error,
+};
 
 /// What the declaring door was given beside what is understood here: kept and shown, not interpreted.
 pub type Arguments = serde_json::Map<String, serde_json::Value>;
@@ -44,6 +48,10 @@ pub struct RouteSpec {
     pub alternate: Option<String>,
     /// The header that holds a message's delay in milliseconds; none: routes do not delay.
     pub delay_header: Option<String>,
+    /// Business keys of what is published to it, by their names: each as `{"header": NAME}` or `{"jq": PATH}`. Those of the queue or
+    /// topic that takes a message come before them.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    pub business: Option<Box<BusinessKeys>>,
     /// What the declaring door was given; kept, not interpreted.
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub arguments: Arguments,
@@ -58,6 +66,7 @@ impl Default for RouteSpec {
             internal: false,
             alternate: None,
             delay_header: None,
+            business: None,
             arguments: Arguments::new(),
         }
     }
@@ -77,6 +86,7 @@ impl RouteSpec {
         {
             return Err(error("delay_header", format!("must have 1 to {HEADER_NAME_BYTES_MAX} bytes")));
         }
+        business::check(self.business.as_deref())?;
         check_arguments(&self.arguments)
     }
 
@@ -117,6 +127,9 @@ mod tests {
         check(|s| s.delay_header = Some(String::new()), Some("delay_header"));
         check(|s| s.delay_header = Some("x".repeat(HEADER_NAME_BYTES_MAX)), None);
         check(|s| s.delay_header = Some("x".repeat(HEADER_NAME_BYTES_MAX + 1)), Some("delay_header"));
+        let keys = |text: &str| Some(Box::new(serde_json::from_str(text).expect("keys")));
+        check(|s| s.business = keys(r#"{"order": {"jq": ".order"}}"#), None);
+        check(|s| s.business = keys(r#"{"a:b": {"jq": ".order"}}"#), Some("business"));
         // {"x":"..."} has eight characters of its own.
         let text = |bytes: usize| [("x".to_owned(), "y".repeat(bytes - 8).into())].into_iter().collect();
         check(|s| s.arguments = text(ARGUMENTS_BYTES_MAX), None);

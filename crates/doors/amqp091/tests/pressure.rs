@@ -171,6 +171,8 @@ async fn with_the_disk_nearly_full_who_publishes_is_blocked_with_the_reason_and_
     let Method::ConnectionBlocked(blocked) = client.method().await else { panic!("blocked") };
     assert_eq!(blocked.reason, "low on disk");
     assert_eq!(until(&server, "blocked").await, Some("low on disk"));
+    let figures = server.registry.figures();
+    assert!(figures.contains("waystation_amqp_connections_by_state{state=\"blocked\"} 1\n"), "{figures}");
     // One that only consumes is not blocked.
     let mut consumer = server.channel().await;
     consumer.say(1, basic::Get { queue: "q".into(), no_ack: true, ..Default::default() }).await;

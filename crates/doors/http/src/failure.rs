@@ -80,7 +80,9 @@ impl Kind {
             Kind::Stopped => ("stopped", "The server has stopped accepting writes", 503),
             Kind::Draining => ("draining", "The server is shutting down", 503),
             Kind::Overloaded => ("overloaded", "The server is at one of its limits", 503),
-            Kind::DiskLow => ("disk-low", "Disk space is low", 507),
+            // Not 507: what got that must not be repeated unless somebody asks for it again (RFC 4918 §11.5), and a publisher is to come
+            // back by itself (RFC 9110 §15.6.4).
+            Kind::DiskLow => ("disk-low", "Disk space is low", 503),
         }
     }
 
@@ -290,7 +292,7 @@ mod tests {
         check(Refusal::InUse { kind, name, state: "in use" }, 409, false);
         check(Refusal::TooLarge { what: "messages", count: 2, limit: 1 }, 413, false);
         check(Refusal::Damaged("x".into()), 500, false);
-        check(Refusal::DiskLow, 507, true);
+        check(Refusal::DiskLow, 503, true);
         check(Refusal::Draining, 503, true);
         check(Refusal::Busy, 429, true);
         check(Refusal::Stopped("x".into()), 503, false);

@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 
+use waystation_base::trace::trace_id;
 use waystation_record::{Attribute, Mention, Place, Published, Record, Sought};
 
-use crate::query::{Query, is_same, trace_of};
+use crate::query::{Query, is_same};
 
 /// How far causes are followed, up and down.
 const DEPTH_MAX: usize = 64;
@@ -67,7 +68,7 @@ impl Cascade {
         let mut texts: Vec<String> = Vec::new();
         for Mention { published, .. } in &self.mentions {
             let correlation = published.attribute(Attribute::CorrelationId);
-            let trace = published.attribute(Attribute::Traceparent).and_then(trace_of);
+            let trace = published.attribute(Attribute::Traceparent).and_then(trace_id);
             texts.extend(correlation.into_iter().chain(trace).map(str::to_owned));
         }
         texts.sort_unstable();
@@ -75,7 +76,7 @@ impl Cascade {
         let sought: Vec<_> = texts.iter().map(|text| Sought::text(text)).collect();
         let is_kin = |published: &Published| {
             let correlation = published.attribute(Attribute::CorrelationId);
-            let trace = published.attribute(Attribute::Traceparent).and_then(trace_of);
+            let trace = published.attribute(Attribute::Traceparent).and_then(trace_id);
             let mut own = correlation.into_iter().chain(trace);
             own.any(|own| texts.iter().any(|text| is_same(own, text)))
         };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use waystation_base::{EntityId, Millis, Name, Position};
+use waystation_base::{EntityId, Millis, Name, Position, trace::trace_id};
 use waystation_broker::{Kind, Refusal, Whereabout, Whereabouts, entry};
 use waystation_host::Broker;
 use waystation_record::{Attribute, Event, Fate, Mention, Place, Published, Record, Status};
@@ -11,7 +11,7 @@ use crate::{
     cascade::{self, Cascade, is_named},
     journey::{Copy, Journey, Lack, Message, Pause, RecordState, Stay, Step},
     now::{self, CopyKey, Told},
-    query::{Query, trace_of},
+    query::Query,
     steps, stops,
 };
 
@@ -171,7 +171,7 @@ fn described(id: String, published: &Published) -> Message {
         message_id: text(Attribute::MessageId),
         cause: text(Attribute::Cause),
         correlation_id: text(Attribute::CorrelationId),
-        trace_id: published.attribute(Attribute::Traceparent).and_then(trace_of).map(str::to_owned),
+        trace_id: published.attribute(Attribute::Traceparent).and_then(trace_id).map(str::to_owned),
         call: text(Attribute::Call),
         operation: text(Attribute::Operation),
         kind: text(Attribute::Type),

@@ -1,5 +1,6 @@
 //! What is looked for.
 
+use waystation_base::trace::trace_id;
 use waystation_record::{Attribute, Published, Sought};
 
 /// As what a text is to be found.
@@ -47,7 +48,7 @@ impl Query {
         };
         let is_own = || is_same(&published.id.to_string(), &self.text) || is(Attribute::MessageId);
         let is_traced = || {
-            let trace = published.attribute(Attribute::Traceparent).and_then(trace_of);
+            let trace = published.attribute(Attribute::Traceparent).and_then(trace_id);
             trace.is_some_and(|trace| is_same(trace, &self.text))
         };
         let is_business = || {
@@ -78,11 +79,6 @@ impl Query {
 /// Whether two texts are the same id, however it is written.
 pub(crate) fn is_same(a: &str, b: &str) -> bool {
     a == b || matches!((uuid::Uuid::try_parse(a), uuid::Uuid::try_parse(b)), (Ok(a), Ok(b)) if a == b)
-}
-
-/// The trace id of a W3C trace context: the second of its parts.
-pub(crate) fn trace_of(traceparent: &str) -> Option<&str> {
-    traceparent.split('-').nth(1).filter(|trace| trace.len() == 32)
 }
 
 #[cfg(test)]

@@ -25,9 +25,10 @@ use waystation_base::{Clock, Millis};
 use waystation_outbound::{
     backoff::{pause_ms, retry_after_ms},
     exchange::{Answer, Client, Request},
+    span::{Spans, Traced},
 };
 
-use crate::{span::text, tracer::Tracer};
+use crate::{outlet::Outlet, span::text, tracer::Tracer};
 
 /// Spans that wait for the collector; those that come when there are as many are dropped, and counted.
 pub const SPANS_WAITING_MAX: usize = 16_384;
@@ -120,6 +121,7 @@ pub struct Exporter {
     headers: HeaderMap,
     options: Options,
     spans: mpsc::Receiver<Span>,
+    outlet: Arc<Outlet>,
     counts: Arc<Counts>,
     clock: Arc<dyn Clock>,
     told_at: Option<Millis>,
@@ -135,52 +137,65 @@ enum Sent {
     Refused(String),
 }
 
+/// All that it takes to export spans.
+pub struct Export {
+    /// Hears facts.
+    pub tracer: Tracer,
+    /// Hears of requests.
+    pub requests: Spans,
+    /// Sends what these two tell.
+    pub exporter: Exporter,
+    /// What became of it.
+    pub counts: Arc<Counts>,
+}
+
 impl Exporter {
-    /// A tracer and the exporter of its spans.
-    pub fn new(
-        options: Options,
-        client: Client,
-        clock: Arc<dyn Clock>,
-    ) -> Result<(Tracer, Exporter, Arc<Counts>), InvalidEndpoint> {
+    /// An exporter, and those whose spans it sends.
+    pub fn new(options: Options, client: Client, clock: Arc<dyn Clock>) -> Result<Export, InvalidEndpoint> {
         let (url, headers) = (url(&options.endpoint)?, headers(&options.headers)?);
         let (sender, spans) = mpsc::channel(SPANS_WAITING_MAX);
         let counts = Arc::new(Counts::default());
-        let tracer = Tracer::new(sender, counts.clone());
-        let exporter =
-            Exporter { client, url, headers, options, spans, counts: counts.clone(), clock, told_at: None };
-        Ok((tracer, exporter, counts))
+        let outlet = Arc::new(Outlet::new(sender, counts.clone(), clock.clone()));
+        let tracer = Tracer::new(outlet.clone(), counts.clone());
+        let requests = Spans::new(outlet.clone(), clock.clone());
+        let (told_at, counted) = (None, counts.clone());
+        let exporter = Exporter { client, url, headers, options, spans, outlet, counts, clock, told_at };
+        Ok(Export { tracer, requests, exporter, counts: counted })
     }
 
     /// Sends until `stop`, and then what is left, for a short while.
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
         let mut stop = pin!(stop);
+        // Outside of what may be left off: what was gathered goes out with the rest.
+        let mut batch = Vec::new();
         loop {
-            let batch = tokio::select! {
+            tokio::select! {
                 () = &mut stop => break,
-                batch = gather(&mut self.spans) => batch,
-            };
+                () = gather(&mut self.spans, &mut batch) => self.outlet.send_overdue(false),
+            }
             if batch.is_empty() {
-                return;
+                continue;
             }
             tokio::select! {
                 () = &mut stop => break,
-                () = self.send(batch) => {}
+                () = self.send(std::mem::take(&mut batch)) => {}
             }
         }
         // A collector that does not answer must not keep the server from ending.
-        let _ = tokio::time::timeout(LAST, self.send_rest()).await;
+        let _ = tokio::time::timeout(LAST, self.send_rest(batch)).await;
     }
 
-    async fn send_rest(&mut self) {
-        let mut batch = Vec::new();
-        while let Ok(span) = self.spans.try_recv() {
-            batch.push(span);
-            if batch.len() == BATCH_SPANS_MAX {
+    async fn send_rest(&mut self, mut batch: Vec<Span>) {
+        self.outlet.send_overdue(true);
+        loop {
+            match self.spans.try_recv() {
+                Ok(span) => batch.push(span),
+                Err(_) if batch.is_empty() => return,
+                Err(_) => return self.send(batch).await,
+            }
+            if batch.len() >= BATCH_SPANS_MAX {
                 self.send(std::mem::take(&mut batch)).await;
             }
-        }
-        if !batch.is_empty() {
-            self.send(batch).await;
         }
     }
 
@@ -245,6 +260,7 @@ impl Exporter {
             body: body.into(),
             timeout_ms: self.options.timeout_ms,
             answer_bytes_max: ANSWER_BYTES_MAX,
+            traced: Traced::default(),
         };
         match self.client.exchange(request).await {
             Ok(answer) => self.judge(&answer),
@@ -269,21 +285,16 @@ impl Exporter {
     }
 }
 
-/// What has come within a while, at most a batch; nothing when no more can come.
-async fn gather(spans: &mut mpsc::Receiver<Span>) -> Vec<Span> {
-    let mut batch = Vec::with_capacity(BATCH_SPANS_MAX);
-    if spans.recv_many(&mut batch, BATCH_SPANS_MAX).await == 0 {
-        return batch;
-    }
+/// Adds what comes within a while, to at most a batch.
+async fn gather(spans: &mut mpsc::Receiver<Span>, batch: &mut Vec<Span>) {
     let end = tokio::time::Instant::now() + Duration::from_millis(GATHER_MS);
     while batch.len() < BATCH_SPANS_MAX {
         let room = BATCH_SPANS_MAX - batch.len();
-        match tokio::time::timeout_at(end, spans.recv_many(&mut batch, room)).await {
+        match tokio::time::timeout_at(end, spans.recv_many(batch, room)).await {
             Ok(0) | Err(_) => break,
             Ok(_) => {}
         }
     }
-    batch
 }
 
 /// The address of the signal (OTLP §OTLP/HTTP Request: `/v1/traces` below the endpoint).
@@ -342,9 +353,10 @@ mod tests {
         for _ in 0..BATCH_SPANS_MAX + 1 {
             sender.try_send(Span::default()).expect("room");
         }
-        assert_eq!(gather(&mut spans).await.len(), BATCH_SPANS_MAX);
-        assert_eq!(gather(&mut spans).await.len(), 1);
-        drop(sender);
-        assert_eq!(gather(&mut spans).await.len(), 0);
+        for expected in [BATCH_SPANS_MAX, 1, 0] {
+            let mut batch = Vec::new();
+            gather(&mut spans, &mut batch).await;
+            assert_eq!(batch.len(), expected);
+        }
     }
 }

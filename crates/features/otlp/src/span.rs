@@ -4,19 +4,17 @@ use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, KeyValue, any_value},
     trace::v1::{Span, Status, span::Link, span::SpanKind, status::StatusCode},
 };
-use waystation_base::Millis;
-
-use crate::context::Context;
+use waystation_base::{
+    Millis,
+    trace::{Context, SpanId, TraceId},
+};
 
 /// What a span is about.
-pub(crate) struct Draft<'a> {
+pub(crate) struct Draft {
     /// The trace, and the parent in it.
-    pub(crate) context: &'a Context,
-    pub(crate) id: [u8; 8],
-    /// In one word.
-    pub(crate) operation: &'static str,
-    /// The queue or topic.
-    pub(crate) destination: &'a str,
+    pub(crate) context: Context,
+    pub(crate) id: SpanId,
+    pub(crate) name: String,
     pub(crate) kind: SpanKind,
     pub(crate) from: Millis,
     pub(crate) to: Millis,
@@ -24,17 +22,17 @@ pub(crate) struct Draft<'a> {
     /// What went wrong.
     pub(crate) error: Option<String>,
     /// Spans of other messages that this one came from.
-    pub(crate) links: Vec<([u8; 16], [u8; 8])>,
+    pub(crate) links: Vec<(TraceId, SpanId)>,
 }
 
-impl Draft<'_> {
+impl Draft {
     pub(crate) fn span(self) -> Span {
         let nanos = |at: Millis| at.0.saturating_mul(1_000_000);
         let (code, message) = match self.error {
             Some(message) => (StatusCode::Error, message),
             None => (StatusCode::Unset, String::new()),
         };
-        let link = |(trace_id, span_id): ([u8; 16], [u8; 8])| Link {
+        let link = |(trace_id, span_id): (TraceId, SpanId)| Link {
             trace_id: trace_id.to_vec(),
             span_id: span_id.to_vec(),
             ..Link::default()
@@ -43,7 +41,7 @@ impl Draft<'_> {
             trace_id: self.context.trace_id.to_vec(),
             span_id: self.id.to_vec(),
             parent_span_id: self.context.parent_id.to_vec(),
-            name: format!("{} {}", self.operation, self.destination),
+            name: self.name,
             kind: self.kind.into(),
             start_time_unix_nano: nanos(self.from.min(self.to)),
             end_time_unix_nano: nanos(self.to),

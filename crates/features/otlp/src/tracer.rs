@@ -5,16 +5,18 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind};
-use tokio::sync::mpsc;
-use waystation_base::{EntityId, Millis, Name};
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use waystation_base::{
+    EntityId, Millis, Name,
+    trace::{Context, SpanId, TraceId, delivery_span, span_id},
+};
 use waystation_broker::entry::Reason;
 use waystation_record::{Attribute, Client, Fact, Fate, Place, Published, Tap, Told, What};
 
 use crate::{
     HashMap,
-    context::{Context, span_id},
     export::Counts,
+    outlet::Outlet,
     span::{Draft, number, text},
 };
 
@@ -50,16 +52,16 @@ pub struct Tracer {
     messages: HashMap<Place, Message>,
     order: VecDeque<Place>,
     /// By message id: the delivery in which it was done, for those that came from it.
-    deliveries: HashMap<String, ([u8; 16], [u8; 8])>,
+    deliveries: HashMap<String, (TraceId, SpanId)>,
     delivered: VecDeque<String>,
-    spans: mpsc::Sender<Span>,
+    outlet: Arc<Outlet>,
     counts: Arc<Counts>,
 }
 
 impl Tracer {
-    pub(crate) fn new(spans: mpsc::Sender<Span>, counts: Arc<Counts>) -> Tracer {
+    pub(crate) fn new(outlet: Arc<Outlet>, counts: Arc<Counts>) -> Tracer {
         let (messages, deliveries) = (HashMap::default(), HashMap::default());
-        Tracer { messages, order: VecDeque::new(), deliveries, delivered: VecDeque::new(), spans, counts }
+        Tracer { messages, order: VecDeque::new(), deliveries, delivered: VecDeque::new(), outlet, counts }
     }
 
     fn begin(&mut self, told: &Told<'_>, published: &Published) {
@@ -109,10 +111,7 @@ impl Tracer {
         let copy = &mut message.copies[index];
         let before = std::mem::replace(&mut copy.stage, next.unwrap_or(Stage::Waits { since: *at }));
         let said = copy.said.take();
-        let span = self.span_of(told, &before, said);
-        if let Some(span) = span {
-            self.send(span);
-        }
+        self.end(told, &before, said);
         if is_over {
             self.messages.remove(&told.place);
             self.forget_order();
@@ -127,9 +126,9 @@ impl Tracer {
         }
     }
 
-    /// The span of the stage that ends with this fact.
-    fn span_of(&mut self, told: &Told<'_>, stage: &Stage, said: Option<String>) -> Option<Span> {
-        let message = self.messages.get(&told.place)?;
+    /// Gives the span of the stage that ends with this fact.
+    fn end(&mut self, told: &Told<'_>, stage: &Stage, said: Option<String>) {
+        let Some(message) = self.messages.get(&told.place) else { return };
         let mut attributes = common(message, told.subscription);
         let place = told.place.key().to_be_bytes();
         let copy = told.fact.subscription.map_or(0, |id| id.0).to_be_bytes();
@@ -137,7 +136,7 @@ impl Tracer {
         let (operation, kind, from, id, error) = match stage {
             Stage::Waits { since } => {
                 let error = match &told.fact.what {
-                    What::Done { reason, .. } if *reason == Reason::DeadLettered => return None,
+                    What::Done { reason, .. } if *reason == Reason::DeadLettered => return,
                     What::Done { reason, .. } => Some(left(*reason, &mut attributes)),
                     _ => None,
                 };
@@ -148,17 +147,22 @@ impl Tracer {
                 let error = outcome(&told.fact.what, said, &mut attributes);
                 attributes.push(number("waystation.attempt", (*attempt).into()));
                 client.iter().for_each(|client| consumer(client, &mut attributes));
-                let id = span_id(&[b"deliver", &place, &copy, &since.0.to_be_bytes()]);
+                let id = match &told.fact.what {
+                    // Handed out again it has the same number.
+                    What::Returned { attempt: next, .. } if next.0 < *attempt => {
+                        span_id(&[b"released", &place, &copy, &since.0.to_be_bytes()])
+                    }
+                    _ => delivery_of(message, told, *attempt),
+                };
                 ("deliver", SpanKind::Producer, *since, id, error)
             }
         };
         let links = message.published.attribute(Attribute::Cause);
         let links = links.and_then(|cause| self.deliveries.get(cause)).copied().into_iter().collect();
         let draft = Draft {
-            context: &message.context,
+            context: message.context,
             id,
-            operation,
-            destination: message.address.as_str(),
+            name: format!("{operation} {}", message.address),
             kind,
             from,
             to: at,
@@ -169,13 +173,15 @@ impl Tracer {
         let span = draft.span();
         if operation == "deliver" {
             let cause = (message.context.trace_id, id);
-            let id = message.published.id.to_string();
-            self.remember(id, cause);
+            let message = message.published.id.to_string();
+            self.remember(message, cause);
+            self.outlet.send_delivery(id, span);
+        } else {
+            self.outlet.send(span);
         }
-        Some(span)
     }
 
-    fn remember(&mut self, id: String, delivery: ([u8; 16], [u8; 8])) {
+    fn remember(&mut self, id: String, delivery: (TraceId, SpanId)) {
         if self.deliveries.insert(id.clone(), delivery).is_none() {
             self.delivered.push_back(id);
         }
@@ -183,12 +189,6 @@ impl Tracer {
             && let Some(oldest) = self.delivered.pop_front()
         {
             self.deliveries.remove(&oldest);
-        }
-    }
-
-    fn send(&self, span: Span) {
-        if self.spans.try_send(span).is_err() {
-            self.counts.dropped(1);
         }
     }
 }
@@ -202,6 +202,12 @@ impl Tap for Tracer {
             _ => self.go_on(told),
         }
     }
+}
+
+/// What whoever has the delivery calls its span.
+fn delivery_of(message: &Message, told: &Told<'_>, attempt: u32) -> SpanId {
+    let (id, copy) = (message.published.id, told.subscription.map_or("", Name::as_str));
+    delivery_span(id, message.address.as_str(), told.place.offset, copy, attempt)
 }
 
 type Attributes = Vec<opentelemetry_proto::tonic::common::v1::KeyValue>;

@@ -3,14 +3,16 @@
 use std::{error::Error as _, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use url::Url;
 use waystation_base::{Clock, Millis};
 
 pub use waystation_outbound::client::{NoClient, endpoint};
 use waystation_outbound::{
     backoff::retry_after_ms,
+    class,
     client::{self, chain},
+    span::{Spans, Traced},
 };
 
 use crate::{
@@ -47,6 +49,8 @@ pub struct Job {
     pub breaking: Breaking,
     /// How answers are judged.
     pub retry: Retry,
+    /// For what it is made.
+    pub traced: Traced,
 }
 
 impl Job {
@@ -95,6 +99,17 @@ pub enum Failure {
     Connection(String),
 }
 
+impl Failure {
+    /// Its class: a name of [`class`].
+    pub fn class(&self) -> &'static str {
+        match self {
+            Failure::Timeout => class::TIMEOUT,
+            Failure::Connection(_) | Failure::Suspended => class::CONNECTION,
+            Failure::Target(_) | Failure::Refused(_) | Failure::TooLarge { .. } => class::REFUSED,
+        }
+    }
+}
+
 /// One attempt and what follows from it.
 #[derive(Clone, Debug)]
 pub struct Sent {
@@ -137,6 +152,7 @@ pub struct Sender {
     guard: Guard,
     breakers: Arc<Breakers>,
     clock: Arc<dyn Clock>,
+    spans: Spans,
 }
 
 impl fmt::Debug for Sender {
@@ -149,7 +165,12 @@ impl Sender {
     /// A sender within these bounds. `authorities`: a PEM bundle of certificates to trust besides the system's.
     pub fn new(guard: Guard, clock: Arc<dyn Clock>, authorities: Option<&[u8]>) -> Result<Sender, NoClient> {
         let http = client::build(&guard, authorities)?;
-        Ok(Sender { http, guard, breakers: Arc::default(), clock })
+        Ok(Sender { http, guard, breakers: Arc::default(), clock, spans: Spans::default() })
+    }
+
+    /// Whose requests are shown as spans.
+    pub fn with_spans(self, spans: Spans) -> Sender {
+        Sender { spans, ..self }
     }
 
     /// Where its requests may go.
@@ -224,6 +245,15 @@ impl Sender {
         if !job.secrets.is_empty() {
             set(&mut headers, "webhook-signature", &signature(&job.id, timestamp_s, &job.body, &job.secrets));
         }
+        let begun = self.spans.begin(job.traced.clone(), &Method::POST, &url, &mut headers);
+        let result = self.post(url, headers, job).await;
+        if let Some(begun) = begun {
+            begun.end(result.as_ref().map(|answer| answer.status).map_err(Failure::class));
+        }
+        result
+    }
+
+    async fn post(&self, url: Url, headers: HeaderMap, job: &Job) -> Result<Answer, Failure> {
         let request = self.http.post(url).headers(headers).body(job.body.clone());
         let request = request.timeout(Duration::from_millis(job.timeout_ms));
         let mut response = request.send().await.map_err(failure)?;

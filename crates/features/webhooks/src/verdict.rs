@@ -1,6 +1,6 @@
 //! What does an answer mean for the delivery: done, again, given up, or nobody wants it any more?
 
-use waystation_outbound::class::{CONNECTION, Classes, REFUSED, TIMEOUT};
+use waystation_outbound::class::Classes;
 
 use crate::{
     retry::Retry,
@@ -39,11 +39,7 @@ pub fn judge(result: &Result<Answer, Failure>, retry: &Retry) -> Verdict {
 pub fn classes(result: &Result<Answer, Failure>) -> Classes {
     match result {
         Ok(answer) => Classes::of_status(answer.status),
-        Err(Failure::Timeout) => Classes::unanswered(TIMEOUT),
-        Err(Failure::Connection(_) | Failure::Suspended) => Classes::unanswered(CONNECTION),
-        Err(Failure::Target(_) | Failure::Refused(_) | Failure::TooLarge { .. }) => {
-            Classes::unanswered(REFUSED)
-        }
+        Err(failure) => Classes::unanswered(failure.class()),
     }
 }
 

@@ -263,7 +263,17 @@ impl Connection {
             }
             _ => {}
         }
-        let (state, by) = if self.is_held_up() { ("blocked", Some(LOW_ON_DISK)) } else { ("running", None) };
+        self.show_state();
+    }
+
+    /// Shows what the connection is doing to whoever asks.
+    fn show_state(&self) {
+        let (state, by) = match (self.session.is_running(), self.session.is_ending()) {
+            (true, _) if self.is_held_up() => ("blocked", Some(LOW_ON_DISK)),
+            (true, _) => ("running", None),
+            (_, true) => ("closing", None),
+            _ => ("starting", None),
+        };
         self.entered.entry.describe(|about| (about.state, about.held_up_by) = (state, by));
     }
 
@@ -295,6 +305,7 @@ impl Connection {
             let deadline = Instant::now() + GOODBYE;
             pulse.deadline = Some(deadline);
             pulse.sleep.as_mut().reset(deadline);
+            self.show_state();
         }
     }
 

@@ -78,6 +78,7 @@ pub fn route_spec(ask: &ExchangeAsk<'_>) -> Result<RouteSpec, Invalid> {
         internal: ask.internal,
         alternate: alternate.filter(|name| !name.is_empty()),
         delay_header: delayed.then(|| DELAY_HEADER.to_owned()),
+        business: None,
         arguments: to_json(ask.arguments),
     })
 }

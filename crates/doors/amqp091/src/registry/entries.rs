@@ -131,13 +131,19 @@ impl ConnectionEntry {
         lock(&self.channels).keys().copied().collect()
     }
 
-    pub fn info(&self) -> ConnectionInfo {
-        let about = lock(&self.about).clone();
+    /// What it is doing, and why it is held up if it is.
+    pub fn state(&self) -> (&'static str, Option<&'static str>) {
         let flows = lock(&self.flow_at).is_some_and(|at| at.elapsed() < FLOW_SHOWN);
-        let (state, held_up_by) = match about.state {
+        let about = lock(&self.about);
+        match about.state {
             "running" if flows => ("flow", Some(BEHIND)),
             state => (state, about.held_up_by),
-        };
+        }
+    }
+
+    pub fn info(&self) -> ConnectionInfo {
+        let (state, held_up_by) = self.state();
+        let about = lock(&self.about).clone();
         ConnectionInfo {
             name: self.name.clone(),
             client_name: client_name(&about.client_properties).map(String::from),

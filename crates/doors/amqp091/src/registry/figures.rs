@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::Registry;
+use super::{Registry, STATES};
+
+/// Together they are all connections.
+const BY_STATE: &str = "waystation_amqp_connections_by_state";
 
 /// Name, type, help and value of each figure.
 fn rows(registry: &Registry) -> Vec<(&'static str, &'static str, &'static str, u64)> {
@@ -10,6 +13,7 @@ fn rows(registry: &Registry) -> Vec<(&'static str, &'static str, &'static str, u
     let counts = totals.counts;
     let channels = totals.channels_opened.saturating_sub(totals.channels_closed);
     let consumers = registry.consumers().len() as u64;
+    let (unacknowledged, unconfirmed) = registry.under_way();
     vec![
         ("connections", "gauge", "Open connections.", registry.len() as u64),
         ("connections_total", "counter", "Connections whose greeting was right.", totals.connections_opened),
@@ -23,6 +27,8 @@ fn rows(registry: &Registry) -> Vec<(&'static str, &'static str, &'static str, u
         ("channels", "gauge", "Open channels.", channels),
         ("channels_total", "counter", "Channels opened.", totals.channels_opened),
         ("consumers", "gauge", "Consumers.", consumers),
+        ("messages_unacknowledged", "gauge", "Messages delivered and not acknowledged yet.", unacknowledged),
+        ("messages_unconfirmed", "gauge", "Messages published and not confirmed yet.", unconfirmed),
         ("published_total", "counter", "Messages published.", counts.published),
         ("confirmed_total", "counter", "Publishes confirmed.", counts.confirmed),
         ("returned_total", "counter", "Mandatory messages sent back.", counts.returned),
@@ -59,6 +65,11 @@ impl Registry {
             // Writing to a String does not fail.
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
         }
+        let name = BY_STATE;
+        let _ = writeln!(text, "# HELP {name} Open connections by what they are doing.\n# TYPE {name} gauge");
+        for (state, count) in STATES.iter().zip(self.by_state()) {
+            let _ = writeln!(text, "{name}{{state=\"{state}\"}} {count}");
+        }
         text
     }
 }
@@ -75,6 +86,11 @@ mod tests {
             let name = format!("waystation_amqp_{name}");
             assert!(documented.contains(&format!("`{name}`")), "{name}");
             assert!(text.contains(&format!("# TYPE {name} {kind}\n{name} 0\n")), "{text}");
+        }
+        assert!(documented.contains(&format!("`{BY_STATE}`")));
+        for state in STATES {
+            assert!(documented.contains(&format!("`{state}`")), "{state}");
+            assert!(text.contains(&format!("\n{BY_STATE}{{state=\"{state}\"}} 0\n")), "{text}");
         }
     }
 }

@@ -20,6 +20,9 @@ use waystation_base::Millis;
 
 pub(crate) use entries::{ChannelEntry, ConnectionEntry, ConsumerEntry, Counter};
 
+/// What a connection may be doing.
+pub(crate) const STATES: [&str; 5] = ["starting", "running", "flow", "blocked", "closing"];
+
 /// Told to a connection from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
@@ -48,7 +51,7 @@ pub struct ConnectionInfo {
     pub tls: bool,
     /// How it logged in.
     pub mechanism: String,
-    /// `starting`, `running`, `flow`, `blocked` or `closing`.
+    /// One of `STATES`: publishes faster than the disk writes (`flow`), or may not for want of room (`blocked`).
     pub state: &'static str,
     /// Why it is held up, if it is or was a moment ago.
     pub held_up_by: Option<&'static str>,
@@ -239,6 +242,26 @@ impl Registry {
         self.live().len()
     }
 
+    /// How many connections are in each state.
+    pub(crate) fn by_state(&self) -> [u64; STATES.len()] {
+        let mut counts = [0; STATES.len()];
+        for entry in self.entries() {
+            let state = entry.state().0;
+            if let Some(count) = STATES.iter().position(|it| *it == state).and_then(|at| counts.get_mut(at)) {
+                *count += 1;
+            }
+        }
+        counts
+    }
+
+    /// Messages delivered and not acknowledged, and published and not confirmed.
+    pub(crate) fn under_way(&self) -> (u64, u64) {
+        let channels = self.channels();
+        channels.iter().fold((0, 0), |(unacknowledged, unconfirmed), channel| {
+            (unacknowledged + channel.unacknowledged, unconfirmed + channel.unconfirmed)
+        })
+    }
+
     /// Totals since the server started, what is still going on included.
     pub fn totals(&self) -> Totals {
         let mut counts = *self.past.lock().unwrap_or_else(PoisonError::into_inner);
@@ -349,6 +372,25 @@ mod tests {
         assert!(registry.connections().is_empty() && registry.channels().is_empty());
         let totals = registry.totals();
         assert_eq!((totals.counts.published, totals.connections_closed, totals.channels_closed), (5, 1, 1));
+    }
+
+    #[test]
+    fn connections_are_counted_by_what_they_are_doing() {
+        let registry = Arc::new(Registry::default());
+        let connections = [1, 2, 3, 4].map(|port| entered(&registry, port).0);
+        for (connection, state) in connections.iter().zip(["running", "running", "blocked"]) {
+            connection.entry.describe(|about| about.state = state);
+        }
+        connections[1].entry.note_flow();
+        let channel = connections[0].entry.add_channel(1);
+        channel.unacknowledged.set(3);
+        channel.unconfirmed.set(2);
+        assert_eq!(
+            STATES.into_iter().zip(registry.by_state()).collect::<Vec<_>>(),
+            [("starting", 1), ("running", 1), ("flow", 1), ("blocked", 1), ("closing", 0)]
+        );
+        assert_eq!(registry.under_way(), (3, 2));
+        assert!(registry.figures().contains("waystation_amqp_connections_by_state{state=\"blocked\"} 1\n"));
     }
 
     #[test]

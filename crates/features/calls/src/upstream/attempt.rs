@@ -13,6 +13,7 @@ use waystation_outbound::{
     breaker::{Admission, Trial},
     client::endpoint,
     exchange::{Answer, Failure, Request},
+    span::Traced,
 };
 
 use super::{
@@ -203,6 +204,7 @@ impl Desk {
         now: Millis,
     ) -> Option<Result<Answer, Failure>> {
         let (upstream, operation) = (&self.worker.upstream, self.worker.name.as_str());
+        let source = Source::Queue(self.worker.queue.clone());
         let about = About { id: seen.id, operation, attempt: seen.attempt + 1, due: seen.due };
         let request = Request {
             method: upstream.method.method(),
@@ -211,6 +213,10 @@ impl Desk {
             body: delivery.message.body.clone(),
             timeout_ms: upstream.timeout_ms.min(seen.due.since(now)).max(1),
             answer_bytes_max: upstream.response_bytes_max as usize,
+            traced: Traced {
+                parents: delivery.parent(&source).into_iter().collect(),
+                attempt: about.attempt,
+            },
         };
         let _under_way = self.worker.live.request();
         let mut exchange = pin!(self.outbound.client.exchange(request));

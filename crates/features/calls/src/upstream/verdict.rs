@@ -3,7 +3,7 @@
 use waystation_base::Millis;
 use waystation_outbound::{
     backoff,
-    class::{CONNECTION, Classes, REFUSED, TIMEOUT},
+    class::Classes,
     exchange::{Answer, Failure},
 };
 
@@ -68,9 +68,7 @@ pub(super) fn retry_after_ms(answer: &Answer, now: Millis) -> Option<u64> {
 pub(super) fn classes(result: &Result<Answer, Failure>) -> Classes {
     match result {
         Ok(answer) => Classes::of_status(answer.status),
-        Err(Failure::Timeout(_)) => Classes::unanswered(TIMEOUT),
-        Err(Failure::NotConnected(_) | Failure::Broken(_)) => Classes::unanswered(CONNECTION),
-        Err(Failure::Refused(_) | Failure::TooLarge(_)) => Classes::unanswered(REFUSED),
+        Err(failure) => Classes::unanswered(failure.class()),
     }
 }
 

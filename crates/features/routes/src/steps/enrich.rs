@@ -10,13 +10,18 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::{Value as Json, json};
 use url::Url;
-use waystation_base::Millis;
+use waystation_base::{
+    Millis,
+    message::header::TRACEPARENT,
+    trace::{Context, Parent},
+};
 use waystation_jq::Program;
 use waystation_outbound::{
     breaker::{Admission, Breaking, Trial},
     client::endpoint,
     exchange::{Answer, Failure, Request},
     guard::Refusal,
+    span::Traced,
 };
 
 use super::{Flow, hold::some_scalar, transform::one};
@@ -118,17 +123,20 @@ impl Enrich {
         if self.body.is_some() {
             headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
-        let trace = packet.message.headers.text(waystation_base::message::header::TRACEPARENT);
-        if let Some(trace) = trace.and_then(|trace| HeaderValue::from_str(trace).ok()) {
-            headers.insert("traceparent", trace);
+        let trace = packet.message.headers.text(TRACEPARENT);
+        if let Some(value) = trace.and_then(|trace| HeaderValue::from_str(trace).ok()) {
+            headers.insert(TRACEPARENT, value);
         }
+        let context = trace.and_then(Context::parse).filter(|context| context.is_sampled);
+        let parents = context.map(|context| Parent { context, delivery: context.parent_id });
+        let traced = Traced { parents: parents.into_iter().collect(), attempt: 1 };
         if let Some(program) = &self.headers {
             set_headers(&mut headers, &one(run, program, packet, "headers").await?)?;
         }
         let usual = if self.body.is_some() { Method::POST } else { Method::GET };
         let method = self.method.clone().unwrap_or(usual);
         let (timeout_ms, answer_bytes_max) = (self.timeout_ms, ANSWER_BYTES_MAX);
-        Ok(Request { method, url, headers, body, timeout_ms, answer_bytes_max })
+        Ok(Request { method, url, headers, body, timeout_ms, answer_bytes_max, traced })
     }
 
     /// The answer as the program for `merge` sees it.

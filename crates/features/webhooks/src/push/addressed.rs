@@ -15,6 +15,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use waystation_base::message::header;
 use waystation_host::Delivery;
+use waystation_outbound::span::Traced;
 
 use super::plan::{Plan, webhook_id};
 use crate::{breaker::Breaking, guard::Guard, retry::Retry, sender::Job, sign::Secret};
@@ -105,6 +106,7 @@ impl Plan for Addressed {
             body_bytes_max: self.body_bytes_max,
             breaking: self.breaking.clone(),
             retry: self.retry.clone(),
+            traced: Traced::default(),
         })
     }
 

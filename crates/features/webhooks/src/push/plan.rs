@@ -9,6 +9,7 @@ use url::Url;
 use waystation_base::message::header;
 use waystation_events::cloud::Event;
 use waystation_host::Delivery;
+use waystation_outbound::span::Traced;
 
 use super::spec::{Format, PushSpec};
 use crate::{
@@ -159,6 +160,7 @@ impl Plan for Endpoint {
             body_bytes_max: self.body_bytes_max,
             breaking: self.breaking.clone(),
             retry: self.retry.clone(),
+            traced: Traced::default(),
         })
     }
 

@@ -10,6 +10,7 @@ use waystation_broker::{
     spec::{Mode, Order},
 };
 use waystation_host::{Broker, Delivery};
+use waystation_outbound::span::Traced;
 use waystation_record::Tried;
 
 use super::{
@@ -21,7 +22,7 @@ use super::{
 use crate::{
     attempt::{Attempt, Ending},
     retry::Attempted,
-    sender::{Failure, Sender, Sent, endpoint},
+    sender::{Failure, Job, Sender, Sent, endpoint},
     verdict::{Verdict, classes},
 };
 
@@ -102,7 +103,7 @@ impl Settler {
                 };
             }
             let job = match self.plan.job(&chunk) {
-                Ok(job) => job,
+                Ok(job) => Job { traced: self.traced(&chunk), ..job },
                 Err(cause) => {
                     let note = self.note(&chunk, self.plan.id(&chunk), None, Some(cause));
                     last = self.give_up(&chunk, None, note).await;
@@ -130,6 +131,11 @@ impl Settler {
         last
     }
 
+    fn traced(&self, chunk: &[Delivery]) -> Traced {
+        let parents = chunk.iter().filter_map(|delivery| delivery.parent(&self.options.source)).collect();
+        Traced { parents, attempt: highest_attempt(chunk) }
+    }
+
     fn note(
         &self,
         chunk: &[Delivery],
@@ -140,7 +146,7 @@ impl Settler {
         Attempt {
             at: sent.map_or_else(|| self.clock.now(), |sent| sent.at),
             webhook_id,
-            attempt: chunk.iter().map(|delivery| delivery.attempt.0).max().unwrap_or_default(),
+            attempt: highest_attempt(chunk),
             messages: chunk.len() as u32,
             status: sent.and_then(Sent::status),
             cause,
@@ -353,4 +359,8 @@ fn letter(
     deaths::write(&mut message, &death);
     deaths::readdress(&mut message, "", Some(dead_letter.as_str()));
     message
+}
+
+fn highest_attempt(chunk: &[Delivery]) -> u32 {
+    chunk.iter().map(|delivery| delivery.attempt.0).max().unwrap_or_default()
 }

@@ -89,6 +89,7 @@ fn job(url: &str) -> Job {
         body_bytes_max: 7,
         breaking: Breaking { failures: 2, ..Breaking::default() },
         retry: Retry::default(),
+        traced: Traced::default(),
     }
 }
 

@@ -53,7 +53,7 @@ impl From<Unsaid> for Failure {
             401 | 403 => Kind::Forbidden,
             404 => Kind::NotFound,
             413 => Kind::TooLarge,
-            503 => Kind::Busy,
+            503 => Kind::Overloaded,
             400..=499 => Kind::Invalid,
             _ => Kind::Internal,
         };
