@@ -1,12 +1,12 @@
 //! Are alerts raised by the real program, once, delivered like any message, and resolved?
 
 mod common;
-#[path = "common/receiver.rs"]
-mod receiver;
+#[path = "common/service.rs"]
+mod service;
 
 use common::{Setup, until};
-use receiver::{Do, Receiver};
 use serde_json::Value;
+use service::{Asked, Service, status};
 use waystation_webhooks::sign::{Secret, signature};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -61,9 +61,9 @@ fn dead_letters_that_grow_are_told_once_even_over_a_restart_with_the_page_that_h
 #[test]
 fn a_push_of_the_alerts_tells_them_to_an_endpoint_signed_as_events_until_they_are_taken() {
     let mut asked = 0;
-    let receiver = Receiver::new(move |_| {
+    let receiver = Service::new(move |_| {
         asked += 1;
-        if asked == 1 { Do::Answer(503) } else { Do::Answer(204) }
+        if asked == 1 { status(503) } else { status(204) }
     });
     let mut setup = Setup::new();
     setup.arguments.extend(["--webhook-allow", "127.0.0.1"].map(str::to_owned));
@@ -76,23 +76,26 @@ fn a_push_of_the_alerts_tells_them_to_an_endpoint_signed_as_events_until_they_ar
     server.ok("alerts set slow --on orders --lag 5s");
     server.ok("publish orders x");
     let states = || -> Vec<Value> {
-        let read = |seen: &receiver::Seen| {
-            serde_json::from_slice::<Value>(&seen.body).expect("JSON")["state"].clone()
+        let read = |seen: &Asked| {
+            serde_json::from_slice::<Value>(seen.body.as_bytes()).expect("JSON")["state"].clone()
         };
-        receiver.seen().iter().map(read).collect()
+        receiver.asked().iter().map(read).collect()
     };
     until("it is told, and told again after the 503", || states().len() >= 2);
     server.ok("consume orders");
     until("it is told that it is over", || states().iter().any(|state| state == "resolved"));
     assert_eq!(states(), ["raised", "raised", "resolved"]);
-    let seen = receiver.seen();
+    let seen = receiver.asked();
     assert_eq!((seen[0].id(), seen[0].id() != seen[2].id()), (seen[1].id(), true));
     let keys = [Secret::parse(SECRET).expect("a secret")];
     for (one, kind) in seen.iter().zip(["raised", "raised", "resolved"]) {
         assert_eq!(one.header("ce-type"), format!("waystation.alert.{kind}"));
         let timestamp_s = one.header("webhook-timestamp").parse().expect("seconds");
-        assert_eq!(one.header("webhook-signature"), signature(one.id(), timestamp_s, &one.body, &keys));
-        let alert: Value = serde_json::from_slice(&one.body).expect("JSON");
+        assert_eq!(
+            one.header("webhook-signature"),
+            signature(one.id(), timestamp_s, one.body.as_bytes(), &keys)
+        );
+        let alert: Value = serde_json::from_slice(one.body.as_bytes()).expect("JSON");
         assert_eq!((&alert["id"], &alert["rule"]), (&"lag/queue/orders".into(), &"slow".into()));
         assert!(alert["runbook"].as_str().is_some_and(|page| page.starts_with("docs/runbooks/")), "{alert}");
     }

@@ -1,12 +1,12 @@
 //! Is a callback that was given up sent again when somebody says so, signed by its operation's own secrets, and shown with its call?
 
 mod common;
-#[path = "common/receiver.rs"]
-mod receiver;
+#[path = "common/service.rs"]
+mod service;
 
 use common::{Server, Setup, until};
-use receiver::{Do, Receiver};
 use serde_json::Value;
+use service::{Service, status};
 use waystation_webhooks::{Secret, sign::signature};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -28,7 +28,7 @@ fn state(server: &Server, id: &str) -> Value {
 
 #[test]
 fn a_callback_that_was_given_up_is_redriven_under_its_id_and_its_call_shows_how_it_goes() {
-    let receiver = Receiver::new(|_| Do::Answer(410));
+    let receiver = Service::new(|_| status(410));
     let mut setup = Setup::new();
     let config = setup.file("callbacks.toml", "[webhooks]\nallow = [\"127.0.0.1\"]\n");
     let more = ["--amqp", "off", "--amqp-management", "off", "--config", &config];
@@ -40,7 +40,7 @@ fn a_callback_that_was_given_up_is_redriven_under_its_id_and_its_call_shows_how_
     assert!(warned.stderr.contains("warning: operation ship: its callbacks wait"), "{warned:?}");
     let first = call(&server, &url);
     assert_eq!(state(&server, &first), "pending");
-    assert!(receiver.seen().is_empty(), "nothing signs it");
+    assert!(receiver.asked().is_empty(), "nothing signs it");
     let signed = server.cli(&[&create[..], &["--change", "--callback-secret", SECRET]].concat());
     assert_eq!((signed.code, signed.stderr.as_str()), (Some(0), ""));
     assert!(!server.ok("operation show ship --json").contains(SECRET));
@@ -53,8 +53,8 @@ fn a_callback_that_was_given_up_is_redriven_under_its_id_and_its_call_shows_how_
     let preview = server.ok("calls redrive --all --dry-run");
     assert!(preview.contains("would redrive 2 callbacks") && preview.contains(&first), "{preview}");
     server.cli(&["calls", "redrive", "nothing"]).bad_said(3, "0 callbacks are sent again");
-    let before = receiver.seen().len();
-    receiver.set(|_| Do::Answer(204));
+    let before = receiver.asked().len();
+    receiver.set(|_| status(204));
     // What it knows of callbacks outlives the server.
     server.kill();
     let server = setup.start();
@@ -65,11 +65,11 @@ fn a_callback_that_was_given_up_is_redriven_under_its_id_and_its_call_shows_how_
     server.ok("calls redrive --all --operation ship --yes");
     until("it has arrived", || state(&server, &second) == "delivered");
     let keys = [Secret::parse(SECRET).expect("a secret")];
-    let seen = receiver.seen();
+    let seen = receiver.asked();
     for (at, id) in [(before, &first), (before + 1, &second)] {
         let timestamp_s = seen[at].header("webhook-timestamp").parse().expect("seconds");
         assert_eq!(seen[at].id(), id);
-        let expected = signature(id, timestamp_s, &seen[at].body, &keys);
+        let expected = signature(id, timestamp_s, seen[at].body.as_bytes(), &keys);
         assert_eq!(seen[at].header("webhook-signature"), expected);
     }
 }

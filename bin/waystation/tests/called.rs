@@ -3,13 +3,13 @@
 #[path = "common/asking.rs"]
 mod asking;
 mod common;
-#[path = "common/receiver.rs"]
-mod receiver;
+#[path = "common/service.rs"]
+mod service;
 
 use asking::journey;
 use common::{Server, Setup, until};
-use receiver::{Do, Receiver};
 use serde_json::{Value, json};
+use service::{Do, Service, status};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -40,7 +40,7 @@ fn copy_at(journey: &Value, address: &str) -> Value {
     stays.find(|stay| stay["address"] == address).unwrap_or_else(|| panic!("{address}: {journey:#}"))["copies"][0].clone()
 }
 
-fn create_push(server: &Server, of: &str, receiver: &Receiver) {
+fn create_push(server: &Server, of: &str, receiver: &Service) {
     server.ok(&format!(
         "push create shop --{of} --url {} --secret {SECRET} --retry constant,first=50ms --dead-letter dead",
         receiver.url()
@@ -49,15 +49,15 @@ fn create_push(server: &Server, of: &str, receiver: &Receiver) {
 
 #[test]
 fn each_attempt_of_a_push_is_told_with_the_answer() {
-    let mut answers = vec![Do::Answer(204), Do::HangUp, Do::Answer(503)];
-    let receiver = Receiver::new(move |_| answers.pop().unwrap_or(Do::Answer(204)));
+    let mut answers = vec![status(204), Do::Raw(Vec::new()), status(503)];
+    let receiver = Service::new(move |_| answers.pop().unwrap_or(status(204)));
     let setup = setup();
     let server = setup.start();
     server.ok("queue create work");
     server.ok("queue create dead");
     create_push(&server, "queue work", &receiver);
     server.ok("publish work x --id m-1");
-    until("it has arrived", || receiver.seen().len() == 3);
+    until("it has arrived", || receiver.asked().len() == 3);
     until("it is settled", || journey(&server, "id=m-1")["under_way"] == Value::Null);
     server.kill();
     let server = setup.start();
@@ -74,7 +74,7 @@ fn each_attempt_of_a_push_is_told_with_the_answer() {
 
 #[test]
 fn a_push_of_a_subscription_is_told_with_its_copy() {
-    let receiver = Receiver::new(|_| Do::Answer(202));
+    let receiver = Service::new(|_| status(202));
     let setup = setup();
     let server = setup.start();
     server.ok("topic create events");
@@ -92,8 +92,8 @@ fn a_push_of_a_subscription_is_told_with_its_copy() {
 
 #[test]
 fn a_callback_is_told_with_its_call_and_how_the_caller_answered() {
-    let mut answers = vec![Do::Answer(204), Do::Answer(500)];
-    let receiver = Receiver::new(move |_| answers.pop().unwrap_or(Do::Answer(204)));
+    let mut answers = vec![status(204), status(500)];
+    let receiver = Service::new(move |_| answers.pop().unwrap_or(status(204)));
     let setup = setup();
     let server = setup.start();
     let url = receiver.url();
@@ -101,7 +101,7 @@ fn a_callback_is_told_with_its_call_and_how_the_caller_answered() {
     let id = server.cli(&["call", "ship", "x", "--detach", "--callback", &url]).good().trim().to_owned();
     server.ok("consume ship -n 1");
     server.ok(&format!("publish $calls.replies done --header correlation-id={id}"));
-    until("it has arrived", || receiver.seen().len() >= 2);
+    until("it has arrived", || receiver.asked().len() >= 2);
     let copy = || copy_at(&journey(&server, &format!("call={id}")), "$calls.callbacks");
     until("it is settled", || copy()["now"]["state"] == "acknowledged");
     let copy = copy();

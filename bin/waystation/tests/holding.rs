@@ -4,7 +4,6 @@ mod common;
 #[path = "common/routing.rs"]
 mod routing;
 #[path = "common/service.rs"]
-#[allow(dead_code, reason = "each test binary uses a part of it")]
 mod service;
 
 use common::{Server, until};

@@ -1,8 +1,8 @@
 //! Does a push deliver each message at least once, with one id, whatever its receiver and this server go through?
 
 mod common;
-#[path = "common/receiver.rs"]
-mod receiver;
+#[path = "common/service.rs"]
+mod service;
 
 use std::{
     collections::BTreeMap,
@@ -12,8 +12,8 @@ use std::{
 };
 
 use common::{Server, Setup, until};
-use receiver::{Do, Receiver, Seen};
 use serde_json::{Value, json};
+use service::{Asked, Do, Service, status};
 use waystation_webhooks::sign::{Secret, signature};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -26,7 +26,7 @@ fn setup() -> Setup {
 }
 
 /// A server with a queue `work` whose dead letters go to `dead`, and a push of it.
-fn pushing(setup: &Setup, receiver: &Receiver, options: &str) -> Server {
+fn pushing(setup: &Setup, receiver: &Service, options: &str) -> Server {
     let server = setup.start();
     server.ok("queue create dead");
     server.ok("queue create work --dead-letter dead");
@@ -46,8 +46,8 @@ fn publish(server: &Server, numbers: std::ops::Range<u32>) {
     server.cli_with(&["publish", "work", "--ndjson", "-"], lines.as_bytes()).good();
 }
 
-fn number(seen: &Seen) -> u64 {
-    serde_json::from_slice::<Value>(&seen.body).expect("JSON")["n"].as_u64().expect("a number")
+fn number(seen: &Asked) -> u64 {
+    serde_json::from_slice::<Value>(seen.body.as_bytes()).expect("JSON")["n"].as_u64().expect("a number")
 }
 
 fn show(server: &Server) -> Value {
@@ -67,9 +67,9 @@ fn metrics(server: &Server) -> String {
 #[test]
 fn a_suspended_push_that_is_resumed_tries_at_once() {
     let mut is_first = true;
-    let receiver = Receiver::new(move |_| match std::mem::take(&mut is_first) {
-        true => Do::Later(503, 600),
-        false => Do::Answer(204),
+    let receiver = Service::new(move |_| match std::mem::take(&mut is_first) {
+        true => Do::Answer(503, "retry-after: 600\r\n", String::new()),
+        false => status(204),
     });
     let setup = setup();
     let server = pushing(&setup, &receiver, "");
@@ -78,7 +78,7 @@ fn a_suspended_push_that_is_resumed_tries_at_once() {
     publish(&server, 2..3);
     server.ok("push resume p");
     until("the second is delivered", || show(&server)["counts"]["delivered"] == 1);
-    assert_eq!(receiver.seen().iter().map(number).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(receiver.asked().iter().map(number).collect::<Vec<_>>(), [1, 2]);
 }
 
 fn is_empty(server: &Server) -> bool {
@@ -89,29 +89,32 @@ fn is_empty(server: &Server) -> bool {
 #[test]
 fn a_receiver_that_fails_in_every_way_gets_the_message_under_one_id_and_a_good_signature() {
     let mut step = 0;
-    let receiver = Receiver::new(move |_| {
+    let receiver = Service::new(move |_| {
         step += 1;
         match step {
-            1 => Do::Answer(500),
+            1 => status(500),
             2 => Do::Silent(Duration::from_secs(2)),
-            3 => Do::HangUp,
-            4 => Do::Answer(302),
-            5 => Do::Later(429, 1),
-            6 => Do::Answer(404),
-            _ => Do::Answer(204),
+            3 => Do::Raw(Vec::new()),
+            4 => status(302),
+            5 => Do::Answer(429, "retry-after: 1\r\n", String::new()),
+            6 => status(404),
+            _ => status(204),
         }
     });
     let setup = setup();
     let server = pushing(&setup, &receiver, "");
     publish(&server, 7..8);
     until("it has arrived", || show(&server)["counts"]["delivered"] == 1);
-    let seen = receiver.seen();
+    let seen = receiver.asked();
     assert_eq!(seen.len(), 7, "{seen:?}");
     let keys = [Secret::parse(SECRET).expect("a secret")];
     for one in &seen {
         assert_eq!((one.id(), number(one)), (seen[0].id(), 7));
         let timestamp_s = one.header("webhook-timestamp").parse().expect("seconds");
-        assert_eq!(one.header("webhook-signature"), signature(one.id(), timestamp_s, &one.body, &keys));
+        assert_eq!(
+            one.header("webhook-signature"),
+            signature(one.id(), timestamp_s, one.body.as_bytes(), &keys)
+        );
     }
     assert!(seen[5].at - seen[4].at >= Duration::from_secs(1), "Retry-After is honoured");
     assert!(is_empty(&server));
@@ -133,15 +136,15 @@ fn a_receiver_that_fails_in_every_way_gets_the_message_under_one_id_and_a_good_s
 #[test]
 fn in_order_no_message_is_sent_before_the_one_ahead_has_arrived() {
     let mut count = 0;
-    let receiver = Receiver::new(move |_| {
+    let receiver = Service::new(move |_| {
         count += 1;
-        if count % 3 == 0 { Do::Answer(503) } else { Do::Answer(200) }
+        if count % 3 == 0 { status(503) } else { status(200) }
     });
     let setup = setup();
     let server = pushing(&setup, &receiver, "--ordered --retry first=1ms,most=5ms");
     publish(&server, 0..30);
     until("all have arrived", || show(&server)["counts"]["delivered"] == 30);
-    let numbers: Vec<u64> = receiver.seen().iter().map(number).collect();
+    let numbers: Vec<u64> = receiver.asked().iter().map(number).collect();
     let mut sorted = numbers.clone();
     sorted.sort_unstable();
     assert_eq!(numbers, sorted, "each is repeated until it has arrived, and then comes the next");
@@ -150,17 +153,17 @@ fn in_order_no_message_is_sent_before_the_one_ahead_has_arrived() {
 
 #[test]
 fn an_endpoint_that_fails_is_left_alone_and_tried_by_one_request() {
-    let receiver = Receiver::new(|_| Do::Answer(500));
+    let receiver = Service::new(|_| status(500));
     let setup = setup();
     let server = pushing(&setup, &receiver, "--breaker-failures 3 --breaker-pause 700ms --concurrency 1");
     publish(&server, 0..20);
     until("it is suspended", || show(&server)["state"] == "suspended");
-    assert_eq!(receiver.seen().len(), 3);
-    until("it was tried", || receiver.seen().len() == 4);
-    let seen = receiver.seen();
+    assert_eq!(receiver.asked().len(), 3);
+    until("it was tried", || receiver.asked().len() == 4);
+    let seen = receiver.asked();
     assert!(seen[3].at - seen[2].at >= Duration::from_millis(690), "not before its time");
     until("it is suspended again", || show(&server)["state"] == "suspended");
-    receiver.set(|_| Do::Answer(200));
+    receiver.set(|_| status(200));
     server.ok("push resume p");
     until("all have arrived", || show(&server)["counts"]["delivered"] == 20);
     assert_eq!(show(&server)["state"], "active");
@@ -170,7 +173,7 @@ fn an_endpoint_that_fails_is_left_alone_and_tried_by_one_request() {
 
 #[test]
 fn what_is_given_up_goes_to_the_dead_letters_with_its_cause() {
-    let receiver = Receiver::new(|seen| if number(seen) == 1 { Do::Answer(400) } else { Do::Answer(200) });
+    let receiver = Service::new(|seen| if number(seen) == 1 { status(400) } else { status(200) });
     let setup = setup();
     let server = pushing(&setup, &receiver, "--retry attempts=3");
     publish(&server, 0..3);
@@ -191,16 +194,16 @@ fn what_is_given_up_goes_to_the_dead_letters_with_its_cause() {
         (&letter["headers"]["ws-death-error"], &letter["headers"]["ws-death-attempts"]),
         (&json!("answered 400"), &json!(1))
     );
-    assert_eq!(receiver.seen().len(), 6);
+    assert_eq!(receiver.asked().len(), 6);
     assert!(is_empty(&server));
 }
 
 #[test]
 fn a_push_is_tried_again_by_the_policy_that_queues_have_with_what_differs_for_a_class() {
     let mut count = 0;
-    let receiver = Receiver::new(move |_| {
+    let receiver = Service::new(move |_| {
         count += 1;
-        [Do::Answer(429), Do::Answer(503), Do::Answer(503), Do::Answer(200)][count.min(4) - 1_usize]
+        status([429, 503, 503, 200][count.min(4) - 1_usize])
     });
     let setup = setup();
     let server = pushing(&setup, &receiver, "");
@@ -223,10 +226,10 @@ fn pauses(server: &Server) -> Vec<Value> {
 #[test]
 fn an_ordered_push_of_a_source_with_keys_waits_with_the_key_that_failed_alone() {
     let mut failures = 0;
-    let receiver = Receiver::new(move |seen| {
+    let receiver = Service::new(move |seen| {
         let is_first = number(seen) == 0;
         failures += u32::from(is_first);
-        if is_first && failures <= 2 { Do::Answer(503) } else { Do::Answer(200) }
+        if is_first && failures <= 2 { status(503) } else { status(200) }
     });
     let setup = setup();
     let server = setup.start();
@@ -243,24 +246,24 @@ fn an_ordered_push_of_a_source_with_keys_waits_with_the_key_that_failed_alone() 
         server.cli_with(&["publish", "events", "--ndjson", "-"], line.as_bytes()).good();
     }
     until("all have arrived", || show(&server)["counts"]["delivered"] == 5);
-    let numbers: Vec<u64> = receiver.seen().iter().map(number).collect();
+    let numbers: Vec<u64> = receiver.asked().iter().map(number).collect();
     assert_eq!(numbers, [0, 2, 4, 0, 0, 1, 3], "b goes on while a waits, and a keeps its order");
 }
 
 #[test]
 fn gone_disables_the_push_and_loses_nothing_and_a_restart_does_not_ask_again() {
-    let receiver = Receiver::new(|_| Do::Answer(410));
+    let receiver = Service::new(|_| status(410));
     let setup = setup();
     let server = pushing(&setup, &receiver, "--concurrency 1");
     publish(&server, 0..2);
     until("it is disabled", || show(&server)["state"] == "disabled");
     until("they are back", || server.json("queue show work")["ready"] == 2);
     server.kill();
-    let asked = receiver.seen().len();
+    let asked = receiver.asked().len();
     let server = setup.start();
     assert_eq!(show(&server)["state"], "disabled");
-    assert_eq!(receiver.seen().len(), asked);
-    receiver.set(|_| Do::Answer(200));
+    assert_eq!(receiver.asked().len(), asked);
+    receiver.set(|_| status(200));
     server.ok("push resume p");
     until("both have arrived", || show(&server)["counts"]["delivered"] == 2);
     server.ok("push pause p");
@@ -274,21 +277,21 @@ fn every_message_arrives_with_one_id_over_kills_of_the_server_and_of_the_receive
     const KILLS: u32 = 8;
     const MESSAGES: u32 = 40;
     let mut count = 0u32;
-    let mut receiver = Receiver::new(move |_| {
+    let mut receiver = Service::new(move |_| {
         count += 1;
         match count % 10 {
-            3 => Do::Answer(500),
-            5 => Do::HangUp,
+            3 => status(500),
+            5 => Do::Raw(Vec::new()),
             7 => Do::Silent(Duration::from_millis(500)),
-            _ => Do::Answer(200),
+            _ => status(200),
         }
     });
     let setup = setup();
     let mut server = pushing(&setup, &receiver, "--retry attempts=1000 --format structured");
     for kill in 0..KILLS {
         publish(&server, kill * MESSAGES..(kill + 1) * MESSAGES);
-        let before = receiver.seen().len();
-        until("some are on their way", || receiver.seen().len() > before + 5);
+        let before = receiver.asked().len();
+        until("some are on their way", || receiver.asked().len() > before + 5);
         if kill % 3 == 1 {
             receiver.die();
         }
@@ -304,8 +307,8 @@ fn every_message_arrives_with_one_id_over_kills_of_the_server_and_of_the_receive
     }
     until("all is done", || is_empty(&server));
     let mut ids: BTreeMap<u64, Vec<String>> = BTreeMap::new();
-    for seen in receiver.seen() {
-        let event: Value = serde_json::from_slice(&seen.body).expect("an event");
+    for seen in receiver.asked() {
+        let event: Value = serde_json::from_slice(seen.body.as_bytes()).expect("an event");
         let number = event["data"]["n"].as_u64().expect("a number");
         ids.entry(number).or_default().push(seen.id().to_owned());
     }
@@ -322,9 +325,9 @@ fn every_message_arrives_with_one_id_over_kills_of_the_server_and_of_the_receive
 
 #[test]
 fn secrets_are_shown_nowhere() {
-    let receiver = Receiver::new(|seen| match seen.header("authorization") {
-        "Bearer hunter2" => Do::Answer(200),
-        _ => Do::Answer(401),
+    let receiver = Service::new(|seen| match seen.header("authorization") {
+        "Bearer hunter2" => status(200),
+        _ => status(401),
     });
     let setup = setup();
     let server = pushing(&setup, &receiver, "--header x-other=1");
@@ -345,7 +348,7 @@ fn secrets_are_shown_nowhere() {
     // And they are still there.
     publish(&server, 1..2);
     until("it has arrived too", || show(&server)["counts"]["delivered"] == 2);
-    assert_eq!(receiver.seen().last().expect("one").text(), r#"{"n":1}"#);
+    assert_eq!(receiver.asked().last().expect("one").body, r#"{"n":1}"#);
 }
 
 #[test]
@@ -388,7 +391,7 @@ fn what_cannot_be_a_push_is_refused_with_what_to_do() {
 
 #[test]
 fn a_subscription_is_pushed_and_a_receiver_is_tried_without_a_server() {
-    let receiver = Receiver::new(|_| Do::Answer(200));
+    let receiver = Service::new(|_| status(200));
     let setup = setup();
     let server = setup.start();
     server.ok("queue create dead");
@@ -401,9 +404,9 @@ fn a_subscription_is_pushed_and_a_receiver_is_tried_without_a_server() {
     server.cli_with(&["publish", "news", "--ndjson", "-"], lines.as_bytes()).good();
     until("all have arrived", || show(&server)["counts"]["delivered"] == 50);
     let events: usize = receiver
-        .seen()
+        .asked()
         .iter()
-        .map(|seen| serde_json::from_slice::<Vec<Value>>(&seen.body).expect("a batch").len())
+        .map(|seen| serde_json::from_slice::<Vec<Value>>(seen.body.as_bytes()).expect("a batch").len())
         .sum();
     assert_eq!(events, 50);
     assert_eq!(server.json("subscription show board")["lag"], 0);
@@ -411,12 +414,12 @@ fn a_subscription_is_pushed_and_a_receiver_is_tried_without_a_server() {
     assert_eq!((&tested["delivered"], &tested["status"]), (&true.into(), &200.into()));
     let tested = common::run(&["webhook", "test", &url, "--secret", SECRET, "--json"]).json();
     assert_eq!(tested["delivered"], true);
-    let last = receiver.seen().pop().expect("a request");
+    let last = receiver.asked().pop().expect("a request");
     assert_eq!(
         (last.header("ce-type"), last.id()),
         ("waystation.test", tested["webhook_id"].as_str().expect("an id"))
     );
-    receiver.set(|_| Do::Answer(500));
+    receiver.set(|_| status(500));
     common::run(&["webhook", "test", &url]).bad_said(4, "answered 500");
     let pair = common::run(&["webhook", "secret", "--asymmetric", "--json"]).json();
     let secret = Secret::parse(pair["secret"].as_str().expect("a secret")).expect("a secret");
@@ -425,8 +428,8 @@ fn a_subscription_is_pushed_and_a_receiver_is_tried_without_a_server() {
 
 #[test]
 fn the_outcome_of_a_call_reaches_the_address_that_the_caller_named_over_a_crash_under_one_id() {
-    let mut answers = vec![Do::Answer(204), Do::Answer(503), Do::HangUp];
-    let receiver = Receiver::new(move |_| answers.pop().unwrap_or(Do::Answer(204)));
+    let mut answers = vec![status(204), status(503), Do::Raw(Vec::new())];
+    let receiver = Service::new(move |_| answers.pop().unwrap_or(status(204)));
     let mut setup = Setup::new();
     let config = setup.file(
         "callbacks.toml",
@@ -448,16 +451,19 @@ fn the_outcome_of_a_call_reaches_the_address_that_the_caller_named_over_a_crash_
     );
     let correlation = format!("correlation-id={}", id.trim());
     server.cli(&["publish", "$calls.replies", r#"{"shipped": true}"#, "--header", &correlation]).good();
-    until("it has tried", || !receiver.seen().is_empty());
+    until("it has tried", || !receiver.asked().is_empty());
     server.kill();
     let server = setup.start();
-    until("it has arrived", || receiver.seen().len() >= 3);
+    until("it has arrived", || receiver.asked().len() >= 3);
     until("nothing is left to deliver", || server.json("queue show $calls.callbacks")["in_flight"] == 0);
     let keys = [Secret::parse(SECRET).expect("a secret")];
-    for seen in receiver.seen() {
-        let body: Value = serde_json::from_slice(&seen.body).expect("JSON");
+    for seen in receiver.asked() {
+        let body: Value = serde_json::from_slice(seen.body.as_bytes()).expect("JSON");
         assert_eq!((seen.id(), &body["type"]), (id.trim(), &json!("call.succeeded")), "{body}");
         let timestamp_s = seen.header("webhook-timestamp").parse().expect("seconds");
-        assert_eq!(seen.header("webhook-signature"), signature(seen.id(), timestamp_s, &seen.body, &keys));
+        assert_eq!(
+            seen.header("webhook-signature"),
+            signature(seen.id(), timestamp_s, seen.body.as_bytes(), &keys)
+        );
     }
 }

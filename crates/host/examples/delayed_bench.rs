@@ -1,35 +1,29 @@
 //! How exact are a million retry delays, what does each waiting message cost in memory, and do they outlive a restart?
 //!
 //! Publishes messages to a queue, fails each so that all are due spread over a minute, stops and opens the data again, and then takes
-//! what comes: lateness is the time from when a message was due to when its consumer has it. `--dir DIR` says where the data
-//! lives, `--messages N` (default 1,000,000) how many, `--spread SECONDS` (60) over what time they are due, `--lead SECONDS` (40)
-//! when the first is, `--batch N` (100) how many are published, and so stored, together: of a batch all is read for one message. Fails if one comes early, twice or not at all, or if the 99th percentile is
-//! later than 50 ms.
+//! what comes: lateness is the time from when a message was due to when its consumer has it. Fails if one comes early, twice or not at
+//! all, or if the 99th percentile is later than 50 ms. `--help` tells what can be said.
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "measures time, and prints it")]
 
+mod support;
+
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use tokio::{
-    sync::oneshot,
-    task::{JoinSet, LocalSet},
-};
-use waystation_base::{
-    Clock, Message, MessageId, Millis, Name,
-    limits::CREDIT_MAX,
-    os::{OsClock, OsDisk},
-};
+use clap::Parser;
+use support::{Running, message, queue, resident};
+use tokio::task::JoinSet;
+use waystation_base::{Clock, Millis, limits::CREDIT_MAX, os::OsClock};
 use waystation_broker::{
     SessionId, Source,
-    command::{Failure, Hold, Outcome},
-    spec::{QueueSpec, RetryPolicy, Spec},
+    command::{Failure, Hold, Outcome, Settlement},
+    spec::{QueueSpec, RetryPolicy},
 };
-use waystation_host::{Broker, Consumer, Delivery, Event, Options, open};
+use waystation_host::{Consumer, Delivery, Event};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -40,73 +34,37 @@ const SETTLED: usize = 1_000;
 /// What was promised of the 99th percentile.
 const LATE_MS_MAX: u64 = 50;
 
+#[derive(Parser)]
 struct Arguments {
+    /// Where the data lives
+    #[arg(long, default_value_os_t = std::env::temp_dir().join("waystation-delayed-bench"))]
     dir: PathBuf,
+    /// How many wait
+    #[arg(long, default_value_t = 1_000_000)]
     messages: usize,
-    batch: usize,
-    spread_ms: u64,
-    lead_ms: u64,
-}
-
-fn arguments() -> Arguments {
-    let dir = std::env::temp_dir().join("waystation-delayed-bench");
-    let mut parsed = Arguments { dir, messages: 1_000_000, batch: 100, spread_ms: 60_000, lead_ms: 40_000 };
-    let mut given = std::env::args().skip(1);
-    while let Some(flag) = given.next() {
-        let value = given.next().unwrap_or_else(|| panic!("{flag} needs a value"));
-        let number = || value.parse::<u64>().unwrap_or_else(|_| panic!("{flag} needs a number"));
-        match flag.as_str() {
-            "--dir" => parsed.dir = value.clone().into(),
-            "--messages" => parsed.messages = number() as usize,
-            "--batch" => parsed.batch = number().max(1) as usize,
-            "--spread" => parsed.spread_ms = number() * 1_000,
-            "--lead" => parsed.lead_ms = number() * 1_000,
-            other => panic!("unknown flag {other}"),
-        }
-    }
-    parsed
+    /// How many are published, and so stored, together: of a batch all is read for one message
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    batch: u32,
+    /// Seconds over which they are due
+    #[arg(long, default_value_t = 60)]
+    spread: u64,
+    /// Seconds until the first is due
+    #[arg(long, default_value_t = 40)]
+    lead: u64,
 }
 
 fn main() -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let local = LocalSet::new();
-    let content = local.block_on(&runtime, measure(&arguments()));
-    if content { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let arguments = Arguments::parse();
+    support::run(measure(&arguments))
 }
 
-/// A broker under way.
-struct Running {
-    broker: Broker,
-    stop: oneshot::Sender<()>,
-    driver: tokio::task::JoinHandle<Result<(), waystation_host::Failure>>,
+async fn consume(running: &Running) -> Consumer {
+    let source = Source::Queue(queue());
+    running.broker.consume(source, CREDIT_MAX, Hold::Attached, SessionId::default()).await.expect("attached")
 }
 
-impl Running {
-    fn on(dir: &Path) -> Running {
-        let (broker, driver, _) =
-            open(Options::new(dir), Arc::new(OsDisk), Arc::new(OsClock)).expect("opened");
-        let (stop, stopped) = oneshot::channel::<()>();
-        let driver = tokio::task::spawn_local(driver.run(async { _ = stopped.await }));
-        Running { broker, stop, driver }
-    }
-
-    async fn stop(self) {
-        let _ = self.stop.send(());
-        self.driver.await.expect("no panic").expect("stopped in good order");
-    }
-
-    async fn consume(&self) -> Consumer {
-        let source = Source::Queue(queue());
-        self.broker.consume(source, CREDIT_MAX, Hold::Attached, SessionId::default()).await.expect("attached")
-    }
-
-    async fn settle(&self, settlements: Vec<waystation_broker::command::Settlement>) {
-        self.broker.settle(Source::Queue(queue()), settlements).await.expect("settled");
-    }
-}
-
-fn queue() -> Name {
-    Name::new("q").expect("a name")
+async fn settle(running: &Running, settlements: Vec<Settlement>) {
+    running.broker.settle(Source::Queue(queue()), settlements).await.expect("settled");
 }
 
 fn figure(name: &str, value: f64, unit: &str) {
@@ -121,8 +79,7 @@ fn number(delivery: &Delivery) -> usize {
 
 async fn measure(arguments: &Arguments) -> bool {
     let dir = arguments.dir.join("delayed");
-    let _ = std::fs::remove_dir_all(&dir);
-    let running = Running::on(&dir);
+    let running = Running::fresh(&dir, |_| ());
     publish(&running, arguments).await;
     let before = resident();
     let begun = Instant::now();
@@ -135,7 +92,7 @@ async fn measure(arguments: &Arguments) -> bool {
     );
     running.stop().await;
     let begun = Instant::now();
-    let running = Running::on(&dir);
+    let running = Running::on(&dir, |_| ());
     let info = running.broker.queue(queue()).await.expect("there");
     figure("restart", begun.elapsed().as_secs_f64() * 1e3, "ms");
     figure("waiting_after_restart", info.delayed as f64, "messages");
@@ -148,25 +105,24 @@ async fn measure(arguments: &Arguments) -> bool {
     content
 }
 
-async fn publish(running: &Running, &Arguments { messages, batch, .. }: &Arguments) {
+async fn publish(running: &Running, arguments: &Arguments) {
     let retry = Some(Box::new(RetryPolicy::default()));
-    let spec = Spec::Queue(QueueSpec { retry, ..QueueSpec::default() });
-    running.broker.declare(queue(), spec, false, SessionId::default()).await.expect("declared");
-    for from in (0..messages).step_by(batch) {
-        let now = OsClock.now();
+    running.declare(queue(), QueueSpec { retry, ..QueueSpec::default() }).await;
+    let batch = arguments.batch as usize;
+    for from in (0..arguments.messages).step_by(batch) {
         let one = |n: usize| {
             let body = [&(n as u64).to_le_bytes()[..], &[b'.'; BODY_BYTES - 8]].concat();
-            Message::new(MessageId::new(now, (n as u128) << 64), now, Bytes::from(body))
+            message(n, &Bytes::from(body))
         };
-        let few = (from..(from + batch).min(messages)).map(one).collect();
+        let few = (from..(from + batch).min(arguments.messages)).map(one).collect();
         running.broker.publish(queue(), few).await.expect("published");
     }
 }
 
 /// Fails every message with a pause of its own; gives when each is due, which is not before.
 async fn fail(running: &Running, arguments: &Arguments) -> Vec<Millis> {
-    let mut consumer = running.consume().await;
-    let first = OsClock.now().plus(arguments.lead_ms);
+    let mut consumer = consume(running).await;
+    let first = OsClock.now().plus(arguments.lead * 1_000);
     let mut due = vec![Millis(0); arguments.messages];
     let mut left = arguments.messages;
     while left > 0 {
@@ -176,14 +132,14 @@ async fn fail(running: &Running, arguments: &Arguments) -> Vec<Millis> {
             let now = OsClock.now();
             let one = |delivery: &Delivery| {
                 // Knuth's multiplier: neighbours are due at times far apart.
-                let spread = number(delivery) as u64 * 2_654_435_761 % arguments.spread_ms.max(1);
+                let spread = number(delivery) as u64 * 2_654_435_761 % (arguments.spread * 1_000).max(1);
                 let delay_ms = first.plus(spread).since(now);
                 due[number(delivery)] = now.plus(delay_ms);
                 let failure = Failure { delay_ms: Some(delay_ms), ..Failure::default() };
                 delivery.settlement(Outcome::Failed(failure))
             };
             let settlements = chunk.iter().map(one).collect();
-            running.settle(settlements).await;
+            settle(running, settlements).await;
         }
     }
     due
@@ -191,7 +147,7 @@ async fn fail(running: &Running, arguments: &Arguments) -> Vec<Millis> {
 
 /// Takes everything as it comes, and says how late it was.
 async fn receive(running: &Running, due: &[Millis]) -> bool {
-    let mut consumer = running.consume().await;
+    let mut consumer = consume(running).await;
     let mut late: Vec<u64> = Vec::with_capacity(due.len());
     let mut seen = vec![false; due.len()];
     let (mut early, mut twice) = (0, 0);
@@ -228,10 +184,4 @@ async fn receive(running: &Running, due: &[Millis]) -> bool {
     figure("missing", missing as f64, "messages");
     figure("twice", twice as f64, "messages");
     missing == 0 && early == 0 && twice == 0 && at(0.99) <= LATE_MS_MAX
-}
-
-/// Bytes of memory that the process holds (proc(5): the second number counts pages).
-fn resident() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or_default() * 4096
 }

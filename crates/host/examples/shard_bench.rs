@@ -1,10 +1,10 @@
 //! How many small durable messages a second does one shard take, what do many queues cost, how soon is a message
 //! delivered, and what does settling cost those who publish?
 //!
-//! Prints lines of `name value unit`. `--dir DIR` says where the data lives; `--messages N` and `--publishers N` how much;
-//! `--only PART` runs one of `throughput`, `delivery`, `settling`; `--backlog N` instead fills a queue with N messages of
-//! 1 KiB and measures memory and restart. Ends with failure if a ratio that was promised is not reached.
+//! Prints lines of `name value unit`, and ends with failure if a ratio that was promised is not reached. `--help` tells what can be said.
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "measures time, and prints it")]
+
+mod support;
 
 use std::{
     path::{Path, PathBuf},
@@ -15,18 +15,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{sync::oneshot, task::LocalSet};
+use clap::Parser;
+use support::{Running, cpu_seconds, median, message, percentile, resident};
 use waystation_base::{
-    Clock, Message, MessageId, Name,
+    Name,
     disk::{Disk, File},
-    os::{OsClock, OsDisk},
+    os::OsDisk,
 };
-use waystation_broker::{
-    SessionId, Source,
-    command::Hold,
-    spec::{QueueSpec, Spec},
-};
-use waystation_host::{Broker, Event, Options, open};
+use waystation_broker::{SessionId, Source, command::Hold, spec::QueueSpec};
+use waystation_host::{Broker, Event};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -35,43 +32,28 @@ const QUEUES: usize = 10_000;
 const ROUNDS: usize = 3;
 const RATIO_MAX: f64 = 1.3;
 
+#[derive(Parser)]
 struct Arguments {
+    /// Where the data lives
+    #[arg(long, default_value_os_t = std::env::temp_dir().join("waystation-shard-bench"))]
     dir: PathBuf,
+    /// How many are published in each round
+    #[arg(long, default_value_t = 2_000_000)]
     messages: usize,
+    /// How many publish at a time
+    #[arg(long, default_value_t = 4_000)]
     publishers: usize,
+    /// Run one part
+    #[arg(long, value_parser = ["throughput", "delivery", "settling"])]
     only: Option<String>,
+    /// Instead fill a queue with so many messages of 1 KiB and measure memory and restart
+    #[arg(long)]
     backlog: Option<usize>,
 }
 
-fn arguments() -> Arguments {
-    let mut parsed = Arguments {
-        dir: std::env::temp_dir().join("waystation-shard-bench"),
-        messages: 2_000_000,
-        publishers: 4_000,
-        only: None,
-        backlog: None,
-    };
-    let mut given = std::env::args().skip(1);
-    while let Some(flag) = given.next() {
-        let value = given.next().unwrap_or_else(|| panic!("{flag} needs a value"));
-        let number = || value.parse().unwrap_or_else(|_| panic!("{flag} needs a number"));
-        match flag.as_str() {
-            "--dir" => parsed.dir = value.clone().into(),
-            "--messages" => parsed.messages = number(),
-            "--publishers" => parsed.publishers = number(),
-            "--only" => parsed.only = Some(value.clone()),
-            "--backlog" => parsed.backlog = Some(number()),
-            other => panic!("unknown flag {other}"),
-        }
-    }
-    parsed
-}
-
 fn main() -> ExitCode {
-    let arguments = arguments();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let local = LocalSet::new();
-    let content = local.block_on(&runtime, async {
+    let arguments = Arguments::parse();
+    support::run(async {
         if let Some(messages) = arguments.backlog {
             backlog(&arguments, messages).await;
             return true;
@@ -88,50 +70,11 @@ fn main() -> ExitCode {
             settling(&arguments).await;
         }
         content
-    });
-    if content { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// A broker on a fresh data directory, under way.
-struct Running {
-    broker: Broker,
-    stop: oneshot::Sender<()>,
-    driver: tokio::task::JoinHandle<Result<(), waystation_host::Failure>>,
-}
-
-impl Running {
-    fn fresh(dir: &Path, change: impl FnOnce(&mut Options)) -> Running {
-        let _ = std::fs::remove_dir_all(dir);
-        Running::on(dir, change)
-    }
-
-    fn on(dir: &Path, change: impl FnOnce(&mut Options)) -> Running {
-        let mut options = Options::new(dir);
-        change(&mut options);
-        let (broker, driver, _) = open(options, Arc::new(OsDisk), Arc::new(OsClock)).expect("opened");
-        let (stop, stopped) = oneshot::channel::<()>();
-        let driver = tokio::task::spawn_local(driver.run(async { _ = stopped.await }));
-        Running { broker, stop, driver }
-    }
-
-    async fn declare(&self, name: &Name) {
-        let spec = Spec::Queue(QueueSpec::default());
-        self.broker.declare(name.clone(), spec, false, SessionId::default()).await.expect("declared");
-    }
-
-    async fn stop(self) {
-        let _ = self.stop.send(());
-        self.driver.await.expect("no panic").expect("stopped in good order");
-    }
+    })
 }
 
 fn name(n: usize) -> Name {
     Name::new(format!("queue-{n}")).expect("a name")
-}
-
-fn message(n: usize, body: &Bytes) -> Message {
-    let now = OsClock.now();
-    Message::new(MessageId::new(now, (n as u128) << 64), now, body.clone())
 }
 
 /// Publishes `messages` one by one from many tasks, over `queues` queues in turn; returns seconds and the processor's.
@@ -164,7 +107,7 @@ async fn throughput(arguments: &Arguments) -> bool {
         for (at, queues) in [1, QUEUES].into_iter().enumerate() {
             let running = Running::fresh(&arguments.dir.join("throughput"), |_| ());
             for n in 0..queues {
-                running.declare(&name(n)).await;
+                running.declare(name(n), QueueSpec::default()).await;
             }
             let (elapsed, cpu) =
                 publish_all(&running.broker, arguments.messages, arguments.publishers, queues).await;
@@ -211,7 +154,7 @@ async fn delivery(arguments: &Arguments) {
     let mut bare = bare_syncs(&arguments.dir);
     print_times("bare_fdatasync", &mut bare);
     let running = Running::fresh(&arguments.dir.join("delivery"), |_| ());
-    running.declare(&name(0)).await;
+    running.declare(name(0), QueueSpec::default()).await;
     let source = Source::Queue(name(0));
     let mut consumer =
         running.broker.consume(source, 1000, Hold::None, SessionId::default()).await.expect("attached");
@@ -263,7 +206,7 @@ async fn settling(arguments: &Arguments) {
                 options.hot_bytes = hot_bytes;
                 options.snapshot_bytes = if label == "calm" { u64::MAX / 4 } else { 32 << 20 };
             });
-            running.declare(&name(0)).await;
+            running.declare(name(0), QueueSpec::default()).await;
             let mut times = steady(&running.broker, Duration::from_secs(8)).await;
             let overview = running.broker.overview().await.expect("there");
             println!("round_{round}_{label}_settle_jobs {} jobs", overview.settle_jobs);
@@ -304,7 +247,7 @@ async fn backlog(arguments: &Arguments, messages: usize) {
     let dir = arguments.dir.join("backlog");
     println!("idle_before {:.1} MB", resident_mb());
     let running = Running::fresh(&dir, |_| ());
-    running.declare(&name(0)).await;
+    running.declare(name(0), QueueSpec::default()).await;
     println!("idle {:.1} MB", resident_mb());
     let body = Bytes::from(vec![b'x'; 1024]);
     let began = Instant::now();
@@ -334,9 +277,7 @@ async fn backlog(arguments: &Arguments, messages: usize) {
     println!("settled {:.0} MB in {} files", overview.settled_bytes as f64 / 1e6, overview.settled_files);
     println!("backlog_resident {:.1} MB", resident_mb());
     // No farewell: a restart after a crash.
-    running.driver.abort();
-    let _ = running.driver.await;
-    drop(running.broker);
+    running.crash().await;
     let began = Instant::now();
     let running = Running::on(&dir, |_| ());
     let info = running.broker.queue(name(0)).await.expect("there");
@@ -372,26 +313,6 @@ fn print_times(label: &str, times: &mut [f64]) {
     }
 }
 
-fn percentile(values: &mut [f64], p: f64) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[((values.len() - 1) as f64 * p / 100.0).round() as usize]
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    percentile(values, 50.0)
-}
-
-/// Processor seconds of this process, all threads.
-fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let after = stat.rsplit(')').next().unwrap_or_default();
-    let ticks =
-        |at: usize| after.split_whitespace().nth(at).and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0);
-    (ticks(11) + ticks(12)) / 100.0
-}
-
 fn resident_mb() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = status.split_whitespace().nth(1).and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0);
-    pages * 4096.0 / 1e6
+    resident() as f64 / 1e6
 }

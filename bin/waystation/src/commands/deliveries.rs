@@ -7,7 +7,7 @@ use waystation_calls::{Calls, Upstreams};
 use waystation_host::Broker;
 use waystation_jq::{Command, Limits, Pool};
 use waystation_net::Drain;
-use waystation_otlp::{Export, Exporter};
+use waystation_otlp::Export;
 use waystation_outbound::{exchange::Client, span::Spans};
 use waystation_routes::{Routes, Tools, limits};
 use waystation_webhooks::{
@@ -83,7 +83,7 @@ pub fn spans(config: &Config, broker: &Broker, clock: &Arc<dyn Clock>) -> Result
     let authorities = authorities(section, config.otlp.ca.as_ref())?;
     let client = Client::new(config.otlp.guard(), authorities.as_deref());
     let client = client.map_err(|error| wrong(section, error))?;
-    Exporter::new(options, client, clock.clone()).map(Some).map_err(|error| wrong(section, error))
+    Export::new(options, client, clock.clone()).map(Some).map_err(|error| wrong(section, error))
 }
 
 /// Ready to deliver; nothing is delivered yet.

@@ -133,6 +133,7 @@ fn put(rows: &mut Vec<(String, String)>, path: &str, value: &Value) {
                 rows.push((format!("{path}[{at}]"), compact(item)));
             }
         }
+        Value::Null => {}
         value => rows.push((path.to_owned(), human(path, value))),
     }
 }
@@ -150,7 +151,7 @@ fn human(name: &str, value: &Value) -> String {
     match (name, value, value.as_u64()) {
         (_, _, Some(number)) if name.ends_with("_ms") => show_duration(number),
         (_, _, Some(number)) if name.ends_with("bytes") => show_size(number),
-        ("oldest", _, Some(number)) => show_time(Millis(number)),
+        ("oldest" | "since", _, Some(number)) => show_time(Millis(number)),
         (_, _, Some(number)) => show_count(number),
         (_, Value::String(text), _) => text.clone(),
         (_, Value::Array(items), _) => {
@@ -197,5 +198,13 @@ mod tests {
         assert_eq!(line("oldest").as_deref(), Some("1970-01-01T00:00:00.000Z"));
         assert_eq!(line("published").as_deref(), Some("7"));
         assert_eq!((line("ttl_ms"), line("delivered")), (None, None));
+    }
+
+    #[test]
+    fn what_a_kind_does_not_have_is_no_line_and_times_are_written_as_such() {
+        let mut rows = Vec::new();
+        put(&mut rows, "counters", &Value::Null);
+        put(&mut rows, "", &serde_json::json!({"since": 0, "reason": null}));
+        assert_eq!(rows, [("since".to_owned(), "1970-01-01T00:00:00.000Z".to_owned())]);
     }
 }

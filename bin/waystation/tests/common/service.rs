@@ -1,4 +1,6 @@
-//! An ordinary synchronous HTTP service that does as it is told: answers, fails, is slow, speaks garbage, dies and comes back.
+//! An ordinary synchronous HTTP service, or a receiver of webhooks, that does as it is told: answers, fails, is slow or silent, speaks garbage,
+//! dies and comes back.
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::{
     collections::BTreeMap,
@@ -9,7 +11,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// One request.
@@ -19,11 +21,17 @@ pub struct Asked {
     pub line: String,
     pub headers: BTreeMap<String, String>,
     pub body: String,
+    pub at: Instant,
 }
 
 impl Asked {
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
+    }
+
+    /// Its `webhook-id`.
+    pub fn id(&self) -> &str {
+        self.header("webhook-id")
     }
 }
 
@@ -34,12 +42,19 @@ pub enum Do {
     Answer(u16, &'static str, String),
     /// The same after so long.
     Slowly(Duration, u16, String),
+    /// No answer for so long, and the end.
+    Silent(Duration),
     /// These bytes, and the end.
     Raw(Vec<u8>),
 }
 
 pub fn ok(body: impl Into<String>) -> Do {
     Do::Answer(200, "content-type: text/plain\r\n", body.into())
+}
+
+/// An answer without a body.
+pub fn status(status: u16) -> Do {
+    Do::Answer(status, "", String::new())
 }
 
 type Script = Box<dyn FnMut(&Asked) -> Do + Send>;
@@ -103,6 +118,10 @@ impl Service {
 
     fn all(&self) -> MutexGuard<'_, Vec<Asked>> {
         self.shared.asked.lock().expect("not poisoned")
+    }
+
+    pub fn set(&self, script: impl FnMut(&Asked) -> Do + Send + 'static) {
+        *self.shared.script.lock().expect("not poisoned") = Box::new(script);
     }
 
     /// Most requests at a time so far.
@@ -175,6 +194,10 @@ fn answer(stream: &mut TcpStream, what: Do, shared: &Shared) -> bool {
             let head = format!("HTTP/1.1 {status} x\r\ncontent-length: {}\r\n\r\n", body.len());
             stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes())).is_ok()
         }
+        Do::Silent(time) => {
+            is_cut_within(stream, time);
+            false
+        }
         Do::Raw(bytes) => {
             let _ = stream.write_all(&bytes);
             false
@@ -193,6 +216,7 @@ fn is_cut_within(stream: &mut TcpStream, time: Duration) -> bool {
     }
 }
 
+#[allow(clippy::disallowed_methods, reason = "arrivals are measured in real time")]
 fn request(stream: &mut TcpStream) -> Option<Asked> {
     let mut head = Vec::new();
     let mut byte = [0];
@@ -210,5 +234,6 @@ fn request(stream: &mut TcpStream) -> Option<Asked> {
     let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
     let mut body = vec![0; length];
     stream.read_exact(&mut body).ok()?;
-    Some(Asked { line, headers, body: String::from_utf8_lossy(&body).into_owned() })
+    let body = String::from_utf8_lossy(&body).into_owned();
+    Some(Asked { line, headers, body, at: Instant::now() })
 }

@@ -1,101 +1,62 @@
 //! How soon is it told what became of a message, when the record holds millions; and what does such a record cost a start?
 //!
-//! Prints lines of `name value unit`. `--dir DIR` says where the data lives; `--kept N` how many messages the record holds when it is
-//! asked. Ends with failure if what was promised is not reached.
+//! Prints lines of `name value unit`, and ends with failure if what was promised is not reached. `--help` tells what can be said.
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "measures time, and prints it")]
+
+#[path = "../../../host/examples/support/mod.rs"]
+mod support;
 
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bytes::Bytes;
-use tokio::{sync::oneshot, task::LocalSet};
-use waystation_base::{
-    Clock, Message, MessageId, Name,
-    os::{OsClock, OsDisk},
-};
-use waystation_broker::{
-    SessionId, Source,
-    command::{Outcome, Settlement},
-    spec::{QueueSpec, Spec},
-};
-use waystation_host::{Broker, Options, open};
+use clap::Parser;
+use support::{Running, drain, median, percentile, publish, queue};
+use waystation_base::Message;
+use waystation_broker::spec::QueueSpec;
+use waystation_host::Broker;
 use waystation_journeys::{MESSAGES, Pauses, Query, Role, find};
 use waystation_record::Options as RecordOptions;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const BATCH: usize = 100;
-const UNDER_WAY: usize = 64;
+/// Messages published at a time before they are taken.
+const PIECE: usize = 6_400;
 const QUESTIONS: usize = 200;
 const ANSWER_MS_MAX: f64 = 100.0;
 
+#[derive(Parser)]
 struct Arguments {
+    /// Where the data lives
+    #[arg(long, default_value_os_t = std::env::temp_dir().join("waystation-trace-bench"))]
     dir: PathBuf,
+    /// How many the record holds when it is asked
+    #[arg(long, default_value_t = 10_000_000)]
     kept: usize,
 }
 
-fn arguments() -> Arguments {
-    let dir = std::env::temp_dir().join("waystation-trace-bench");
-    let mut parsed = Arguments { dir, kept: 10_000_000 };
-    let mut given = std::env::args().skip(1);
-    while let Some(flag) = given.next() {
-        let value = given.next().unwrap_or_else(|| panic!("{flag} needs a value"));
-        match flag.as_str() {
-            "--dir" => parsed.dir = value.into(),
-            "--kept" => parsed.kept = value.parse().unwrap_or_else(|_| panic!("{flag} needs a number")),
-            other => panic!("unknown flag {other}"),
-        }
-    }
-    parsed
-}
-
 fn main() -> ExitCode {
-    let arguments = arguments();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let is_soon = LocalSet::new().block_on(&runtime, measure(&arguments));
+    let arguments = Arguments::parse();
+    let code = support::run(measure(&arguments));
     let _ = std::fs::remove_dir_all(&arguments.dir);
-    if is_soon { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    code
 }
 
-struct Running {
-    broker: Broker,
-    stop: oneshot::Sender<()>,
-    driver: tokio::task::JoinHandle<Result<(), waystation_host::Failure>>,
-}
-
-impl Running {
-    /// Starts a broker; gives milliseconds that it took, too.
-    fn start(dir: &Path, recorded: bool) -> (Running, f64) {
-        let begun = Instant::now();
-        let record = recorded.then(|| RecordOptions { retention_bytes: 1 << 40, ..RecordOptions::default() });
-        let options = Options { record, ..Options::new(dir) };
-        let (broker, driver, _) = open(options, Arc::new(OsDisk), Arc::new(OsClock)).expect("opened");
-        let took = begun.elapsed().as_secs_f64() * 1000.0;
-        let (stop, stopped) = oneshot::channel::<()>();
-        let driver = tokio::task::spawn_local(driver.run(async { _ = stopped.await }));
-        (Running { broker, stop, driver }, took)
-    }
-
-    async fn stop(self) {
-        let _ = self.stop.send(());
-        self.driver.await.expect("no panic").expect("stopped in good order");
-    }
-}
-
-fn queue() -> Name {
-    Name::new("q").expect("a name")
+/// Starts a broker; gives milliseconds that it took, too.
+fn start(dir: &Path, recorded: bool) -> (Running, f64) {
+    let begun = Instant::now();
+    let record = recorded.then(|| RecordOptions { retention_bytes: 1 << 40, ..RecordOptions::default() });
+    let running = Running::on(dir, |options| options.record = record);
+    (running, begun.elapsed().as_secs_f64() * 1000.0)
 }
 
 /// The nth message: found by its id, its correlation id and the business key `order`.
 fn message(n: usize) -> Message {
-    let now = OsClock.now();
-    let body = Bytes::from_static(b"sixteen bytes it");
-    let mut message = Message::new(MessageId::new(now, (n as u128) << 64), now, body);
+    let mut message = support::message(n, &Bytes::from_static(b"sixteen bytes it"));
     message.headers.set("message-id", format!("m-{n}").as_str());
     message.headers.set("correlation-id", format!("c-{n}").as_str());
     message.headers.set("ws-business-order", format!("o-{n}").as_str());
@@ -103,44 +64,17 @@ fn message(n: usize) -> Message {
 }
 
 async fn fill(broker: &Broker, count: usize) {
-    for base in (0..count).step_by(BATCH * UNDER_WAY) {
-        let end = (base + BATCH * UNDER_WAY).min(count);
-        let mut under_way = Vec::new();
-        for from in (base..end).step_by(BATCH) {
-            let messages: Vec<Message> = (from..(from + BATCH).min(end)).map(message).collect();
-            let broker = broker.clone();
-            under_way.push(tokio::task::spawn_local(async move { broker.publish(queue(), messages).await }));
-        }
-        for published in under_way {
-            published.await.expect("no panic").expect("published");
-        }
+    for base in (0..count).step_by(PIECE) {
+        publish(broker, base..(base + PIECE).min(count), message).await;
         drain(broker).await;
     }
     while broker.record().is_some_and(|record| !record.catch_up()) {}
 }
 
-async fn drain(broker: &Broker) {
-    let source = Source::Queue(queue());
-    loop {
-        let taken = broker.receive(source.clone(), 1000, Duration::ZERO, None, OsClock.now()).await;
-        let taken = taken.expect("received");
-        if taken.is_empty() {
-            return;
-        }
-        let settlements = taken.iter().map(|delivery| Settlement {
-            tag: delivery.tag,
-            attempt: delivery.attempt,
-            outcome: Outcome::Accepted,
-        });
-        broker.settle(source.clone(), settlements.collect()).await.expect("settled");
-    }
-}
-
 async fn measure(arguments: &Arguments) -> bool {
     let _ = std::fs::remove_dir_all(&arguments.dir);
-    let (running, _) = Running::start(&arguments.dir, true);
-    let spec = Spec::Queue(QueueSpec::default());
-    running.broker.declare(queue(), spec, false, SessionId::default()).await.expect("declared");
+    let (running, _) = start(&arguments.dir, true);
+    running.declare(queue(), QueueSpec::default()).await;
     fill(&running.broker, arguments.kept).await;
     let status = running.broker.record().expect("there is one").status();
     println!("record_messages {} messages", status.messages);
@@ -156,7 +90,7 @@ async fn measure(arguments: &Arguments) -> bool {
     // In turn, so that what the page cache holds is the same for both.
     for _ in 0..2 {
         for (name, recorded) in [("start_without_record", false), ("start_with_record", true)] {
-            let (running, took) = Running::start(&arguments.dir, recorded);
+            let (running, took) = start(&arguments.dir, recorded);
             println!("{name} {took:.1} ms");
             running.stop().await;
         }
@@ -176,8 +110,7 @@ async fn ask_all(broker: &Broker, name: &str, role: Role, prefix: &str, kept: us
         assert_eq!(journey.messages.len(), 1, "each message is found, and no other");
         assert_eq!(journey.messages[0].stays[0].copies[0].steps.len(), 2, "delivered, acknowledged");
     }
-    times.sort_by(f64::total_cmp);
-    let (half, most) = (times[QUESTIONS / 2], times[QUESTIONS * 99 / 100]);
+    let (half, most) = (median(&mut times), percentile(&mut times, 99.0));
     println!("question_{name}_p50 {half:.2} ms");
     println!("question_{name}_p99 {most:.2} ms");
     most <= ANSWER_MS_MAX

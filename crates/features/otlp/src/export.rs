@@ -149,7 +149,7 @@ pub struct Export {
     pub counts: Arc<Counts>,
 }
 
-impl Exporter {
+impl Export {
     /// An exporter, and those whose spans it sends.
     pub fn new(options: Options, client: Client, clock: Arc<dyn Clock>) -> Result<Export, InvalidEndpoint> {
         let (url, headers) = (url(&options.endpoint)?, headers(&options.headers)?);
@@ -162,7 +162,9 @@ impl Exporter {
         let exporter = Exporter { client, url, headers, options, spans, outlet, counts, clock, told_at };
         Ok(Export { tracer, requests, exporter, counts: counted })
     }
+}
 
+impl Exporter {
     /// Sends until `stop`, and then what is left, for a short while.
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
         let mut stop = pin!(stop);

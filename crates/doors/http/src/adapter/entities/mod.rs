@@ -1,20 +1,24 @@
 //! How are queues, topics, subscriptions and routes declared, listed, looked at, changed, purged and deleted?
 
+mod kinds;
+
 use std::sync::Arc;
 
 use axum::{body::Body, extract::State, http::HeaderMap, response::Response};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use waystation_base::Name;
 use waystation_broker::{
     Kind as Thing, Refusal, SessionId,
     command::{Counted, Delete},
-    spec::{BEFORE, QueueSpec, RouteSpec, Spec, SubscriptionSpec, TopicSpec},
+    spec::{QueueSpec, Spec, SubscriptionSpec, TopicSpec},
     view::{QueueInfo, RouteInfo, SubscriptionInfo, TopicInfo},
 };
 use waystation_host::View;
 
+pub(super) use self::kinds::{Entity, Route};
+use self::kinds::{Queue, Subscription, Topic};
 use super::{
     declared::declared,
     extract::{self, Named, Params, at_most},
@@ -30,141 +34,6 @@ use crate::{
     limits::{CONTROL_BYTES_MAX, PAGE_ENTITIES_MAX},
     wire,
 };
-
-/// Tells what was declared from what policies made of it, which callers see beside.
-macro_rules! tell_apart {
-    ($info:ident) => {
-        let declared = $info.spec.clone().declared();
-        if declared != $info.spec {
-            let mut effective = std::mem::replace(&mut $info.spec, declared);
-            effective.arguments.remove(BEFORE);
-            $info.effective = Some(Box::new(effective));
-        }
-    };
-}
-
-/// What the kinds have in common.
-pub(super) trait Entity {
-    type Spec: Serialize + DeserializeOwned + Send;
-    type Info: Serialize + Send + 'static;
-    const THING: Thing;
-    fn spec(spec: Self::Spec) -> Spec;
-    fn spec_of(info: &Self::Info) -> &Self::Spec;
-    fn info(view: &View<'_>, name: &Name) -> Option<Self::Info>;
-    /// What declaring it so lets somebody do elsewhere.
-    fn check(caller: &Caller, spec: &Self::Spec) -> Result<(), Failure>;
-}
-
-struct Queue;
-struct Topic;
-struct Subscription;
-pub(super) struct Route;
-
-fn check_dead_letter(caller: &Caller, address: Option<&str>) -> Result<(), Failure> {
-    address.map_or(Ok(()), |address| caller.require_all(Permission::Write, address))
-}
-
-impl Entity for Queue {
-    type Spec = QueueSpec;
-    type Info = QueueInfo;
-    const THING: Thing = Thing::Queue;
-
-    fn spec(mut spec: QueueSpec) -> Spec {
-        spec.arguments.remove(BEFORE);
-        Spec::Queue(spec)
-    }
-
-    fn spec_of(info: &QueueInfo) -> &QueueSpec {
-        &info.spec
-    }
-
-    fn info(view: &View<'_>, name: &Name) -> Option<QueueInfo> {
-        let mut info = view.queue(name)?;
-        tell_apart!(info);
-        Some(info)
-    }
-
-    fn check(caller: &Caller, spec: &QueueSpec) -> Result<(), Failure> {
-        if spec.exclusive {
-            return Err(Failure::field("exclusive", "needs a session that lasts, which HTTP does not have"));
-        }
-        check_dead_letter(caller, spec.dead_letter.as_deref())?;
-        check_dead_letter(caller, spec.dead_letter_route.as_deref().filter(|route| !route.is_empty()))
-    }
-}
-
-impl Entity for Route {
-    type Spec = RouteSpec;
-    type Info = RouteInfo;
-    const THING: Thing = Thing::Route;
-
-    fn spec(mut spec: RouteSpec) -> Spec {
-        spec.arguments.remove(BEFORE);
-        Spec::Route(spec)
-    }
-
-    fn spec_of(info: &RouteInfo) -> &RouteSpec {
-        &info.spec
-    }
-
-    fn info(view: &View<'_>, name: &Name) -> Option<RouteInfo> {
-        let mut info = view.route(name)?;
-        tell_apart!(info);
-        Some(info)
-    }
-
-    fn check(caller: &Caller, spec: &RouteSpec) -> Result<(), Failure> {
-        check_dead_letter(caller, spec.alternate.as_deref())
-    }
-}
-
-impl Entity for Topic {
-    type Spec = TopicSpec;
-    type Info = TopicInfo;
-    const THING: Thing = Thing::Topic;
-
-    fn spec(mut spec: TopicSpec) -> Spec {
-        spec.arguments.remove(BEFORE);
-        Spec::Topic(spec)
-    }
-
-    fn spec_of(info: &TopicInfo) -> &TopicSpec {
-        &info.spec
-    }
-
-    fn info(view: &View<'_>, name: &Name) -> Option<TopicInfo> {
-        let mut info = view.topic(name)?;
-        tell_apart!(info);
-        Some(info)
-    }
-
-    fn check(_: &Caller, _: &TopicSpec) -> Result<(), Failure> {
-        Ok(())
-    }
-}
-
-impl Entity for Subscription {
-    type Spec = SubscriptionSpec;
-    type Info = SubscriptionInfo;
-    const THING: Thing = Thing::Subscription;
-
-    fn spec(spec: SubscriptionSpec) -> Spec {
-        Spec::Subscription(spec)
-    }
-
-    fn spec_of(info: &SubscriptionInfo) -> &SubscriptionSpec {
-        &info.spec
-    }
-
-    fn info(view: &View<'_>, name: &Name) -> Option<SubscriptionInfo> {
-        view.subscription(name)
-    }
-
-    fn check(caller: &Caller, spec: &SubscriptionSpec) -> Result<(), Failure> {
-        caller.require_all(Permission::Read, &spec.topic)?;
-        check_dead_letter(caller, spec.dead_letter.as_deref())
-    }
-}
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

@@ -1,40 +1,26 @@
-//! What does Prometheus see? Names and meanings stand in `docs/metrics.md`.
+//! Which figures has each queue, topic and subscription, and how are they read and written?
 
-use std::{
-    collections::HashMap,
-    fmt::{self, Display, Write as _},
-    sync::{Arc, atomic::Ordering},
-};
+use std::fmt::Write as _;
 
-use axum::{
-    extract::State,
-    http::{HeaderMap, header},
-    response::{IntoResponse, Response},
-};
 use waystation_base::{Millis, Name};
 use waystation_broker::{
     Kind as Thing,
     view::{Counters, WAIT_BOUNDS_MS, Waits},
 };
-use waystation_host::{Exemplar, Overview, View};
-use waystation_routes::{Counts as RouteCounts, RouteState};
-use waystation_webhooks::push::Figures;
+use waystation_host::{Exemplar, View};
 
-use crate::{api::Problem, auth::Caller, door::Door, failure::Failure};
+use super::text::{EXEMPLAR, Seconds, Text};
+use crate::{door::Door, failure::Failure};
 
 /// Queues, topics and subscriptions, of each kind, that have series of their own; the rest are summed up as `_other`.
 pub const NAMED_MAX: usize = 1_000;
 /// Things read off the state in one go, so that the broker is not kept from its work.
 const CHUNK: usize = 128;
 const OTHER: &str = "_other";
-const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
-const OPEN_FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// What stands between a sample and its example.
-const EXEMPLAR: &str = " # ";
 
 /// One thing's figures.
 #[derive(Clone, Debug, Default)]
-struct Row {
+pub struct Row {
     /// In the order of its kind's [`Table`]; milliseconds where the name ends with `_seconds`.
     values: Vec<u64>,
     /// How long its messages waited, and one of them.
@@ -42,15 +28,15 @@ struct Row {
 }
 
 /// The figures of one kind.
-struct Table {
+pub struct Table {
     thing: Thing,
-    label: &'static str,
+    pub label: &'static str,
     /// Name, type and help of each figure.
-    columns: &'static [(&'static str, &'static str, &'static str)],
+    pub columns: &'static [(&'static str, &'static str, &'static str)],
     row: fn(&View<'_>, &Name, Millis) -> Option<Row>,
 }
 
-const COUNTERS: [(&str, &str); 13] = [
+pub const COUNTERS: [(&str, &str); 13] = [
     ("published", "Messages stored."),
     ("duplicates", "Messages not stored because one with their id was."),
     ("delivered", "Messages handed to consumers, each attempt counted."),
@@ -99,7 +85,7 @@ fn counters(counters: &Counters) -> [u64; 13] {
     ]
 }
 
-const QUEUES: Table = Table {
+pub const QUEUES: Table = Table {
     thing: Thing::Queue,
     label: "queue",
     columns: &[
@@ -120,7 +106,7 @@ const QUEUES: Table = Table {
     },
 };
 
-const TOPICS: Table = Table {
+pub const TOPICS: Table = Table {
     thing: Thing::Topic,
     label: "topic",
     columns: &[
@@ -138,7 +124,7 @@ const TOPICS: Table = Table {
     },
 };
 
-const SUBSCRIPTIONS: Table = Table {
+pub const SUBSCRIPTIONS: Table = Table {
     thing: Thing::Subscription,
     label: "subscription",
     columns: &[
@@ -171,39 +157,8 @@ impl Row {
     }
 }
 
-/// Milliseconds, written as seconds.
-struct Seconds(u64);
-
-impl Display for Seconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0 as f64 / 1000.0)
-    }
-}
-
-/// Writes the text format.
-#[derive(Default)]
-struct Text(String);
-
 impl Text {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a String does not fail.
-        let _ = write!(self.0, "# HELP waystation_{name} {help}\n# TYPE waystation_{name} {kind}\n");
-    }
-
-    fn sample(&mut self, name: &str, label: Option<(&str, &str)>, value: impl Display) {
-        // Names hold no character that a label value must escape; see `base::Name`.
-        let _ = match label {
-            None => writeln!(self.0, "waystation_{name} {value}"),
-            Some((label, text)) => writeln!(self.0, "waystation_{name}{{{label}=\"{text}\"}} {value}"),
-        };
-    }
-
-    fn single(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
-        self.family(name, kind, help);
-        self.sample(name, None, value);
-    }
-
-    fn table(&mut self, table: &Table, rows: &[(String, Row)]) {
+    pub fn table(&mut self, table: &Table, rows: &[(String, Row)]) {
         let label = table.label;
         let own = table.columns.iter().map(|(name, kind, help)| (format!("{label}_{name}"), *kind, *help));
         let counted = COUNTERS.iter().map(|(name, help)| (format!("{label}_{name}_total"), "counter", *help));
@@ -250,7 +205,7 @@ impl Text {
 }
 
 /// Everything of a kind: the first names by themselves, the rest in one sum.
-async fn rows(door: &Door, table: &Table) -> Result<Vec<(String, Row)>, Failure> {
+pub async fn rows(door: &Door, table: &Table) -> Result<Vec<(String, Row)>, Failure> {
     let mut rows = Vec::new();
     let mut other: Option<Row> = None;
     let mut after = None;
@@ -280,183 +235,10 @@ async fn rows(door: &Door, table: &Table) -> Result<Vec<(String, Row)>, Failure>
     }
 }
 
-fn of_the_door(text: &mut Text, door: &Door) {
-    let counts = &door.counts;
-    let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    text.family("http_requests_total", "counter", "Requests answered, by class of status.");
-    for (class, counter) in counts.answered.iter().enumerate() {
-        text.sample("http_requests_total", Some(("class", &format!("{}xx", class + 1))), get(counter));
-    }
-    text.single("http_connections", "gauge", "Open connections.", door.connections.held());
-    text.single("http_connections_total", "counter", "Connections accepted.", get(&counts.connections));
-    let help = "Connections turned away at the limit.";
-    text.single("http_connections_refused_total", "counter", help, get(&counts.turned_away));
-    text.single("http_requests_active", "gauge", "Short requests being worked on.", door.requests.held());
-    text.single("http_waits_active", "gauge", "Long polls and followers.", door.waits.held());
-    let buffered = door.buffered.held() * crate::door::BUFFER_UNIT;
-    text.single("http_buffered_bytes", "gauge", "Bytes of large request bodies in memory.", buffered);
-    text.single(
-        "http_received_bytes_total",
-        "counter",
-        "Bytes of request bodies.",
-        get(&counts.received_bytes),
-    );
-    text.single(
-        "http_published_total",
-        "counter",
-        "Messages stored through this door.",
-        get(&counts.published),
-    );
-    text.single(
-        "http_delivered_total",
-        "counter",
-        "Messages handed out through this door.",
-        get(&counts.delivered),
-    );
-    text.single("http_settled_total", "counter", "Messages settled through this door.", get(&counts.settled));
-}
-
-fn of_the_server(text: &mut Text, door: &Door, overview: &Overview) {
-    let uptime_s = door.clock.now().since(door.started) / 1000;
-    text.single("uptime_seconds", "gauge", "Seconds since the server was started.", uptime_s);
-    let stopped = u8::from(overview.stopped.is_some());
-    text.single("stopped", "gauge", "1 if nothing is accepted any more.", stopped);
-    text.single("draining", "gauge", "1 while the server shuts down.", u8::from(door.drain.has_begun()));
-    text.single(
-        "disk_low",
-        "gauge",
-        "1 if publishing is refused for want of space.",
-        u8::from(overview.disk_low),
-    );
-    text.single("disk_free_bytes", "gauge", "Bytes of the file system still free.", overview.disk_free_bytes);
-    let end = overview.journal_end.0;
-    text.single("journal_end_bytes", "counter", "Bytes written to the journal since its beginning.", end);
-    let durable = overview.journal_durable.0;
-    text.single("journal_durable_bytes", "counter", "Bytes of the journal that are durable.", durable);
-    let held = end.saturating_sub(overview.journal_start.0);
-    text.single("journal_bytes", "gauge", "Bytes of kept journal files.", held);
-    text.single("journal_groups_total", "counter", "Commit groups synced since the start.", overview.groups);
-    text.single("settled_bytes", "gauge", "Bytes in settled files.", overview.settled_bytes);
-    text.single("settled_files", "gauge", "Settled files.", overview.settled_files);
-    text.single("cache_bytes", "gauge", "Bytes of the tail cache in use.", overview.cache_bytes);
-    text.single("entities", "gauge", "Queues, topics and subscriptions.", overview.entities);
-}
-
-/// Figures of pushes: name, type, help, and how to read it.
-const PUSHES: [(&str, &str, &str, fn(&Figures) -> u64); 6] = [
-    ("push_active", "gauge", "1: it delivers; 0: suspended, waiting, paused or disabled.", |it| {
-        it.is_active.into()
-    }),
-    ("push_requests", "gauge", "Requests under way.", |it| it.requests.into()),
-    ("push_attempts_total", "counter", "Requests sent.", |it| it.counts.attempts),
-    ("push_delivered_total", "counter", "Messages delivered.", |it| it.counts.delivered),
-    ("push_retried_total", "counter", "Messages to be tried again.", |it| it.counts.retried),
-    ("push_dead_lettered_total", "counter", "Messages given up.", |it| it.counts.dead_lettered),
-];
-
-fn of_pushes(text: &mut Text, rows: &[(Name, Figures)]) {
-    for (name, kind, help, read) in PUSHES {
-        text.family(name, kind, help);
-        for (push, figures) in rows {
-            text.sample(name, Some(("push", push.as_str())), read(figures));
-        }
-    }
-}
-
-/// Figures of routes with steps: name, type, help, and how to read it.
-const ROUTES: [(&str, &str, &str, fn(&RouteFigures) -> u64); 8] = [
-    ("route_active", "gauge", "1: it works; 0: waiting or paused.", |it| (it.1 == RouteState::Active).into()),
-    ("route_taken_total", "counter", "Messages taken and done with.", |it| it.2.taken),
-    ("route_sent_total", "counter", "Messages sent, each copy counted.", |it| it.2.sent),
-    ("route_ended_total", "counter", "Messages taken that ended in the route.", |it| it.2.ended),
-    ("route_dead_lettered_total", "counter", "Messages taken that failed.", |it| it.2.dead_lettered),
-    ("route_retried_total", "counter", "Messages given back to be tried again.", |it| it.2.retried),
-    ("route_held_total", "counter", "Messages taken that a step held.", |it| it.2.held),
-    ("route_late_total", "counter", "Messages that came to such a step too late.", |it| it.2.late),
-];
-
-/// A route with steps in numbers.
-type RouteFigures = (Name, RouteState, RouteCounts);
-
-fn of_routes(text: &mut Text, rows: &[RouteFigures]) {
-    for (name, kind, help, read) in ROUTES {
-        text.family(name, kind, help);
-        for row in rows {
-            text.sample(name, Some(("route", row.0.as_str())), read(row));
-        }
-    }
-}
-
-/// The same in the form that OpenMetrics 1.0 asks for: counters are families without `_total`, examples are kept, and the
-/// end is told. A counter that cannot be such a family, for want of `_total` or because a gauge has its name, is of an unknown type.
-fn open_metrics(text: &str) -> String {
-    let mut open = String::with_capacity(text.len());
-    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
-    let types: HashMap<&str, &str> = types.collect();
-    let is_counter = |name: &str| types.get(name) == Some(&"counter");
-    let family = |name: &str| {
-        name.strip_suffix("_total").filter(|family| !types.contains_key(family)).map(str::to_owned)
-    };
-    for line in text.lines() {
-        let mut words = line.splitn(4, ' ');
-        match (words.next(), words.next(), words.next(), words.next()) {
-            (Some("#"), Some(what @ ("HELP" | "TYPE")), Some(name), Some(rest)) if is_counter(name) => {
-                let _ = match family(name) {
-                    Some(family) => writeln!(open, "# {what} {family} {rest}"),
-                    None if what == "TYPE" => writeln!(open, "# TYPE {name} unknown"),
-                    None => writeln!(open, "{line}"),
-                };
-            }
-            _ => _ = writeln!(open, "{line}"),
-        }
-    }
-    open + "# EOF\n"
-}
-
-/// The same for those who do not know examples.
-fn without_exemplars(text: &str) -> String {
-    let lines = text.lines().map(|line| line.split_once(EXEMPLAR).map_or(line, |(sample, _)| sample));
-    lines.flat_map(|line| [line, "\n"]).collect()
-}
-
-/// Whether a scraper takes OpenMetrics; Prometheus names it first.
-fn takes_open_metrics(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .any(|accept| accept.to_str().is_ok_and(|accept| accept.contains("application/openmetrics-text")))
-}
-
-/// Figures in Prometheus' text format, or as OpenMetrics with examples of traces if that is asked for.
-#[utoipa::path(get, path = "/metrics", tag = "server", responses(
-    (status = 200, description = "Figures", body = String, content_type = "text/plain"),
-    (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json"),
-))]
-pub(super) async fn metrics(
-    State(door): State<Arc<Door>>,
-    headers: HeaderMap,
-    _caller: Caller,
-) -> Result<Response, Failure> {
-    let mut text = Text::default();
-    of_the_door(&mut text, &door);
-    of_the_server(&mut text, &door, &door.broker.overview().await?);
-    for table in [QUEUES, TOPICS, SUBSCRIPTIONS] {
-        let rows = rows(&door, &table).await?;
-        text.table(&table, &rows);
-    }
-    of_pushes(&mut text, &door.pushes.figures(NAMED_MAX).await);
-    of_routes(&mut text, &door.routes.figures(NAMED_MAX).await);
-    door.figures.iter().for_each(|figures| text.0 += &figures());
-    let (format, text) = match takes_open_metrics(&headers) {
-        true => (OPEN_FORMAT, open_metrics(&text.0)),
-        false => (FORMAT, without_exemplars(&text.0)),
-    };
-    Ok(([(header::CONTENT_TYPE, format)], text).into_response())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapter::metrics::text::{open_metrics, without_exemplars};
 
     #[test]
     fn a_table_is_written_family_by_family() {
@@ -529,28 +311,5 @@ mod tests {
             assert!(open.contains(expected), "{expected} in {open}");
         }
         assert!(open.ends_with("# EOF\n") && open.matches(" # {").count() == 1, "{open}");
-    }
-
-    #[test]
-    fn every_figure_is_documented() {
-        let documented = include_str!("../../../../../docs/metrics.md");
-        for table in [QUEUES, TOPICS, SUBSCRIPTIONS] {
-            for (name, _, _) in table.columns {
-                let name = format!("`waystation_{}_{name}`", table.label);
-                assert!(documented.contains(&name), "{name}");
-            }
-        }
-        for kind in ["queue", "subscription"] {
-            assert!(documented.contains(&format!("`waystation_{kind}_wait_seconds`")), "{kind}");
-        }
-        for (name, ..) in PUSHES {
-            assert!(documented.contains(&format!("`waystation_{name}`")), "{name}");
-        }
-        for (name, ..) in ROUTES {
-            assert!(documented.contains(&format!("`waystation_{name}`")), "{name}");
-        }
-        for (name, _) in COUNTERS {
-            assert!(documented.contains(&format!("`{name}`")), "{name}");
-        }
     }
 }
