@@ -17,9 +17,6 @@ use crate::{
     auth::{Caller, Permission},
     door::Door,
     failure::{Failure, Kind},
-    incoming,
-    limits::CONTROL_BYTES_MAX,
-    wire,
 };
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
@@ -80,9 +77,7 @@ async fn put(
     body: Body,
 ) -> Result<Response, Failure> {
     let _permit = door.begin_request()?;
-    extract::require_json(&headers)?;
-    let body = incoming::whole(&door, &headers, body, "the body", CONTROL_BYTES_MAX).await?;
-    let spec: AlertSpec = wire::json::parse_owned(&body.bytes)?;
+    let spec: AlertSpec = extract::json(&door, &headers, body).await?;
     caller.require_all(Permission::Configure, &spec.on)?;
     if let Ok(there) = door.alerts.rule(&name).await {
         caller.require_all(Permission::Configure, &there.spec.on)?;

@@ -28,9 +28,6 @@ use crate::{
     auth::{Caller, Permission},
     door::Door,
     failure::Failure,
-    incoming,
-    limits::CONTROL_BYTES_MAX,
-    wire,
 };
 
 /// Reads a binding and checks that its caller may make and remove it: he reads the route, and writes where it leads.
@@ -41,9 +38,7 @@ async fn binding(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Bind, Failure> {
-    extract::require_json(headers)?;
-    let body = incoming::whole(door, headers, body, "the body", CONTROL_BYTES_MAX).await?;
-    let Binding { to, to_route, key, arguments } = wire::json::parse_owned(&body.bytes)?;
+    let Binding { to, to_route, key, arguments } = extract::json(door, headers, body).await?;
     let to = match (&to, &to_route) {
         (Some(to), None) => Destination::Address(extract::name("to", to)?),
         (None, Some(route)) => Destination::Route(extract::name("to_route", route)?),

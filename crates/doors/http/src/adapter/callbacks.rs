@@ -18,9 +18,6 @@ use crate::{
     auth::{Caller, Permission},
     door::Door,
     failure::Failure,
-    incoming,
-    limits::CONTROL_BYTES_MAX,
-    wire,
 };
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
@@ -87,9 +84,7 @@ async fn redrive(
     body: Body,
 ) -> Result<Response, Failure> {
     let _permit = door.begin_request()?;
-    extract::require_json(&headers)?;
-    let body = incoming::whole(&door, &headers, body, "the body", CONTROL_BYTES_MAX).await?;
-    let RedriveRequest { ids, operation, all, dry_run } = wire::json::parse_owned(&body.bytes)?;
+    let RedriveRequest { ids, operation, all, dry_run } = extract::json(&door, &headers, body).await?;
     if !all && ids.is_none() && operation.is_none() {
         return Err(Failure::field("all", "give 'ids', an 'operation', or 'all': true"));
     }

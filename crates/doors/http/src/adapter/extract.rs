@@ -1,6 +1,7 @@
 //! How are names, parameters and the caller taken from a request, with errors that say what to mend?
 
 use axum::{
+    body::Body,
     extract::{FromRequestParts, Path, Query},
     http::{HeaderMap, Method, header, request::Parts},
 };
@@ -9,8 +10,11 @@ use waystation_base::{Name, filter::Filter, name};
 
 use crate::{
     auth::Caller,
+    door::Door,
     failure::{Failure, Kind},
-    wire::body,
+    incoming::{self, Whole},
+    limits::CONTROL_BYTES_MAX,
+    wire::{self, body::essence},
 };
 
 /// The name in the path, checked.
@@ -89,13 +93,13 @@ pub(crate) fn filter(text: Option<&str>) -> Result<Option<Filter>, Failure> {
 
 /// The media type of the request's body, without parameters.
 pub(crate) fn content_type(headers: &HeaderMap) -> String {
-    body::essence(headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default())
+    essence(headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default())
 }
 
 /// Whether the client asks for this media type by name.
 pub(crate) fn accepts(headers: &HeaderMap, media: &str) -> bool {
     let named = |value: &axum::http::HeaderValue| {
-        value.to_str().is_ok_and(|text| text.split(',').any(|part| body::essence(part) == media))
+        value.to_str().is_ok_and(|text| text.split(',').any(|part| essence(part) == media))
     };
     headers.get_all(header::ACCEPT).iter().any(named)
 }
@@ -108,4 +112,30 @@ pub(crate) fn require_json(headers: &HeaderMap) -> Result<(), Failure> {
         || given == "application/x-www-form-urlencoded";
     let detail = format!("the body must be application/json, not {given}");
     if is_fine { Ok(()) } else { Err(Failure::new(Kind::UnsupportedType, detail)) }
+}
+
+/// A body of JSON as it came, for who reads it in two ways.
+pub(crate) async fn body(door: &Door, headers: &HeaderMap, body: Body) -> Result<Whole, Failure> {
+    require_json(headers)?;
+    incoming::whole(door, headers, body, "the body", CONTROL_BYTES_MAX).await
+}
+
+/// What a body of JSON says.
+pub(crate) async fn json<T: DeserializeOwned>(
+    door: &Door,
+    headers: &HeaderMap,
+    request: Body,
+) -> Result<T, Failure> {
+    Ok(wire::json::parse_owned(&body(door, headers, request).await?.bytes)?)
+}
+
+/// The same where none at all asks for all defaults.
+pub(crate) async fn json_or_defaults<T: DeserializeOwned>(
+    door: &Door,
+    headers: &HeaderMap,
+    request: Body,
+) -> Result<T, Failure> {
+    let whole = body(door, headers, request).await?;
+    let text = if whole.bytes.is_empty() { &b"{}"[..] } else { &whole.bytes };
+    Ok(wire::json::parse_owned(text)?)
 }

@@ -18,9 +18,7 @@ use crate::{
     auth::{Caller, Permission},
     door::Door,
     failure::{Failure, Kind},
-    incoming,
-    limits::{CONTROL_BYTES_MAX, PAGE_ENTITIES_MAX},
-    wire,
+    limits::PAGE_ENTITIES_MAX,
 };
 
 impl From<push::Error> for Failure {
@@ -59,9 +57,7 @@ async fn put(
     body: Body,
 ) -> Result<Response, Failure> {
     let _permit = door.begin_request()?;
-    extract::require_json(&headers)?;
-    let body = incoming::whole(&door, &headers, body, "the body", CONTROL_BYTES_MAX).await?;
-    let spec: PushSpec = wire::json::parse_owned(&body.bytes)?;
+    let spec: PushSpec = extract::json(&door, &headers, body).await?;
     check(&caller, &name, &spec)?;
     let put = match params.dry_run {
         true => door.pushes.try_put(&name, spec, params.change).await?,

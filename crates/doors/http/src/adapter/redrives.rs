@@ -29,9 +29,8 @@ use crate::{
     auth::{Caller, Permission},
     door::Door,
     failure::{Failure, Kind},
-    incoming,
-    limits::{CONTROL_BYTES_MAX, PAGE_BYTES_MAX, PAGE_ENTITIES_MAX},
-    wire::{self, show::Shown},
+    limits::{PAGE_BYTES_MAX, PAGE_ENTITIES_MAX},
+    wire::show::Shown,
 };
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
@@ -279,9 +278,7 @@ async fn begin(
     body: Body,
 ) -> Result<Response, Failure> {
     let _permit = door.begin_request()?;
-    extract::require_json(&headers)?;
-    let body = incoming::whole(&door, &headers, body, "the body", CONTROL_BYTES_MAX).await?;
-    let spec: Spec = wire::json::parse_owned(&body.bytes)?;
+    let spec: Spec = extract::json(&door, &headers, body).await?;
     spec.check()?;
     let mut queues = door.redrives.queues(&spec).await?;
     match spec.from.is_empty() {

@@ -22,8 +22,7 @@ use crate::{
     auth::{Caller, Permission},
     door::Door,
     failure::{Failure, Kind},
-    incoming,
-    limits::{CONTROL_BYTES_MAX, PAGE_ENTITIES_MAX},
+    limits::PAGE_ENTITIES_MAX,
     wire,
 };
 
@@ -99,8 +98,7 @@ async fn put(
 ) -> Result<Response, Failure> {
     caller.require(Permission::Configure, &name)?;
     let _permit = door.begin_request()?;
-    extract::require_json(&headers)?;
-    let body = incoming::whole(&door, &headers, body, "the body", CONTROL_BYTES_MAX).await?;
+    let body = extract::body(&door, &headers, body).await?;
     if !has_steps(&body.bytes) {
         if params.dry_run {
             return Err(Failure::field("dry_run", "applies to routes with steps only"));
@@ -142,9 +140,7 @@ async fn patch(
     }
     caller.require(Permission::Configure, &name)?;
     let _permit = door.begin_request()?;
-    extract::require_json(&headers)?;
-    let body = incoming::whole(&door, &headers, body, "the body", CONTROL_BYTES_MAX).await?;
-    let changes: serde_json::Map<String, serde_json::Value> = wire::json::parse_owned(&body.bytes)?;
+    let changes: serde_json::Map<String, serde_json::Value> = extract::json(&door, &headers, body).await?;
     let old = door.routes.spec(&name).await?;
     let mut members = serde_json::to_value(old).map_err(Failure::internal)?;
     entities::merge(&mut members, changes);

@@ -19,9 +19,7 @@ use crate::{
     auth::{Caller, Permission},
     door::{Counts, Door},
     failure::Failure,
-    incoming,
-    limits::{CONTROL_BYTES_MAX, SETTLEMENTS_MAX},
-    wire,
+    limits::SETTLEMENTS_MAX,
 };
 
 /// Turns settlements into the broker's, checking what belongs to which outcome.
@@ -72,9 +70,7 @@ async fn settle(
 ) -> Result<Response, Failure> {
     caller.require(Permission::Read, source.name())?;
     let _permit = door.begin_request()?;
-    extract::require_json(&headers)?;
-    let body = incoming::whole(&door, &headers, body, "the body", CONTROL_BYTES_MAX).await?;
-    let request: SettleRequest = wire::json::parse_owned(&body.bytes)?;
+    let request: SettleRequest = extract::json(&door, &headers, body).await?;
     let settlements = settlements(request.settlements)?;
     let settled = settlements.len() as u64;
     caller.broker(&door.broker).settle(source, settlements).await?;
@@ -91,9 +87,7 @@ async fn extend(
 ) -> Result<Response, Failure> {
     caller.require(Permission::Read, source.name())?;
     let _permit = door.begin_request()?;
-    extract::require_json(&headers)?;
-    let body = incoming::whole(&door, &headers, body, "the body", CONTROL_BYTES_MAX).await?;
-    let request: ExtendRequest = wire::json::parse_owned(&body.bytes)?;
+    let request: ExtendRequest = extract::json(&door, &headers, body).await?;
     extract::at_most("held", request.held.len(), 0, SETTLEMENTS_MAX)?;
     let lease_ms = extract::at_most("lease_ms", request.lease_ms, 1, waystation_base::limits::LEASE_MS_MAX)?;
     let held = request.held.iter().map(|held| (held.tag.0, Attempt(held.attempt))).collect();
@@ -182,9 +176,7 @@ pub(super) async fn seek(
 ) -> Result<Response, Failure> {
     caller.require(Permission::Configure, &name)?;
     let _permit = door.begin_request()?;
-    extract::require_json(&headers)?;
-    let body = incoming::whole(&door, &headers, body, "the body", CONTROL_BYTES_MAX).await?;
-    let to = match wire::json::parse_owned(&body.bytes)? {
+    let to = match extract::json(&door, &headers, body).await? {
         SeekRequest { start: Some(start), positions: None } => {
             let info = door.broker.subscription(name.clone()).await?;
             let mut to = Vec::with_capacity(info.sources.len());

@@ -9,8 +9,8 @@ mod vhosts;
 
 use std::sync::Arc;
 
-use axum::{body::Body, http::HeaderMap, response::Response};
-use serde::{Serialize, de::DeserializeOwned};
+use axum::response::Response;
+use serde::Serialize;
 use utoipa_axum::router::OpenApiRouter;
 use waystation_catalog as catalog;
 
@@ -22,9 +22,6 @@ use crate::{
     api::{Declared, List},
     door::Door,
     failure::{Failure, Kind},
-    incoming,
-    limits::CONTROL_BYTES_MAX,
-    wire,
 };
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
@@ -49,15 +46,6 @@ fn page<T>(
     let items: Vec<T> = rest.take(limit).collect();
     let next = items.last().filter(|_| items.len() == limit).map(|item| name(item).to_owned());
     Ok(List { items, next })
-}
-
-/// A body of JSON.
-async fn body<T: DeserializeOwned>(door: &Door, headers: &HeaderMap, body: Body) -> Result<T, Failure> {
-    extract::require_json(headers)?;
-    let body = incoming::whole(door, headers, body, "the body", CONTROL_BYTES_MAX).await?;
-    // None at all asks for all defaults.
-    let text = if body.bytes.is_empty() { &b"{}"[..] } else { &body.bytes };
-    Ok(wire::json::parse_owned(text)?)
 }
 
 /// What a declaration would do to what is there: nothing, which says so, or a change that must be asked for.

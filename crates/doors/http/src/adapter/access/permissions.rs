@@ -13,9 +13,12 @@ use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use waystation_access as access;
 
-use super::{absent, body, declared};
+use super::{absent, declared};
 use crate::{
-    adapter::{extract::Params, ok},
+    adapter::{
+        extract::{self, Params},
+        ok,
+    },
     api::{
         Declaration, Declared, List, Permission, PermissionSpec, Problem, Removed, TopicPermission,
         TopicPermissionSpec,
@@ -92,7 +95,8 @@ async fn put(
 ) -> Result<Response, Failure> {
     caller.require_administrator()?;
     let _permit = door.begin_request()?;
-    let PermissionSpec { configure, write, read } = body(&door, &headers, request).await?;
+    let PermissionSpec { configure, write, read } =
+        extract::json_or_defaults(&door, &headers, request).await?;
     door.catalog.vhost(&vhost).ok_or_else(|| absent("virtual host", &vhost))?;
     let permission = access::Permission { user, vhost, configure, write, read };
     let all = door.access().permissions();
@@ -156,7 +160,7 @@ async fn put_topic(
 ) -> Result<Response, Failure> {
     caller.require_administrator()?;
     let _permit = door.begin_request()?;
-    let TopicPermissionSpec { write, read } = body(&door, &headers, request).await?;
+    let TopicPermissionSpec { write, read } = extract::json_or_defaults(&door, &headers, request).await?;
     door.catalog.vhost(&vhost).ok_or_else(|| absent("virtual host", &vhost))?;
     let permission = access::TopicPermission { user, vhost, exchange, write, read };
     let all = door.access().topic_permissions();

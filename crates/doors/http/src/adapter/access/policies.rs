@@ -13,9 +13,12 @@ use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use waystation_catalog::{ApplyTo, Policy as Kept, Rank};
 
-use super::{PutParams, absent, body, declared, difference, may_change};
+use super::{PutParams, absent, declared, difference, may_change};
 use crate::{
-    adapter::{extract::Params, ok},
+    adapter::{
+        extract::{self, Params},
+        ok,
+    },
     api::{APPLY_TO, Declaration, Declared, List, Policy, PolicySpec, Problem, Removed},
     auth::Caller,
     door::Door,
@@ -149,7 +152,7 @@ macro_rules! policies {
             ) -> Result<Response, Failure> {
                 caller.require_policymaker()?;
                 let _permit = door.begin_request()?;
-                let spec = body(&door, &headers, request).await?;
+                let spec = extract::json_or_defaults(&door, &headers, request).await?;
                 set(&door, &caller, $rank, which, params.change, spec).await
             }
 

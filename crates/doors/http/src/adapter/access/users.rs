@@ -11,9 +11,12 @@ use axum::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 use waystation_access::{Algorithm, Credential, Tags, User as Kept, UserChange as Change};
 
-use super::{PageParams, PutParams, absent, body, declared, may_change, page};
+use super::{PageParams, PutParams, absent, declared, may_change, page};
 use crate::{
-    adapter::{extract::Params, ok},
+    adapter::{
+        extract::{self, Params},
+        ok,
+    },
     api::{Declaration, Declared, List, Problem, Removed, User, UserChange, UserSpec},
     auth::Caller,
     door::Door,
@@ -97,7 +100,7 @@ async fn put(
 ) -> Result<Response, Failure> {
     caller.require_administrator()?;
     let _permit = door.begin_request()?;
-    let spec: UserSpec = body(&door, &headers, request).await?;
+    let spec: UserSpec = extract::json_or_defaults(&door, &headers, request).await?;
     let UserSpec { password, password_hash, hashing_algorithm, tags } = spec;
     let credential =
         credential(password.map(Some), password_hash, hashing_algorithm.as_deref(), Credential::Nothing)?;
@@ -128,7 +131,7 @@ async fn patch(
 ) -> Result<Response, Failure> {
     caller.require_administrator()?;
     let _permit = door.begin_request()?;
-    let change: UserChange = body(&door, &headers, request).await?;
+    let change: UserChange = extract::json_or_defaults(&door, &headers, request).await?;
     door.access().user(&name).ok_or_else(|| absent("user", &name))?;
     let UserChange { password, password_hash, hashing_algorithm, tags } = change;
     let credential = credential(password, password_hash, hashing_algorithm.as_deref(), Credential::Keep)?;

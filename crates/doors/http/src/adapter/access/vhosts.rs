@@ -12,9 +12,12 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use waystation_broker::view::VhostInfo;
 use waystation_catalog::{Vhost as Kept, terms::QueueType};
 
-use super::{PageParams, PutParams, absent, body, declared, difference, may_change, page};
+use super::{PageParams, PutParams, absent, declared, difference, may_change, page};
 use crate::{
-    adapter::{extract::Params, ok},
+    adapter::{
+        extract::{self, Params},
+        ok,
+    },
     api::{Declaration, Declared, List, Problem, Removed, Vhost, VhostSpec, VhostState},
     auth::Caller,
     door::Door,
@@ -89,7 +92,8 @@ async fn put(
 ) -> Result<Response, Failure> {
     caller.require_administrator()?;
     let _permit = door.begin_request()?;
-    let VhostSpec { description, tags, default_queue_type, limits } = body(&door, &headers, request).await?;
+    let VhostSpec { description, tags, default_queue_type, limits } =
+        extract::json_or_defaults(&door, &headers, request).await?;
     if let Some(kind) = default_queue_type.as_deref().filter(|kind| QueueType::read(kind).is_none()) {
         let reason = format!("'{kind}' is none of classic, quorum and stream");
         return Err(Failure::field("default_queue_type", reason));

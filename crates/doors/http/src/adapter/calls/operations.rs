@@ -19,9 +19,7 @@ use crate::{
     auth::{Caller, Permission},
     door::Door,
     failure::Failure,
-    incoming,
-    limits::{CONTROL_BYTES_MAX, PAGE_ENTITIES_MAX},
-    wire,
+    limits::PAGE_ENTITIES_MAX,
 };
 
 /// Whoever lets an operation feed a queue, or be fed by one, could publish there, read there, and make it.
@@ -89,10 +87,7 @@ pub(super) async fn put(
 ) -> Result<Response, Failure> {
     caller.require(Permission::Configure, &name)?;
     let _permit = door.begin_request()?;
-    extract::require_json(&headers)?;
-    let body = incoming::whole(&door, &headers, body, "the body", CONTROL_BYTES_MAX).await?;
-    let text = if body.bytes.is_empty() { &b"{}"[..] } else { &body.bytes };
-    let operation: Operation = wire::json::parse_owned(text)?;
+    let operation: Operation = extract::json_or_defaults(&door, &headers, body).await?;
     check_queues(&door, &caller, &name, &operation).await?;
     door.calls.ready().await;
     for secret in operation.secrets() {

@@ -29,8 +29,7 @@ use crate::{
     door::{Counts, Door},
     failure::Failure,
     incoming,
-    limits::CONTROL_BYTES_MAX,
-    wire::{self, headers as wire_headers, show::Shown},
+    wire::{headers as wire_headers, show::Shown},
 };
 
 #[derive(Deserialize, IntoParams)]
@@ -133,16 +132,6 @@ async fn of_worker(door: &Door, caller: &Caller, text: &str) -> Result<(CallId, 
     Ok((id, door.begin_request()?))
 }
 
-async fn report<T: serde::de::DeserializeOwned>(
-    door: &Door,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<T, Failure> {
-    extract::require_json(headers)?;
-    let body = incoming::whole(door, headers, body, "the body", CONTROL_BYTES_MAX).await?;
-    Ok(wire::json::parse_owned(&body.bytes)?)
-}
-
 /// Tell how far the work on a call is, and prolong its lease.
 #[utoipa::path(post, path = "/v1/calls/{id}/progress", tag = "calls", operation_id = "report_progress",
     params(("id" = String, Path)), request_body = ProgressReport, responses(
@@ -158,7 +147,7 @@ pub(super) async fn progress(
     body: Body,
 ) -> Result<Response, Failure> {
     let (id, _permit) = of_worker(&door, &caller, &text).await?;
-    let ProgressReport { attempt, percent, note, lease_ms } = report(&door, &headers, body).await?;
+    let ProgressReport { attempt, percent, note, lease_ms } = extract::json(&door, &headers, body).await?;
     let percent = percent.map(|percent| at_most("percent", percent, 0, 100)).transpose()?;
     let lease_ms = lease_ms.map(|ms| at_most("lease_ms", ms, 1, LEASE_MS_MAX)).transpose()?;
     let mut lease_until = None;
@@ -214,7 +203,7 @@ pub(super) async fn fail(
     body: Body,
 ) -> Result<Response, Failure> {
     let (id, _permit) = of_worker(&door, &caller, &text).await?;
-    let FailureReport { attempt, error, retry, delay_ms } = report(&door, &headers, body).await?;
+    let FailureReport { attempt, error, retry, delay_ms } = extract::json(&door, &headers, body).await?;
     let delay_ms = at_most("delay_ms", delay_ms, 0, DELAY_MS_MAX)?;
     let changed = door.calls.change(id, Change::Fail { attempt, error, retry, delay_ms }).await?;
     ok(&Stepped { state: changed.state, lease_until: None })

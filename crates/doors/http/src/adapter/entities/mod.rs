@@ -30,8 +30,7 @@ use crate::{
     auth::{Caller, Permission},
     door::Door,
     failure::Failure,
-    incoming,
-    limits::{CONTROL_BYTES_MAX, PAGE_ENTITIES_MAX},
+    limits::PAGE_ENTITIES_MAX,
     wire,
 };
 
@@ -92,11 +91,6 @@ async fn check_operations(door: &Door, name: &Name, queue: &QueueSpec) -> Result
     Ok(())
 }
 
-async fn control_body(door: &Door, headers: &HeaderMap, body: Body) -> Result<incoming::Whole, Failure> {
-    extract::require_json(headers)?;
-    incoming::whole(door, headers, body, "the body", CONTROL_BYTES_MAX).await
-}
-
 pub(super) async fn put<E: Entity>(
     door: Arc<Door>,
     caller: Caller,
@@ -107,7 +101,7 @@ pub(super) async fn put<E: Entity>(
 ) -> Result<Response, Failure> {
     caller.require(Permission::Configure, &name)?;
     let _permit = door.begin_request()?;
-    let body = control_body(&door, &headers, body).await?;
+    let body = extract::body(&door, &headers, body).await?;
     put_whole::<E>(&door, &caller, name, params, &body.bytes).await
 }
 
@@ -165,7 +159,7 @@ pub(super) async fn patch<E: Entity>(
 ) -> Result<Response, Failure> {
     caller.require(Permission::Configure, &name)?;
     let _permit = door.begin_request()?;
-    let body = control_body(&door, &headers, body).await?;
+    let body = extract::body(&door, &headers, body).await?;
     let changes: serde_json::Map<String, serde_json::Value> = wire::json::parse_owned(&body.bytes)?;
     let info = info_of::<E>(&door, &name).await?;
     let mut spec = serde_json::to_value(E::spec_of(&info)).map_err(Failure::internal)?;
