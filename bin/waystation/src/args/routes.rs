@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn every_field_of_a_route_has_an_option() {
         let all = "route create r --kind topic --durable=false --auto-delete --internal --alternate rest \
-            --delay-header x-delay --arguments {}";
+            --delay-header x-delay --business order=.order.id --arguments {}";
         let Ok(RouteCommand::Create { kind, fields, .. }) = parse(all) else { panic!("a route") };
         let mut fields = fields.fields();
         fields.insert("kind".into(), kind.into());
