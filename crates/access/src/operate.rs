@@ -95,6 +95,9 @@ impl Access {
         if change.tags.as_ref().is_some_and(|tags| *tags != user.tags) {
             return Ok(Some("tags"));
         }
+        if change.limits.is_some_and(|limits| limits != user.limits) {
+            return Ok(Some("limits"));
+        }
         Ok(match &change.credential {
             Credential::Keep => None,
             Credential::Nothing => (!user.password_hash.is_empty()).then_some("password"),

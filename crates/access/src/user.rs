@@ -23,6 +23,21 @@ pub struct User {
     /// What it may beside.
     #[serde(default)]
     pub tags: Tags,
+    /// How much it may have open at a time.
+    #[serde(default)]
+    pub limits: UserLimits,
+}
+
+/// How much a user may have open at a time, in RabbitMQ's words; none: no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct UserLimits {
+    /// Connections, over the doors whose connections last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u32>,
+    /// Channels on all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_channels: Option<u32>,
 }
 
 /// A user's tags, RabbitMQ's words; further ones may stand there and mean nothing.

@@ -253,6 +253,18 @@ impl Catalog {
         .await
     }
 
+    /// Changes some of the limits of a virtual host.
+    pub async fn change_limits(
+        &self,
+        broker: &Broker,
+        name: &str,
+        change: impl FnOnce(&mut VhostLimits),
+    ) -> Result<(), Error> {
+        let mut host = self.vhost(name).ok_or_else(|| Error::NoVhost(name.to_owned()))?;
+        change(&mut host.limits);
+        self.put_vhost(broker, host, None).await.map(|_| ())
+    }
+
     /// Removes a virtual host with all that is in it.
     pub async fn delete_vhost(&self, broker: &Broker, name: &str) -> Result<(), Error> {
         if name == vhost::DEFAULT {

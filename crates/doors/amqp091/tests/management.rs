@@ -262,3 +262,49 @@ async fn a_body_past_its_bound_is_refused() {
     assert!(status == 413 || status == 0, "{status}: or the connection was cut");
     server.end().await;
 }
+
+#[tokio::test]
+async fn limits_of_virtual_hosts_and_users_are_set_shown_exported_imported_and_taken_away() {
+    let server = Server::start().await;
+    assert_eq!(server.get("vhost-limits").await, json!([]));
+    let (made, _) = server.guest("PUT", "vhosts/shop", json!({})).await;
+    assert_eq!(made, 201);
+    for (path, value, expected) in [
+        ("vhost-limits/shop/max-queues", json!(1), 204),
+        ("vhost-limits/shop/max-connections", json!(7), 204),
+        ("vhost-limits/shop/max-sheep", json!(7), 400),
+        ("vhost-limits/shop/max-queues", json!("many"), 400),
+        ("vhost-limits/nowhere/max-queues", json!(1), 404),
+        ("user-limits/nobody/max-channels", json!(1), 404),
+    ] {
+        let (status, answer) = server.guest("PUT", path, json!({"value": value})).await;
+        assert_eq!(status, expected, "{path}: {answer}");
+    }
+    let both = json!([{"vhost": "shop", "value": {"max-connections": 7, "max-queues": 1}}]);
+    assert_eq!(server.get("vhost-limits").await, both);
+    assert_eq!(server.get("vhost-limits/shop").await, both);
+    assert_eq!(server.guest("PUT", "queues/shop/a", json!({})).await.0, 201);
+    let (status, refused) = server.guest("PUT", "queues/shop/b", json!({})).await;
+    assert_eq!(status, 400, "{refused}");
+    let user = json!({"password": "x", "tags": "", "limits": {"max-channels": 3}});
+    assert_eq!(server.guest("PUT", "users/clerk", user).await.0, 201);
+    assert_eq!(server.guest("PUT", "user-limits/clerk/max-connections", json!({"value": 2})).await.0, 204);
+    let of_clerk = json!([{"user": "clerk", "value": {"max-channels": 3, "max-connections": 2}}]);
+    assert_eq!(server.get("user-limits").await, of_clerk);
+    let definitions = server.get("definitions").await;
+    let limits = json!({"vhost": "shop", "component": "vhost-limits", "name": "limits",
+        "value": {"max-connections": 7, "max-queues": 1}});
+    assert!(definitions["parameters"].as_array().expect("parameters").contains(&limits), "{definitions}");
+    for path in [
+        "vhost-limits/shop/max-queues",
+        "vhost-limits/shop/max-connections",
+        "user-limits/clerk/max-channels",
+    ] {
+        assert_eq!(server.guest("DELETE", path, Value::Null).await.0, 204, "{path}");
+    }
+    assert_eq!(server.get("vhost-limits").await, json!([]));
+    assert_eq!(server.guest("POST", "definitions", definitions).await.0, 204);
+    assert_eq!(server.get("vhost-limits").await, both, "as they were exported");
+    assert_eq!(server.get("user-limits").await, of_clerk);
+    server.end().await;
+}

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
+use smol_str::SmolStr;
 use waystation_broker::Command;
 use waystation_host::audit::Origin;
 
@@ -13,7 +14,8 @@ use super::{
 };
 use crate::{
     mapping::to_json,
-    session::{Action, ChannelKey, Remains, Verdict},
+    registry::Crowded,
+    session::{Action, ChannelKey, Failure, Remains, Verdict},
 };
 
 impl Connection {
@@ -40,9 +42,14 @@ impl Connection {
                 self.touch(channel.id);
                 self.resume(channel);
             }
+            Action::Send(channel, _) if self.shut == Some(channel) => {}
             Action::Send(channel, method) => self.output.put_method(channel, &method),
             Action::Call(channel, call) => self.call(channel, call),
             Action::Opened(channel) => {
+                if let Err(failure) = self.check_channels() {
+                    self.shut = Some(channel.id);
+                    return self.session.close(&failure, &mut self.actions);
+                }
                 self.channels.insert(channel.id.0, self.entered.entry.add_channel(channel.id.0));
                 self.door.registry.channels_opened.add(1);
             }
@@ -78,8 +85,43 @@ impl Connection {
         }
     }
 
-    fn enter(&mut self, vhost: smol_str::SmolStr) {
+    /// Refuses one more channel of a user that has as many as it may.
+    fn check_channels(&self) -> Result<(), Failure> {
+        let Some(account) = &self.account else { return Ok(()) };
+        let user = account.name();
+        match self.door.directory.bounds_of_user(user).channels {
+            Some(most) if self.door.registry.channels_of(user) >= most as usize => {
+                Err(Failure::not_allowed(format!(
+                    "number of channels opened for user '{user}' has reached the maximum allowed user limit of ({most})"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses one more connection of a virtual host or user that has as many as it may.
+    fn check_connections(&self, vhost: &SmolStr, user: &str) -> Result<(), Failure> {
+        let directory = &self.door.directory;
+        let of_vhost = directory.bounds_of_vhost(vhost).connections;
+        let of_user = directory.bounds_of_user(user).connections;
+        let admitted = self.door.registry.admit(&self.entered.entry, (vhost, of_vhost), (user, of_user));
+        admitted.map_err(|crowded| {
+            Failure::not_allowed(match crowded {
+                Crowded::Vhost(most) => format!(
+                    "access to vhost '{vhost}' refused for user '{user}': connection limit ({most}) is reached"
+                ),
+                Crowded::User(most) => format!(
+                    "Connection refused for user '{user}': user connection limit ({most}) is reached"
+                ),
+            })
+        })
+    }
+
+    fn enter(&mut self, vhost: SmolStr) {
         let Some(account) = self.account.clone() else { return };
+        if let Err(failure) = self.check_connections(&vhost, account.name()) {
+            return self.calls.push(Box::pin(std::future::ready(Done::Entered(Err(failure)))));
+        }
         let who = Some(account.name().to_owned());
         let origin = Origin {
             door: "amqp",

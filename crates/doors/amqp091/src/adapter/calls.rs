@@ -54,6 +54,7 @@ pub(super) struct Begun {
     pub priority: i32,
     pub prefetch: u16,
     pub consumer: Consumer,
+    pub timeout_ms: Option<u64>,
 }
 
 /// A message that was asked for by itself.
@@ -63,6 +64,7 @@ pub(super) struct Got {
     pub kind: QueueType,
     pub no_ack: bool,
     pub message_count: u32,
+    pub timeout_ms: Option<u64>,
 }
 
 impl Connection {
@@ -121,8 +123,8 @@ impl Connection {
             Done::Consuming(channel, Ok(begun)) => self.begin_consumer(channel, *begun),
             Done::Consuming(channel, Err(failure)) => self.answer(channel, Err(failure)),
             Done::Got(channel, Ok(Some(got))) => {
-                let Got { delivery, source, kind, no_ack, message_count } = *got;
-                self.put_got(channel, &source, kind, no_ack, &delivery, message_count);
+                let Got { delivery, source, kind, no_ack, message_count, timeout_ms } = *got;
+                self.put_got(channel, &source, kind, no_ack, &delivery, message_count, timeout_ms);
                 self.answer(channel, Ok(Answer::Sent));
             }
             Done::Got(channel, Ok(None)) => {
@@ -167,7 +169,7 @@ impl Connection {
             // Dropping it detaches it.
             return;
         }
-        let Begun { consume, source, kind, priority, prefetch, consumer } = begun;
+        let Begun { consume, source, kind, priority, prefetch, consumer, timeout_ms } = begun;
         self.consumer_keys += 1;
         let key = ConsumerKey(self.consumer_keys);
         let tag = consume.consumer_tag;
@@ -194,6 +196,7 @@ impl Connection {
             stash: Default::default(),
             used: 0,
             state: State::Running,
+            timeout_ms,
         };
         self.consumers.insert(key, consuming);
         // The answer goes out before the first message.

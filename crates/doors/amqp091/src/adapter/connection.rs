@@ -133,6 +133,8 @@ pub(super) struct Connection {
     pub told_blocked: bool,
     /// Everything has been said.
     pub hangup: bool,
+    /// A channel that is not opened though the client asked for it, because the connection ends for that.
+    pub shut: Option<ChannelId>,
     /// Channels whose outstanding deliveries and publishes have changed.
     pub touched: Vec<ChannelId>,
     pub ids: u128,
@@ -147,6 +149,8 @@ pub(super) struct Pulse {
     pub last_read: Instant,
     /// The deadline is for the client's last word.
     pub is_goodbye: bool,
+    /// When deliveries are looked at that must be settled in time, if there are any.
+    pub watch: Option<Pin<Box<Sleep>>>,
 }
 
 /// Serves one connection to its end.
@@ -212,11 +216,13 @@ pub(super) async fn run(door: Arc<Door>, stream: Stream, peer: SocketAddr, local
             deadline: Some(deadline),
             last_read: Instant::now(),
             is_goodbye: false,
+            watch: None,
         },
         has_published: false,
         told_blocked: false,
         is_flushed: true,
         hangup: false,
+        shut: None,
         touched: Vec::new(),
         ids,
     };

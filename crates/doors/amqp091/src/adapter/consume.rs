@@ -60,11 +60,13 @@ pub(super) async fn consume(
     };
     consume.consumer_tag = tag_or_new(consume.consumer_tag)?;
     let no_ack = consume.no_ack;
+    let mut timeout_ms = None;
     let (source, kind) = match queues::find(context, &name).await? {
         Found::Queue(info) => {
             queues::check_owner(context, &info, &queue)?;
-            let kind = crate::mapping::queue_type(&Spec::Queue(info.spec));
-            (Source::Queue(name), kind)
+            let spec = Spec::Queue(info.spec);
+            timeout_ms = context.door.directory.consumer_timeout_ms(&context.vhost, &consume.queue, &spec);
+            (Source::Queue(name), crate::mapping::queue_type(&spec))
         }
         Found::Topic(topic) => {
             if no_ack {
@@ -98,7 +100,7 @@ pub(super) async fn consume(
         Refusal::Exclusive { .. } => Failure::access(format!("{queue} in exclusive use")),
         other => failure(&other, &context.vhost),
     })?;
-    Ok(Begun { consume, source: Arc::new(source), kind, priority, prefetch, consumer })
+    Ok(Begun { consume, source: Arc::new(source), kind, priority, prefetch, consumer, timeout_ms })
 }
 
 /// Past what a priority may be it is the highest or lowest.
@@ -140,15 +142,17 @@ pub(super) async fn get(context: &Context, get: &basic::Get) -> Result<Option<Go
     let queue = context.queue(&get.queue);
     context.require(Action::Read, &queue)?;
     let name = context.name(&get.queue)?;
-    let kind = match queues::find(context, &name).await? {
+    let (kind, timeout_ms) = match queues::find(context, &name).await? {
         Found::Queue(info) => {
             queues::check_owner(context, &info, &queue)?;
             let has_single_consumer = info.spec.single_active_consumer;
-            let kind = crate::mapping::queue_type(&Spec::Queue(info.spec));
+            let spec = Spec::Queue(info.spec);
+            let timeout_ms = context.door.directory.consumer_timeout_ms(&context.vhost, &get.queue, &spec);
+            let kind = crate::mapping::queue_type(&spec);
             if has_single_consumer && kind == QueueType::Quorum {
                 return Err(Failure::no_get(&queue));
             }
-            kind
+            (kind, timeout_ms)
         }
         Found::Topic(_) => {
             return Err(Failure::not_implemented(format!(
@@ -172,5 +176,6 @@ pub(super) async fn get(context: &Context, get: &basic::Get) -> Result<Option<Go
         kind,
         no_ack: get.no_ack,
         message_count: left.unwrap_or(0).try_into().unwrap_or(u32::MAX),
+        timeout_ms,
     }))
 }

@@ -16,7 +16,7 @@ use super::{connection::Connection, replies::Reply};
 use crate::{
     limits::{WINDOW_WITHOUT_ACK, WRITE_BYTES_HIGH},
     mapping::{Extras, Outgoing, QueueType},
-    session::{Answer, ChannelKey, ConsumerKey, Held},
+    session::{Answer, ChannelKey, ConsumerKey, Held, Timeout},
     wire::{ChannelId, methods::basic},
 };
 
@@ -34,6 +34,8 @@ pub(super) struct Consuming {
     /// Delivered without acknowledgement since credit was given.
     pub used: u32,
     pub state: State,
+    /// Milliseconds within which a delivery is to be settled.
+    pub timeout_ms: Option<u64>,
 }
 
 /// Where a consumer is.
@@ -69,6 +71,7 @@ impl Consuming {
             tag: delivery.tag,
             attempt: delivery.attempt,
             consumer: Some(key),
+            timeout: None,
         }
     }
 }
@@ -163,7 +166,8 @@ impl Connection {
 
     fn put_delivery(&mut self, key: ConsumerKey, consuming: &mut Consuming, delivery: &Delivery) {
         let channel = consuming.channel;
-        let held = consuming.needs_ack().then(|| consuming.held(key, delivery));
+        let timeout = self.timeout(consuming.timeout_ms.filter(|_| consuming.needs_ack()));
+        let held = consuming.needs_ack().then(|| Held { timeout, ..consuming.held(key, delivery) });
         let Some(tag) = self.session.deliver(channel, held) else { return };
         let redelivered = delivery.attempt.0 > 1;
         let outgoing =
@@ -270,9 +274,11 @@ impl Connection {
         no_ack: bool,
         delivery: &Delivery,
         message_count: u32,
+        timeout_ms: Option<u64>,
     ) {
-        let held =
-            Held { source: source.clone(), tag: delivery.tag, attempt: delivery.attempt, consumer: None };
+        let timeout = self.timeout(timeout_ms.filter(|_| !no_ack));
+        let (tag, attempt) = (delivery.tag, delivery.attempt);
+        let held = Held { source: source.clone(), tag, attempt, consumer: None, timeout };
         if no_ack {
             self.settles.gather(vec![held.clone()], crate::session::Verdict::Accepted);
         }
@@ -300,6 +306,13 @@ impl Connection {
             counter.add(1);
             entry.redelivered.add(redelivered.into());
         }
+    }
+
+    /// When something that is delivered now is to be settled: looked at from now on.
+    fn timeout(&mut self, after_ms: Option<u64>) -> Option<Timeout> {
+        let after_ms = after_ms?;
+        self.watch_timeouts();
+        Some(Timeout { at: self.door.clock.now().plus(after_ms), after_ms })
     }
 
     /// Sends a direct reply.

@@ -34,6 +34,9 @@ pub(super) fn failure(refusal: &Refusal, vhost: &SmolStr) -> Failure {
             let exchange = resource(Kind::Route, name.as_str());
             Failure::access(format!("cannot publish to internal {exchange}"))
         }
+        Refusal::VhostFull { vhost, limit } => Failure::precondition(format!(
+            "cannot declare queue: queue limit in vhost '{vhost}' ({limit}) is reached"
+        )),
         Refusal::Draining => Failure::new(ReplyCode::ConnectionForced, "the server is shutting down"),
         Refusal::Stopped(_) => Failure::new(ReplyCode::InternalError, refusal.to_string()),
         Refusal::Damaged(_) => Failure::new(ReplyCode::InternalError, refusal.to_string()),

@@ -115,6 +115,9 @@ pub(super) async fn declare(context: &Context, declare: queue::Declare) -> Resul
             let found = find(context, &own).await?;
             redeclared(context, &ask, &queue, found)
         }
+        Err(Refusal::VhostFull { vhost, limit }) => Err(Failure::precondition(format!(
+            "cannot declare queue '{name}': queue limit in vhost '{vhost}' ({limit}) is reached"
+        ))),
         Err(refusal) => Err(failure(&refusal, &context.vhost)),
     }
 }

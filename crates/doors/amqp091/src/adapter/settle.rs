@@ -152,7 +152,13 @@ mod tests {
     use super::*;
 
     fn held(source: &Arc<Source>, offset: u64) -> Held {
-        Held { source: source.clone(), tag: Tag::new(0, Offset(offset)), attempt: Attempt(1), consumer: None }
+        Held {
+            source: source.clone(),
+            tag: Tag::new(0, Offset(offset)),
+            attempt: Attempt(1),
+            consumer: None,
+            timeout: None,
+        }
     }
 
     #[test]

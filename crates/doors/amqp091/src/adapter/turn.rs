@@ -35,6 +35,8 @@ use crate::{
 pub(super) const READ_BYTES_MIN: usize = 8 << 10;
 /// Half-intervals of heartbeats without a byte from the client after which it is taken for dead: two intervals.
 const SILENT_HALVES: u32 = 4;
+/// How often deliveries are looked at that must be settled in time.
+const TIMEOUTS_LOOK: Duration = Duration::from_secs(1);
 /// A moment that does not come.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -67,6 +69,7 @@ impl Connection {
         } else if !self.has_credit() {
             self.entered.entry.note_flow();
         }
+        any |= self.poll_timeouts(context);
         match self.poll_pulse(context) {
             Poll::Ready(true) => any = true,
             Poll::Ready(false) => return Poll::Ready(false),
@@ -307,6 +310,36 @@ impl Connection {
             pulse.sleep.as_mut().reset(deadline);
             self.show_state();
         }
+    }
+
+    /// Sees to it that deliveries are looked at that must be settled in time.
+    pub fn watch_timeouts(&mut self) {
+        if self.pulse.watch.is_none() {
+            self.pulse.watch = Some(Box::pin(tokio::time::sleep(TIMEOUTS_LOOK)));
+        }
+    }
+
+    /// Closes channels on which a delivery was not settled in time; what they held comes back.
+    fn poll_timeouts(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(watch) = &mut self.pulse.watch else { return false };
+        if watch.as_mut().poll(context).is_pending() {
+            return false;
+        }
+        let (overdue, others) = self.session.overdue(self.door.clock.now());
+        self.pulse.watch = None;
+        if others {
+            self.watch_timeouts();
+        }
+        for (channel, after_ms) in overdue {
+            let number = channel.id.0;
+            let text = format!(
+                "delivery acknowledgement on channel {number} timed out. Timeout value used: {after_ms} ms. This timeout value \
+                 can be configured, see consumers doc guide to learn more"
+            );
+            self.fail(channel, Failure::precondition(text));
+        }
+        // The next look has not been asked for yet.
+        true
     }
 
     fn poll_pulse(&mut self, context: &mut Context<'_>) -> Poll<bool> {

@@ -4,9 +4,10 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use waystation_access::{Action as Access, Caller, Gone, LoginError};
+use waystation_broker::spec::Spec;
 use waystation_catalog::Catalog;
 
-use super::{Account, Action, Directory, Login, Proof, Refused};
+use super::{Account, Action, Bounds, Directory, Login, Proof, Refused, declared_timeout_ms};
 use crate::Registry;
 
 /// A user or token that was let in.
@@ -69,6 +70,22 @@ impl Directory for Catalog {
 
     fn has_vhost(&self, vhost: &str) -> bool {
         Catalog::has_vhost(self, vhost)
+    }
+
+    fn consumer_timeout_ms(&self, vhost: &str, queue: &str, spec: &Spec) -> Option<u64> {
+        let policies = self.effective(vhost, queue, spec).definition;
+        let policy = policies.get("consumer-timeout").and_then(serde_json::Value::as_u64);
+        declared_timeout_ms(spec).into_iter().chain(policy).min()
+    }
+
+    fn bounds_of_vhost(&self, vhost: &str) -> Bounds {
+        let connections = self.vhost(vhost).and_then(|host| host.limits.max_connections);
+        Bounds { connections, channels: None }
+    }
+
+    fn bounds_of_user(&self, user: &str) -> Bounds {
+        let limits = self.access().user(user).map(|user| user.limits).unwrap_or_default();
+        Bounds { connections: limits.max_connections, channels: limits.max_channels }
     }
 
     fn generation(&self) -> u64 {

@@ -7,6 +7,8 @@ mod loopback;
 
 use std::{fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc};
 
+use waystation_broker::spec::Spec;
+
 pub use known::close_gone;
 pub use loopback::Loopback;
 
@@ -73,12 +75,39 @@ pub struct Refused(pub String);
 /// A login under way.
 pub type Login<'a> = Pin<Box<dyn Future<Output = Result<Arc<dyn Account>, Refused>> + Send + 'a>>;
 
+/// What a queue's declaration says of it.
+fn declared_timeout_ms(spec: &Spec) -> Option<u64> {
+    let Spec::Queue(spec) = spec else { return None };
+    spec.arguments.get("x-consumer-timeout").and_then(serde_json::Value::as_u64)
+}
+
+/// How much may be open at a time; none: no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// Connections.
+    pub connections: Option<u32>,
+    /// Channels on all of them.
+    pub channels: Option<u32>,
+}
+
 /// Users, virtual hosts and permissions.
 pub trait Directory: Send + Sync {
     /// Lets somebody in, or not. May take the time that a slow hash takes.
     fn login<'a>(&'a self, proof: &'a Proof, peer: SocketAddr) -> Login<'a>;
     /// Whether there is such a virtual host.
     fn has_vhost(&self, vhost: &str) -> bool;
+    /// Milliseconds within which what a queue delivers is to be settled; none: for ever. As declared, unless policies say less.
+    fn consumer_timeout_ms(&self, _vhost: &str, _queue: &str, spec: &Spec) -> Option<u64> {
+        declared_timeout_ms(spec)
+    }
+    /// How much may be open in a virtual host.
+    fn bounds_of_vhost(&self, _vhost: &str) -> Bounds {
+        Bounds::default()
+    }
+    /// How much a user may have open.
+    fn bounds_of_user(&self, _user: &str) -> Bounds {
+        Bounds::default()
+    }
     /// Changes whenever an answer about an account or a virtual host may have changed.
     fn generation(&self) -> u64;
 }

@@ -16,7 +16,7 @@ use super::{
     desk::{Desk, Object, Who},
     failure::Failure,
     gather::{self, Found},
-    import,
+    import, limits,
     list::Ask,
     overview::COMPATIBLE,
     policies, show, users,
@@ -102,7 +102,9 @@ fn records(desk: &Desk, host: Option<&str>) -> (Vec<Value>, Vec<Value>) {
     let parameters = operators.iter().filter(|it| is_meant(&it.vhost)).map(policies::as_parameter);
     let parameters =
         parameters.chain(kept.iter().filter(|it| is_meant(&it.vhost)).map(policies::show_parameter));
-    (set, parameters.collect())
+    let hosts = desk.catalog.vhosts();
+    let limits = hosts.iter().filter(|it| is_meant(&it.name)).filter_map(limits::as_parameter);
+    (set, parameters.chain(limits).collect())
 }
 
 /// Everything that is defined, or what is in one virtual host.

@@ -9,7 +9,7 @@ use waystation_access::{Permission, TopicPermission, UserChange};
 use waystation_base::vhost;
 use waystation_broker::{
     command::Destination,
-    spec::Spec,
+    spec::{Spec, VhostLimits},
     view::{Binding, BindingFilter},
 };
 use waystation_catalog::{GlobalParameter, Parameter, Policy, Rank, Vhost};
@@ -19,7 +19,7 @@ use super::{
     desk::{Desk, Object, Who},
     failure::Failure,
     gather::{self, Found},
-    hosts, objects,
+    hosts, limits, objects,
     policies::{OPERATOR_COMPONENT, policy_of},
     users,
 };
@@ -38,6 +38,8 @@ enum Thing {
     Permission(Permission),
     Topic(TopicPermission),
     Parameter(Parameter),
+    /// What RabbitMQ limits of a virtual host.
+    Limits(String, Map<String, Value>),
     Global(GlobalParameter),
     Policy(Rank, Policy),
     Exchange(String, String, Object),
@@ -162,6 +164,12 @@ fn parameter(_: &Desk, host: &str, it: &Object) -> Result<Thing, Failure> {
         let policy = policy_of(Rank::Operator, host, name(it)?, &Object(it.object("value")?))?;
         return Ok(Thing::Policy(Rank::Operator, policy));
     }
+    if component == limits::COMPONENT {
+        let value = it.object("value")?;
+        let mut tried = VhostLimits::default();
+        value.iter().try_for_each(|(name, most)| limits::set_of_vhost(&mut tried, name, most))?;
+        return Ok(Thing::Limits(host.to_owned(), value));
+    }
     let (vhost, component, name) = (host.to_owned(), component.to_owned(), name(it)?.to_owned());
     Ok(Thing::Parameter(Parameter {
         vhost,
@@ -260,7 +268,9 @@ impl Reader<'_> {
                 Thing::Topic(it) => (Some(&it.vhost), Some(&it.user)),
                 Thing::Parameter(it) => (Some(&it.vhost), None),
                 Thing::Policy(_, it) => (Some(&it.vhost), None),
-                Thing::Exchange(host, ..) | Thing::Queue(host, ..) => (Some(host), None),
+                Thing::Exchange(host, ..) | Thing::Queue(host, ..) | Thing::Limits(host, _) => {
+                    (Some(host), None)
+                }
                 Thing::Binding(edge) => (Some(&edge.host), None),
             };
             if let Some(host) = host.filter(|host| !hosts.contains(*host)) {
@@ -280,6 +290,13 @@ fn compare<T: PartialEq>(there: Option<T>, wanted: &T) -> Act {
         Some(there) if there == *wanted => Act::Keep,
         Some(_) => Act::Change,
     }
+}
+
+/// A virtual host's limits with those of RabbitMQ's as definitions have them.
+fn limited(mut limits: VhostLimits, value: &Map<String, Value>) -> Result<VhostLimits, Failure> {
+    (limits.max_queues, limits.max_connections) = (None, None);
+    value.iter().try_for_each(|(name, most)| limits::set_of_vhost(&mut limits, name, most))?;
+    Ok(limits)
 }
 
 async fn act_of(desk: &Desk, who: &Who, thing: &Thing) -> Result<Act, Failure> {
@@ -308,6 +325,10 @@ async fn act_of(desk: &Desk, who: &Who, thing: &Thing) -> Result<Act, Failure> {
             };
             compare(catalog.parameters().into_iter().find(is_it), it)
         }
+        Thing::Limits(host, value) => match catalog.vhost(host) {
+            None => Act::Create,
+            Some(there) => compare(Some(there.limits.clone()), &limited(there.limits, value)?),
+        },
         Thing::Global(it) => {
             compare(catalog.global_parameters().into_iter().find(|old| old.name == it.name), it)
         }
@@ -425,6 +446,11 @@ async fn import(desk: &Desk, who: &Who, thing: Thing) -> Result<(), Failure> {
         }
         Thing::Parameter(it) => {
             catalog.put_parameter(broker, it).await?;
+        }
+        Thing::Limits(host, value) => {
+            let there = catalog.vhost(&host).ok_or_else(Failure::not_found)?;
+            let limits = limited(there.limits, &value)?;
+            catalog.change_limits(broker, &host, |kept| *kept = limits).await?;
         }
         Thing::Global(it) => {
             catalog.put_global(broker, it).await?;

@@ -7,6 +7,7 @@ mod failure;
 mod gather;
 mod hosts;
 mod import;
+mod limits;
 mod list;
 mod live;
 mod messages;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    routing::{delete, get, post},
+    routing::{delete, get, post, put},
 };
 
 pub use desk::{BODY_BYTES_MAX, BUFFERED_BYTES_MAX, Endpoint};
@@ -134,8 +135,12 @@ fn settings() -> Router<Arc<Desk>> {
         )
         .route("/definitions", get(definitions::export).post(definitions::import_all))
         .route("/definitions/{vhost}", get(definitions::export_of).post(definitions::import_into))
-        .route("/vhost-limits", get(overview::nothing))
-        .route("/user-limits", get(overview::nothing))
+        .route("/vhost-limits", get(limits::vhosts))
+        .route("/vhost-limits/{vhost}", get(limits::vhost))
+        .route("/vhost-limits/{vhost}/{name}", put(limits::put_vhost).delete(limits::delete_vhost))
+        .route("/user-limits", get(limits::users))
+        .route("/user-limits/{user}", get(limits::user))
+        .route("/user-limits/{user}/{name}", put(limits::put_user).delete(limits::delete_user))
         .route("/extensions", get(overview::nothing))
         .route("/feature-flags", get(overview::nothing))
         .route("/auth", get(overview::auth))

@@ -8,11 +8,14 @@ use axum::{
     http::StatusCode,
 };
 use serde_json::{Value, json};
-use waystation_access::{Algorithm, Credential, Permission, Tags, TopicPermission, User, UserChange};
+use waystation_access::{
+    Algorithm, Credential, Permission, Tags, TopicPermission, User, UserChange, UserLimits,
+};
 
 use super::{
     desk::{Desk, Object, Who},
     failure::Failure,
+    limits,
     list::Ask,
 };
 
@@ -30,7 +33,7 @@ pub(super) fn show(user: &User) -> Value {
         "password_hash": user.password_hash,
         "hashing_algorithm": user.hashing_algorithm.name(),
         "tags": user.tags.0,
-        "limits": {},
+        "limits": limits::of_user(&user.limits),
     })
 }
 
@@ -58,7 +61,17 @@ pub(super) fn change_of(name: &str, body: &Object) -> Result<UserChange, Failure
         (None, Some(hash)) => Credential::Hash(algorithm(body)?, hash.to_owned()),
         (None, None) => Credential::Nothing,
     };
-    let change = UserChange { name: name.to_owned(), credential, tags: Some(tags) };
+    let limits = match body.object("limits")? {
+        given if given.is_empty() => None,
+        given => {
+            let mut limits = UserLimits::default();
+            for (name, value) in &given {
+                limits::set_of_user(&mut limits, name, value)?;
+            }
+            Some(limits)
+        }
+    };
+    let change = UserChange { name: name.to_owned(), credential, tags: Some(tags), limits };
     change.check()?;
     Ok(change)
 }

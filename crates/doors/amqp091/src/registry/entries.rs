@@ -168,7 +168,7 @@ impl ConnectionEntry {
         }
     }
 
-    fn user_and_vhost(&self) -> (String, String) {
+    pub fn user_and_vhost(&self) -> (String, String) {
         let about = lock(&self.about);
         (about.user.to_string(), about.vhost.to_string())
     }

@@ -160,6 +160,15 @@ pub struct ConsumerInfo {
     pub id: waystation_base::ConsumerId,
 }
 
+/// Why a connection is not let in, with the bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Crowded {
+    /// The virtual host has as many as it may.
+    Vhost(u32),
+    /// The user has as many as it may.
+    User(u32),
+}
+
 /// Totals since the server started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -293,6 +302,39 @@ impl Registry {
         self.live().insert(id, entry.clone());
         self.opened.add(1);
         Entered { registry: self.clone(), id, entry }
+    }
+
+    /// Lets a connection into a virtual host, if there are not as many of that virtual host or user as there may be.
+    pub(crate) fn admit(
+        &self,
+        entry: &Arc<ConnectionEntry>,
+        (vhost, of_vhost): (&SmolStr, Option<u32>),
+        (user, of_user): (&str, Option<u32>),
+    ) -> Result<(), Crowded> {
+        // Held until it is counted itself, so that two do not take one place.
+        let live = self.live();
+        let others = || {
+            let others = live.values().filter(|other| !Arc::ptr_eq(other, entry));
+            others.map(|other| other.user_and_vhost()).filter(|(_, vhost)| !vhost.is_empty())
+        };
+        if let Some(most) = of_vhost
+            && others().filter(|(_, at)| *at == vhost.as_str()).count() >= most as usize
+        {
+            return Err(Crowded::Vhost(most));
+        }
+        if let Some(most) = of_user
+            && others().filter(|(who, _)| who == user).count() >= most as usize
+        {
+            return Err(Crowded::User(most));
+        }
+        entry.describe(|about| about.vhost = vhost.clone());
+        Ok(())
+    }
+
+    /// Channels that a user has open.
+    pub(crate) fn channels_of(&self, user: &str) -> usize {
+        let own = self.entries().into_iter().filter(|entry| entry.user_and_vhost().0 == user);
+        own.map(|entry| entry.channel_numbers().len()).sum()
     }
 
     /// Keeps the counts of a channel that ends.

@@ -6,7 +6,7 @@ use smol_str::SmolStr;
 
 use super::{
     Action, Answer, Call, ChannelKey, Confirms, ConsumerKey, DeliveryTag, Failure, Held, Publishing, Remains,
-    Ticket, Transaction, Unacked, Verdict,
+    Ticket, Timeout, Transaction, Unacked, Verdict,
 };
 use crate::{
     limits::{CONSUMERS_PER_CHANNEL_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_PARTS_MAX},
@@ -180,6 +180,11 @@ impl Channel {
             Mode::Confirm(confirms) => confirms,
             _ => unreachable!("just made so"),
         }
+    }
+
+    /// The time-outs of deliveries that are not settled.
+    pub fn timeouts(&self) -> impl Iterator<Item = Timeout> {
+        self.unacked.iter().filter_map(|(_, held)| held.timeout)
     }
 
     pub fn outstanding(&self) -> (usize, usize) {

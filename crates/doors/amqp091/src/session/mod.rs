@@ -13,7 +13,7 @@ pub mod unacked;
 use std::sync::Arc;
 
 use smol_str::SmolStr;
-use waystation_base::{Attempt, Tag};
+use waystation_base::{Attempt, Millis, Tag};
 use waystation_broker::Source;
 
 use crate::{
@@ -70,6 +70,17 @@ pub struct Held {
     pub attempt: Attempt,
     /// Who got it; none: it was got without a consumer.
     pub consumer: Option<ConsumerKey>,
+    /// When it is to be settled.
+    pub timeout: Option<Timeout>,
+}
+
+/// For how long a delivery may stay unsettled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeout {
+    /// Until then.
+    pub at: Millis,
+    /// That is so many milliseconds after it was delivered.
+    pub after_ms: u64,
 }
 
 /// What a client says about deliveries.

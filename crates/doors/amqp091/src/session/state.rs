@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use smol_str::SmolStr;
+use waystation_base::Millis;
 
 use super::{
     Action, Answer, ChannelKey, DeliveryTag, Failure, Held, Remains, Settings, Ticket, channel::Channel,
@@ -410,6 +411,19 @@ impl Session {
                 channel.confirms().take().for_each(|confirm| put(key, confirm));
             }
         }
+    }
+
+    /// Open channels with a delivery that should have been settled by now, each with how long that was allowed; and whether there are
+    /// others with a time-out.
+    pub fn overdue(&self, now: Millis) -> (Vec<(ChannelKey, u64)>, bool) {
+        let (mut overdue, mut others) = (Vec::new(), false);
+        for channel in self.channels.values().filter(|channel| !channel.is_closing()) {
+            match channel.timeouts().find(|timeout| timeout.at <= now) {
+                Some(timeout) => overdue.push((channel.key, timeout.after_ms)),
+                None => others |= channel.timeouts().next().is_some(),
+            }
+        }
+        (overdue, others)
     }
 
     /// Deliveries of a channel that are not acknowledged, and publishes that are not confirmed.

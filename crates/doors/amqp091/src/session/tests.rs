@@ -120,7 +120,13 @@ impl Desk {
 
 fn held(offset: u64) -> Held {
     let source = Arc::new(Source::Queue(Name::new("q").expect("a name")));
-    Held { source, tag: Tag::new(0, Offset(offset)), attempt: Attempt(1), consumer: Some(ConsumerKey(1)) }
+    Held {
+        source,
+        tag: Tag::new(0, Offset(offset)),
+        attempt: Attempt(1),
+        consumer: Some(ConsumerKey(1)),
+        timeout: None,
+    }
 }
 
 fn offsets(held: &[Held]) -> Vec<u64> {

@@ -14,7 +14,7 @@ use tokio::{
 };
 use waystation_amqp091::{
     Error, Limits, Options, Registry,
-    directory::Loopback,
+    directory::{Directory, Loopback},
     serve,
     wire::{ChannelId, Decoder, Frame, GREETING, Method, Output, Table, limits::FRAME_BYTES_MAX, methods::*},
 };
@@ -55,6 +55,16 @@ impl Server {
         disk_reserve_bytes: u64,
         change: impl FnOnce(&mut Limits),
     ) -> Server {
+        Server::serving(Arc::new(Loopback), disk, disk_reserve_bytes, change).await
+    }
+
+    /// With users and virtual hosts of one's own.
+    pub async fn serving(
+        directory: Arc<dyn Directory>,
+        disk: Arc<dyn Disk>,
+        disk_reserve_bytes: u64,
+        change: impl FnOnce(&mut Limits),
+    ) -> Server {
         let dir = tempfile::tempdir().expect("a folder");
         let mut options = waystation_host::Options::new(dir.path());
         options.disk_reserve_bytes = disk_reserve_bytes;
@@ -68,14 +78,8 @@ impl Server {
         let (drain, registry) = (Drain::default(), Arc::new(Registry::default()));
         let mut limits = Limits::default();
         change(&mut limits);
-        let options = Options {
-            broker,
-            directory: Arc::new(Loopback),
-            registry: registry.clone(),
-            limits,
-            clock,
-            drain: drain.clone(),
-        };
+        let options =
+            Options { broker, directory, registry: registry.clone(), limits, clock, drain: drain.clone() };
         let door = tokio::spawn(serve(vec![listener], options));
         Server { address, drain, registry, door, stop, driver, _dir: dir }
     }

@@ -104,7 +104,7 @@ async fn put(
     let UserSpec { password, password_hash, hashing_algorithm, tags } = spec;
     let credential =
         credential(password.map(Some), password_hash, hashing_algorithm.as_deref(), Credential::Nothing)?;
-    let change = Change { name, credential, tags: Some(Tags(tags)) };
+    let change = Change { name, credential, tags: Some(Tags(tags)), limits: None };
     change.check()?;
     if door.access().user(&change.name).is_some() {
         let differs = door.access().difference(&change).await?;
@@ -135,7 +135,7 @@ async fn patch(
     door.access().user(&name).ok_or_else(|| absent("user", &name))?;
     let UserChange { password, password_hash, hashing_algorithm, tags } = change;
     let credential = credential(password, password_hash, hashing_algorithm.as_deref(), Credential::Keep)?;
-    let change = Change { name, credential, tags: tags.map(Tags) };
+    let change = Change { name, credential, tags: tags.map(Tags), limits: None };
     if door.access().difference(&change).await?.is_none() {
         return declared(Declared::Unchanged);
     }
