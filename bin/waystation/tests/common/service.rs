@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeMap,
     io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -78,7 +78,12 @@ pub struct Service {
 impl Service {
     /// One that answers as the script says.
     pub fn new(script: impl FnMut(&Asked) -> Do + Send + 'static) -> Service {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        Service::at(Ipv4Addr::LOCALHOST.into(), script)
+    }
+
+    /// The same at another address of this machine.
+    pub fn at(address: IpAddr, script: impl FnMut(&Asked) -> Do + Send + 'static) -> Service {
+        let listener = TcpListener::bind((address, 0)).expect("a port");
         let shared = Shared {
             asked: Mutex::default(),
             script: Mutex::new(Box::new(script)),
