@@ -234,7 +234,10 @@ impl Index {
             self.correlations.remove(&(**mark, id));
         }
         if let Some(key) = &entry.key {
-            self.keys.remove(&key.scope);
+            // Another call may have it since.
+            if self.keys.get(&key.scope).is_some_and(|(_, of)| *of == id) {
+                self.keys.remove(&key.scope);
+            }
         }
         Some(entry)
     }
@@ -246,6 +249,12 @@ impl Index {
         self.take_out(id);
         self.dirty.insert(Span::of(id));
         self.note_gone(id);
+    }
+
+    /// Lets go of a call whose record is not there.
+    pub fn lose(&mut self, id: CallId) {
+        self.take_out(id);
+        self.dirty.insert(Span::of(id));
     }
 
     fn note_gone(&mut self, id: CallId) {
@@ -373,6 +382,20 @@ mod tests {
             finished: state.is_finished().then_some(Millis(number + 10)),
             ..crate::record::tests::record(CallId(MessageId::new(Millis(number), 1 << 64)))
         }
+    }
+
+    #[test]
+    fn a_key_that_another_call_has_since_stays_its_own() {
+        let with_key =
+            |number| Record { key: Some(Key { scope: 9, request: 7 }), ..record(number, State::Queued) };
+        let (first, second) = (with_key(1), with_key(2));
+        let mut index = Index::default();
+        index.put(&first, Offset(0));
+        index.put(&second, Offset(2));
+        index.forget(first.id, Offset(1));
+        assert_eq!(index.by_key(9), Some((7, second.id)));
+        index.lose(second.id);
+        assert_eq!(index.by_key(9), None);
     }
 
     #[test]

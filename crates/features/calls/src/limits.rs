@@ -64,6 +64,9 @@ pub const REPLIES_HELD_MAX: u32 = 512;
 pub const RECEIVE_MAX: u32 = 100;
 /// Bytes of records after which what stands in memory is written down, so that a start need not read them.
 pub const BEHIND_BYTES_MIN: u64 = 16 << 20;
+/// Milliseconds after which it is written down however few they are: long before the record goes that a call was forgotten, which
+/// pages that are older would bring back.
+pub const BEHIND_MS_MAX: u64 = GONE_MS / 4;
 /// Bytes of pages that are written together; one more page may follow.
 pub const PAGES_BYTES_MAX: usize = 256 << 10;
 /// Timers that are carried out before anything else has its turn.
@@ -112,6 +115,8 @@ pub struct Limits {
     pub timers_max: usize,
     /// See [`BEHIND_BYTES_MIN`].
     pub behind_bytes_min: u64,
+    /// See [`BEHIND_MS_MAX`].
+    pub behind_ms_max: u64,
 }
 
 impl Default for Limits {
@@ -126,6 +131,7 @@ impl Default for Limits {
             replies_held_max: REPLIES_HELD_MAX,
             timers_max: TIMERS_MAX,
             behind_bytes_min: BEHIND_BYTES_MIN,
+            behind_ms_max: BEHIND_MS_MAX,
         }
     }
 }

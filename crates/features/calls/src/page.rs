@@ -63,6 +63,14 @@ pub enum Error {
     /// A state or flag that is not known.
     #[error("a state or flag is not known")]
     Unknown,
+    /// A mark that says more than there is: the topic lost records.
+    #[error("the mark says {mark}, and the records end at {end}")]
+    Ahead {
+        /// What it says.
+        mark: Offset,
+        /// The offset that the next record will have.
+        end: Offset,
+    },
     /// Ids that do not ascend, or are not of this page.
     #[error("ids do not ascend")]
     Order,

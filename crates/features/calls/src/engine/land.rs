@@ -211,6 +211,10 @@ impl Engine {
     /// A change was refused: whoever asked hears why; what nobody asked for is tried again.
     fn failed(&mut self, id: CallId, error: Error, change: Change, reply: Option<Answering<Changed>>) {
         match change {
+            Change::Expire | Change::Forget if error == Error::NoCall => {
+                tracing::error!(%id, "the record of a call is not there: nothing is known of it any more");
+                self.index.lose(id);
+            }
             Change::Expire | Change::Forget => {
                 tracing::warn!(%id, %error, "a call cannot be ended now; it is tried again");
                 let at = self.now().plus(AGAIN_MS);

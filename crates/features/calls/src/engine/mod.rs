@@ -320,6 +320,7 @@ impl Engine {
             let change = if is_finished { Change::Forget } else { Change::Expire };
             self.change(id, change, None);
         }
+        self.keep_pages();
     }
 }
 

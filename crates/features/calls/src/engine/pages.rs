@@ -1,5 +1,5 @@
 //! When is what stands in memory written down, so that a start has little to read? When the records since the last time would take
-//! longer to read than the pages that have changed.
+//! longer to read than the pages that have changed, or are old.
 //!
 //! A mark says that the pages know every record before an offset. A step may be durable and not have landed here, behind others that
 //! have; so a mark's offset is taken first, then everything lands that was under way by then, then the pages are written, then the
@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use waystation_base::{Message, MessageId, Offset};
+use waystation_base::{Message, MessageId, Millis, Offset};
 use waystation_broker::{Refusal, command::Transaction};
 
 use super::{
@@ -23,6 +23,9 @@ use crate::{
 /// Bytes of a message besides its body, as they are reckoned.
 const MESSAGE_BYTES: usize = 64;
 
+/// Milliseconds after a refusal until what is old is written.
+const REFUSED_MS: u64 = 60_000;
+
 /// How far it is.
 #[derive(Debug, Default)]
 enum Phase {
@@ -34,7 +37,7 @@ enum Phase {
     /// These spans are to be written, then the mark.
     Writing { spans: BTreeSet<Span>, end: Offset, behind_bytes: u64 },
     /// The mark is being written.
-    Marking { behind_bytes: u64 },
+    Marking { end: Offset, behind_bytes: u64 },
 }
 
 /// What is under way, and how far the pages are.
@@ -45,12 +48,30 @@ pub(super) struct Pages {
     written: Vec<Span>,
     /// Bytes of records from which on it is looked whether pages are worth writing.
     look_at_bytes: u64,
+    /// The mark says that they know every record before this.
+    marked: Offset,
+    /// The oldest record that the pages do not know is no older than this.
+    behind_since: Option<Millis>,
+    /// When it was begun to write them.
+    began: Millis,
+    /// After a refusal age alone is no reason before this.
+    again_at: Millis,
     generation: u64,
     /// Flights under way, by the generation in which they began.
     aloft: BTreeMap<u64, usize>,
 }
 
 impl Pages {
+    /// A start found this mark.
+    pub fn marked(&mut self, end: Offset) {
+        self.marked = end;
+    }
+
+    /// A start had to read records from this time on.
+    pub fn behind_since(&mut self, time: Millis) {
+        self.behind_since = Some(time);
+    }
+
     /// A flight begins; gives its generation.
     pub fn launched(&mut self) -> u64 {
         *self.aloft.entry(self.generation).or_default() += 1;
@@ -77,14 +98,10 @@ impl Engine {
     pub(super) fn keep_pages(&mut self) {
         match &self.pages.phase {
             Phase::Quiet => {
-                let behind = self.index.behind_bytes();
-                if behind < self.pages.look_at_bytes.max(self.limits.behind_bytes_min) {
+                if !self.are_pages_due() {
                     return;
                 }
-                if !self.is_set_up || !self.index.is_worth_writing() {
-                    self.pages.look_at_bytes = behind.saturating_mul(2);
-                    return;
-                }
+                self.pages.began = self.now();
                 self.pages.generation += 1;
                 let (generation, end) = (self.pages.generation, self.index.end());
                 self.pages.phase = Phase::Landing { generation, end };
@@ -100,10 +117,34 @@ impl Engine {
         }
     }
 
+    /// Whether there is enough to write down, or something that is old.
+    fn are_pages_due(&mut self) -> bool {
+        let (now, behind) = (self.now(), self.index.behind_bytes());
+        if behind == 0 {
+            self.pages.behind_since = None;
+        }
+        if behind == 0 || !self.is_set_up {
+            return false;
+        }
+        let since = *self.pages.behind_since.get_or_insert(now);
+        if now.since(since) >= self.limits.behind_ms_max && now >= self.pages.again_at {
+            return true;
+        }
+        if behind < self.pages.look_at_bytes.max(self.limits.behind_bytes_min) {
+            return false;
+        }
+        let is_worth_it = self.index.is_worth_writing();
+        if !is_worth_it {
+            self.pages.look_at_bytes = behind.saturating_mul(2);
+        }
+        is_worth_it
+    }
+
     /// Writes what has changed, if that is worth it: everything has landed, and nothing more will come.
     pub(super) fn write_last_pages(&mut self) {
         let is_quiet = matches!(self.pages.phase, Phase::Quiet) && self.is_set_up;
-        if is_quiet && self.index.behind_bytes() > 0 && self.index.is_worth_writing() {
+        // Pages may know more than their mark says: then the mark alone is written.
+        if is_quiet && self.pages.marked < self.index.end() && self.index.is_worth_writing() {
             let (end, behind_bytes) = (self.index.end(), self.index.behind_bytes());
             let spans = self.index.take_dirty();
             self.pages.phase = Phase::Writing { spans, end, behind_bytes };
@@ -133,7 +174,7 @@ impl Engine {
         if publishes.is_empty() {
             let id = MessageId::new(now, end.0.into());
             publishes.push(message(id, page::mark_key(), page::write_mark(*end)));
-            self.pages.phase = Phase::Marking { behind_bytes: *behind_bytes };
+            self.pages.phase = Phase::Marking { end: *end, behind_bytes: *behind_bytes };
         }
         let broker = self.broker.clone();
         self.launch(async move {
@@ -150,16 +191,23 @@ impl Engine {
                 self.pages.phase = phase;
                 self.write_pages();
             }
-            (Ok(()), _) => self.pages.look_at_bytes = 0,
+            (Ok(()), phase) => {
+                if let Phase::Marking { end, .. } = phase {
+                    self.pages.marked = end;
+                }
+                self.pages.look_at_bytes = 0;
+                self.pages.behind_since = Some(self.pages.began);
+            }
             (Err(error), phase) => {
                 tracing::warn!(%error, "the index of calls cannot be written now; a start would read more records");
                 let (spans, behind_bytes) = match phase {
                     Phase::Writing { spans, behind_bytes, .. } => (spans, behind_bytes),
-                    Phase::Marking { behind_bytes } => (BTreeSet::new(), behind_bytes),
+                    Phase::Marking { behind_bytes, .. } => (BTreeSet::new(), behind_bytes),
                     Phase::Quiet | Phase::Landing { .. } => (BTreeSet::new(), 0),
                 };
                 self.index.put_back_dirty(spans.into_iter().chain(written), behind_bytes);
                 self.pages.look_at_bytes = self.index.behind_bytes().saturating_mul(2);
+                self.pages.again_at = self.now().plus(REFUSED_MS);
             }
         }
     }

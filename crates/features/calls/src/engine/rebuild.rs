@@ -30,15 +30,20 @@ impl Engine {
         let mut from = Offset(0);
         if is_there(&self.broker, names::INDEX).await? {
             match self.read_pages().await? {
-                Ok(end) => from = end,
+                Ok(end) => {
+                    from = end;
+                    self.pages.marked(end);
+                }
                 Err(error) => {
                     tracing::error!(%error, "the index of calls cannot be read; all records are read instead");
-                    self.index = Index::default();
                 }
             }
         }
         let mut records = 0;
         self.each(names::CALLS, from, |engine, delivery| {
+            if records == 0 {
+                engine.pages.behind_since(delivery.message.timestamp);
+            }
             records += 1;
             engine.read_back(delivery);
         })
@@ -71,8 +76,11 @@ impl Engine {
 
     /// Reads the pages; gives the first offset that they may not know.
     async fn read_pages(&mut self) -> Result<Result<Offset, page::Error>, Error> {
-        let mut known = Ok(Offset(0));
+        let (mut known, mut spans) = (Ok(Offset(0)), Vec::new());
         self.each(names::INDEX, Offset(0), |engine, delivery| {
+            if let Some(page::Kind::Page(span)) = page::kind_of(delivery.message.key.as_ref()) {
+                spans.push(span);
+            }
             if let Ok(end) = &mut known
                 && let Err(error) = engine.read_page(delivery, end)
             {
@@ -80,9 +88,17 @@ impl Engine {
             }
         })
         .await?;
-        if known == Ok(Offset(0)) {
-            // They were never finished.
+        let end =
+            self.broker.topic(own(names::CALLS)).await?.partitions.first().map_or(0, |it| it.end_offset);
+        if let Ok(mark) = known
+            && mark.0 > end
+        {
+            known = Err(page::Error::Ahead { mark, end: Offset(end) });
+        }
+        if known.as_ref().map_or(true, |mark| *mark == Offset(0)) {
+            // They were never finished, or are of no use: each is to be written anew, or to go.
             self.index = Index::default();
+            self.index.put_back_dirty(spans, 0);
         }
         Ok(known)
     }
