@@ -7,6 +7,7 @@ import pika_errors  # noqa: F401
 import pika_exchanges  # noqa: F401
 import pika_hosts  # noqa: F401
 import pika_journeys  # noqa: F401
+import pika_limits  # noqa: F401
 import pika_management  # noqa: F401
 import pika_order  # noqa: F401
 import pika_patterns  # noqa: F401
