@@ -130,6 +130,81 @@ fn an_undo_takes_back_what_its_subscription_was_not_given_yet_through_a_kill() {
 }
 
 #[test]
+fn a_queue_and_a_subscription_of_one_name_each_get_their_own_back() {
+    let (_setup, server) = two_readers(r#"{"exact": {"colour": "blue"}}"#);
+    server.ok("queue create a --dead-letter dead");
+    server.ok("publish a queued --id m-queue");
+    server.ok("publish events read --id m-topic --header colour=blue");
+    let letters = || server.json("queue show dead")["ready"].as_u64();
+    for (count, source) in [(1, "queues/a"), (2, "subscriptions/a")] {
+        settle(&server, source, &json!({"outcome": "reject", "error": "no stock"}));
+        until("it is a dead letter", || letters() == Some(count));
+    }
+    let groups = server.json("dead list");
+    let group = &groups["groups"][0];
+    assert_eq!(group["origins"], json!({"a": 1, "subscription a": 1}), "{groups:#}");
+    let shown = server
+        .json(&format!("dead show {} --origin-kind subscription", group["id"].as_str().expect("an id")));
+    let letter = &shown["items"][0];
+    assert_eq!(
+        (&letter["letter"]["origin"], &letter["letter"]["origin_kind"], &letter["message"]["id"]),
+        (&json!("a"), &json!("subscription"), &json!("m-topic")),
+        "{shown:#}"
+    );
+    assert_eq!(letter["message"]["headers"]["ws-death-source-kind"], "subscription");
+    assert_eq!(shown["items"].as_array().map(Vec::len), Some(1));
+    let preview = server.ok("redrive start --origin a --origin-kind subscription --dry-run");
+    assert!(
+        preview.contains("would redrive 1 message") && preview.contains("to subscription a"),
+        "{preview}"
+    );
+    let done = redrive_all(&server);
+    assert_eq!(done["targets"], json!({"a": 1, "subscription a": 1}), "{done:#}");
+    for (source, id) in [("queues/a", "m-queue"), ("subscriptions/a", "m-topic")] {
+        let (_, page) = call(&server, "POST", &format!("/v1/{source}/receive?wait_ms=20000"), None);
+        assert_eq!(texts(&page["messages"], "id"), [id], "{page:#}");
+        let message = &page["messages"][0];
+        let reject = json!({"tag": message["tag"], "attempt": message["attempt"], "outcome": "reject"});
+        call(&server, "POST", &format!("/v1/{source}/settle"), Some(&json!({"settlements": [reject]})));
+    }
+    until("both failed again", || letters() == Some(2));
+    server.ok("subscription delete a");
+    let done = redrive_all(&server);
+    assert_eq!(
+        done["targets"],
+        json!({"a": 1}),
+        "what failed in the subscription is not the queue's: {done:#}"
+    );
+    let left: Vec<&String> = done["left"].as_object().expect("reasons").keys().collect();
+    assert!(left.len() == 1 && left[0].contains("the subscription 'a' is not there any more"), "{done:#}");
+}
+
+#[test]
+fn what_failed_in_a_route_comes_back_to_it_from_its_topic_too() {
+    let setup = Setup::new();
+    let server = setup.start();
+    server.ok("topic create orders");
+    server.ok("queue create out");
+    server.ok("queue create dead");
+    let route = |body: &str| {
+        json!({"from": {"topic": "orders"}, "dead_letter": "dead",
+            "steps": [{"transform": {"body": body}}, {"to": "out"}]})
+    };
+    assert_eq!(call(&server, "PUT", "/v1/routes/r", Some(&route("error(\"no\")"))).0, 201);
+    server.ok("publish orders {} --id m-1");
+    until("it failed", || server.json("queue show dead")["ready"] == 1);
+    assert_eq!(call(&server, "PUT", "/v1/routes/r?change=true", Some(&route("{mended: true}"))).0, 200);
+    let done = redrive_all(&server);
+    assert_eq!(done["targets"], json!({"subscription $routes.r": 1}), "{done:#}");
+    until("it went on", || server.json("queue show out")["ready"] == 1);
+    assert_eq!(
+        server.json("topic show orders")["partitions"][0]["end_offset"],
+        1,
+        "nobody else has it again"
+    );
+}
+
+#[test]
 fn what_comes_back_goes_with_its_subscription() {
     let (_setup, server) = two_readers(r#"{"exact": {"colour": "blue"}}"#);
     server.ok("publish events x --header colour=blue");

@@ -38,6 +38,8 @@ pub mod header {
     pub const DEATH_REASON: &str = "ws-death-reason";
     /// The queue or subscription that dead-lettered it last.
     pub const DEATH_SOURCE: &str = "ws-death-source";
+    /// Which of the two that is: `queue` or `subscription`.
+    pub const DEATH_SOURCE_KIND: &str = "ws-death-source-kind";
     /// How often it was dead-lettered in all.
     pub const DEATH_COUNT: &str = "ws-death-count";
     /// When it was dead-lettered last.

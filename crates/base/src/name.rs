@@ -67,7 +67,9 @@ impl Name {
     /// Checks a name of Waystation's own; it must start with `$`.
     pub fn reserved(text: impl AsRef<str>) -> Result<Name, Error> {
         let text = text.as_ref();
-        Name::check(text, text.strip_prefix('$').ok_or(Error::Reserved)?)
+        // What comes back to a subscription of Waystation's own is named after that.
+        let own = text.strip_prefix(REDRIVEN_PREFIX).and_then(|name| name.strip_prefix('$'));
+        Name::check(text, own.or_else(|| text.strip_prefix('$')).ok_or(Error::Reserved)?)
     }
 
     /// The topic by which dead letters come back to a subscription of this name.
@@ -214,6 +216,9 @@ mod tests {
     fn a_subscription_has_a_topic_for_what_comes_back() {
         let topic = Name::new("shop/board").expect("a name").redriven().expect("a name");
         assert_eq!((topic.as_str(), topic.redriven_to()), ("$redriven.shop/board", Some("shop/board")));
+        let own = Name::reserved("$routes.r").expect("a name").redriven().expect("a name");
+        assert_eq!((own.as_str(), own.redriven_to()), ("$redriven.$routes.r", Some("$routes.r")));
+        assert!(Name::reserved("$redriven.$").is_err() && Name::reserved("$redriven.a$").is_err());
         assert_eq!(Name::new("board").expect("a name").redriven_to(), None);
         let longest = "x".repeat(NAME_BYTES_MAX);
         assert!(Name::new(&longest).expect("a name").redriven().is_err());

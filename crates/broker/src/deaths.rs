@@ -7,13 +7,14 @@ use waystation_base::{
     Attempt, Headers, Message, Millis, Name,
     message::header::{
         CC, DEATH_ATTEMPTS, DEATH_CLASS, DEATH_COUNT, DEATH_ERROR, DEATH_FIRST_REASON, DEATH_FIRST_ROUTE,
-        DEATH_FIRST_SOURCE, DEATH_REASON, DEATH_SOURCE, DEATH_TIME, DEATHS, EXPIRATION, ROUTE, ROUTING_KEY,
+        DEATH_FIRST_SOURCE, DEATH_REASON, DEATH_SOURCE, DEATH_SOURCE_KIND, DEATH_TIME, DEATHS, EXPIRATION,
+        ROUTE, ROUTING_KEY,
     },
     value::Value,
     vhost,
 };
 
-use crate::command::Keys;
+use crate::{Source, command::Keys};
 
 /// Entries of the list of deaths; the oldest go when there are more.
 const DEATHS_MAX: usize = 64;
@@ -22,7 +23,7 @@ const DEATHS_MAX: usize = 64;
 #[derive(Clone, Copy, Debug)]
 pub struct Death<'a> {
     /// The queue or subscription.
-    pub source: &'a Name,
+    pub source: &'a Source,
     /// Why, in one word.
     pub reason: &'a str,
     /// The error in the words of whoever gave it up.
@@ -37,19 +38,20 @@ pub struct Death<'a> {
 
 /// Writes a death into the message's headers, and takes its expiry away. Returns the keys that it came by.
 pub fn write(message: &mut Message, death: &Death<'_>) -> Keys {
-    let keys = keys(&message.headers, death.source);
+    let keys = keys(&message.headers, death.source.name());
     let entry = entry(&message.headers, &keys, death);
     let headers = &mut message.headers;
     let count = headers.get(DEATH_COUNT).and_then(Value::as_i64).unwrap_or(0);
     if count == 0 {
-        headers.set(DEATH_FIRST_SOURCE, death.source.as_str());
+        headers.set(DEATH_FIRST_SOURCE, death.source.name().as_str());
         headers.set(DEATH_FIRST_REASON, death.reason);
         let route = SmolStr::new(headers.text(ROUTE).unwrap_or_default());
         headers.set(DEATH_FIRST_ROUTE, Value::String(route));
     }
     headers.set(DEATH_COUNT, count + 1);
     headers.set(DEATH_REASON, death.reason);
-    headers.set(DEATH_SOURCE, death.source.as_str());
+    headers.set(DEATH_SOURCE, death.source.name().as_str());
+    headers.set(DEATH_SOURCE_KIND, death.source.kind().to_string());
     headers.set(DEATH_TIME, Value::Timestamp(death.now));
     headers.set(DEATH_ATTEMPTS, i64::from(death.attempt.0));
     match death.error {
@@ -109,7 +111,7 @@ fn entry(headers: &Headers, keys: &Keys, death: &Death<'_>) -> Vec<(SmolStr, Val
     let mut entry = vec![
         ("count".into(), Value::I64(1)),
         ("reason".into(), text(listed(death.reason))),
-        ("queue".into(), text(death.source.as_str())),
+        ("queue".into(), text(death.source.name().as_str())),
         ("time".into(), Value::Timestamp(death.now)),
         ("exchange".into(), text(headers.text(ROUTE).unwrap_or_default())),
         ("routing-keys".into(), Value::List(keys.iter().cloned().map(Value::String).collect())),
@@ -127,7 +129,7 @@ fn add(headers: &mut Headers, entry: Vec<(SmolStr, Value)>, death: &Death<'_>) {
         _ => Vec::new(),
     };
     let same = |have: &Value| {
-        text_in(have, "queue") == Some(death.source.as_str())
+        text_in(have, "queue") == Some(death.source.name().as_str())
             && text_in(have, "reason") == Some(listed(death.reason))
     };
     let front = match deaths.iter().position(same).map(|at| deaths.remove(at)) {
@@ -180,7 +182,7 @@ mod tests {
     use super::*;
 
     fn die(message: &mut Message, queue: &str, reason: &str, now: u64) -> Keys {
-        let source = &Name::new(queue).expect("a name");
+        let source = &Source::Queue(Name::new(queue).expect("a name"));
         let (attempt, now) = (Attempt(1), Millis(now));
         write(message, &Death { source, reason, error: None, class: None, attempt, now })
     }

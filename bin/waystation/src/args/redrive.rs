@@ -5,6 +5,9 @@ use clap::{ArgGroup, Args, Subcommand};
 use super::{calls::Sure, messages::header};
 use crate::units;
 
+/// What letters fail in.
+const ORIGIN_KINDS: [&str; 2] = ["queue", "subscription"];
+
 /// What can be done with dead letters.
 #[derive(Debug, Subcommand)]
 pub enum DeadCommand {
@@ -26,6 +29,9 @@ pub struct DeadList {
     /// That failed in this queue or subscription only
     #[arg(long)]
     pub origin: Option<String>,
+    /// That failed in a queue, or in a subscription, only
+    #[arg(long, value_parser = ORIGIN_KINDS)]
+    pub origin_kind: Option<String>,
     /// Most groups
     #[arg(long, default_value_t = 100)]
     pub limit: usize,
@@ -42,6 +48,9 @@ pub struct DeadShow {
     /// That failed in this queue or subscription only
     #[arg(long)]
     pub origin: Option<String>,
+    /// That failed in a queue, or in a subscription, only
+    #[arg(long, value_parser = ORIGIN_KINDS)]
+    pub origin_kind: Option<String>,
     /// Most messages
     #[arg(long, default_value_t = 10)]
     pub limit: usize,
@@ -92,7 +101,7 @@ pub enum RedriveCommand {
 /// A redrive.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("which").required(true).multiple(true)
-    .args(["all", "group", "cause", "origin", "error", "after", "before", "filter", "id"]))]
+    .args(["all", "group", "cause", "origin", "origin_kind", "error", "after", "before", "filter", "id"]))]
 pub struct RedriveStart {
     /// A queue to take dead letters from; may be given several times [default: all where dead letters go]
     #[arg(long, value_name = "QUEUE")]
@@ -109,6 +118,9 @@ pub struct RedriveStart {
     /// That failed in this queue or subscription
     #[arg(long)]
     pub origin: Option<String>,
+    /// That failed in a queue, or in a subscription
+    #[arg(long, value_parser = ORIGIN_KINDS)]
+    pub origin_kind: Option<String>,
     /// Whose error has this text in it
     #[arg(long, value_name = "TEXT")]
     pub error: Option<String>,

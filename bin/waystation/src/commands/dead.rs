@@ -24,8 +24,14 @@ pub async fn run(client: Client, command: DeadCommand, output: Output) -> Result
 }
 
 async fn list(client: &Client, args: DeadList, output: Output) -> Result<Exit, Failure> {
-    let DeadList { queue, cause, origin, limit } = args;
-    let asked = [("queue", queue), ("cause", cause), ("origin", origin), ("limit", Some(limit.to_string()))];
+    let DeadList { queue, cause, origin, origin_kind, limit } = args;
+    let asked = [
+        ("queue", queue),
+        ("cause", cause),
+        ("origin", origin),
+        ("origin_kind", origin_kind),
+        ("limit", Some(limit.to_string())),
+    ];
     let groups: Groups = client.json(client.request(Method::GET, "/v1/dead-letters").query(&asked)).await?;
     output.say(&groups, || shown(&groups))?;
     Ok(Exit::Done)
@@ -67,7 +73,12 @@ fn shown(groups: &Groups) -> String {
 
 async fn show(client: &Client, args: DeadShow, output: Output) -> Result<Exit, Failure> {
     let path = segments(&["v1", "dead-letters", &args.group]);
-    let asked = [("queue", args.queue), ("origin", args.origin), ("limit", Some(args.limit.to_string()))];
+    let asked = [
+        ("queue", args.queue),
+        ("origin", args.origin),
+        ("origin_kind", args.origin_kind),
+        ("limit", Some(args.limit.to_string())),
+    ];
     let page: DeadLetterPage = client.json(client.request(Method::GET, &path).query(&asked)).await?;
     output.say(&page, || {
         let letters: Vec<String> = page.items.iter().map(letter).collect();
@@ -90,7 +101,7 @@ fn letter(dead: &DeadLetter) -> String {
         format!("lies in   {queue} (tag {})", message.tag),
         format!(
             "failed    in {} at {}, attempts {}",
-            letter.origin.as_deref().unwrap_or("?"),
+            letter.place().map_or_else(|| "?".to_owned(), |place| place.to_string()),
             show_time(Millis(letter.time)),
             letter.attempts
         ),

@@ -8,7 +8,7 @@ use serde_json::Value;
 use waystation_base::{Millis, Name};
 use waystation_http::api::{List, RedrivePreview};
 use waystation_redrive::{
-    Redrive, Spec, Which,
+    OriginKind, Redrive, Spec, Which,
     job::{Edit, State},
 };
 
@@ -53,6 +53,10 @@ async fn wish(client: &Client, id: &str, what: &str) -> Result<Redrive, Failure>
     client.json(client.request(Method::POST, &segments(&["v1", "redrives", id, what]))).await
 }
 
+fn kind(word: &str) -> Result<OriginKind, Failure> {
+    serde_json::from_value(word.into()).map_err(|error| Failure::usage(format!("--origin-kind: {error}")))
+}
+
 fn spec(args: &RedriveStart) -> Result<Spec, Failure> {
     let name = |text: &String| Name::new(text).map_err(|error| Failure::usage(format!("'{text}': {error}")));
     let wrong = |error: serde_json::Error| Failure::usage(format!("--filter: {error}"));
@@ -62,6 +66,7 @@ fn spec(args: &RedriveStart) -> Result<Spec, Failure> {
         group: args.group.clone(),
         cause: args.cause.clone(),
         origin: args.origin.clone(),
+        origin_kind: args.origin_kind.as_deref().map(kind).transpose()?,
         error: args.error.clone(),
         after: args.after.map(|at| at.0),
         before: args.before.map(|at| at.0),

@@ -6,11 +6,36 @@ use serde_json::Value;
 use waystation_base::Message;
 use waystation_host::Target;
 
-use crate::server::{HOLD, Server, name};
+use crate::server::{HOLD, HOLD_ASK, HOLD_LINE, Server, name};
+
+/// Queues in which each message is one number.
+const QUEUES: [&str; 16] = [
+    "in",
+    "left",
+    "parts",
+    "right",
+    "right.dead",
+    "readers.dead",
+    "sort.dead",
+    "sum.dead",
+    "numbered",
+    "ordered",
+    "line.dead",
+    "asks",
+    "bank",
+    "quotes",
+    "lookups",
+    "found",
+];
+
+/// What a step's queue has beside messages: what it knows of them.
+const NOTES: [&str; 3] = ["marker", "tried", "given_up"];
 
 /// How often each number is in each place.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Census(BTreeMap<u64, BTreeMap<&'static str, u64>>);
+pub struct Census {
+    places: BTreeMap<u64, BTreeMap<&'static str, u64>>,
+}
 
 fn json(message: &Message) -> Value {
     serde_json::from_slice(&message.body).unwrap_or_else(|error| panic!("{error}: {:?}", message.body))
@@ -18,6 +43,11 @@ fn json(message: &Message) -> Value {
 
 fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_else(|| panic!("no number: {value}"))
+}
+
+/// Whether a message on a step's queue says something of others.
+fn is_note(message: &Message) -> bool {
+    message.headers.text("ws-hold-role").is_some_and(|role| NOTES.contains(&role))
 }
 
 impl Census {
@@ -36,19 +66,29 @@ impl Census {
     fn look(server: &Server) -> Census {
         let mut census = Census::default();
         server.runtime.block_on(async {
-            for place in
-                ["in", "left", "parts", "right", "right.dead", "readers.dead", "sort.dead", "sum.dead"]
-            {
+            for place in QUEUES.into_iter().chain(["look.dead", "bank.dead"]) {
                 for message in server.lying(Target::Queue(name(place))).await {
-                    census.add(place, number(&json(&message)["n"]));
+                    let body = json(&message);
+                    census.add(place, number(&body["n"]));
                 }
+            }
+            for message in server.lying(Target::Queue(name("answers"))).await {
+                let body = json(&message);
+                census.add("answers", number(&body["n"]));
+                (0..number(&body["replies"])).for_each(|_| census.add("replies", number(&body["n"])));
+            }
+            for message in server.lying(Target::Queue(name("ask.dead"))).await {
+                let body = json(&message);
+                let place = if body["reply"] == true { "late" } else { "ask.dead" };
+                census.add(place, number(&body["n"]));
             }
             for message in server.lying(Target::Queue(name("sums"))).await {
                 json(&message).as_array().expect("a list").iter().for_each(|n| census.add("sums", number(n)));
             }
-            for message in server.lying(Target::Queue(name(HOLD))).await {
-                if message.headers.text("ws-hold-role") != Some("marker") {
-                    census.add(HOLD, number(&json(&message)["n"]));
+            for hold in [HOLD, HOLD_LINE, HOLD_ASK] {
+                let held = server.lying(Target::Queue(name(hold))).await;
+                for message in held.iter().filter(|message| !is_note(message)) {
+                    census.add(hold, number(&json(message)["n"]));
                 }
             }
             for message in server.lying(Target::Topic(name("news"))).await {
@@ -62,12 +102,12 @@ impl Census {
     }
 
     fn add(&mut self, place: &'static str, n: u64) {
-        *self.0.entry(n).or_default().entry(place).or_default() += 1;
+        *self.places.entry(n).or_default().entry(place).or_default() += 1;
     }
 
     /// How often a number is in a place.
     pub fn count(&self, n: u64, place: &str) -> u64 {
-        self.0.get(&n).and_then(|places| places.get(place)).copied().unwrap_or_default()
+        self.places.get(&n).and_then(|places| places.get(place)).copied().unwrap_or_default()
     }
 
     /// How often a number is in several places together.
@@ -77,11 +117,11 @@ impl Census {
 
     /// All numbers that are in a place.
     pub fn of(&self, place: &str) -> usize {
-        self.0.values().filter(|places| places.contains_key(place)).count()
+        self.places.values().filter(|places| places.contains_key(place)).count()
     }
 
     /// Where a number is.
     pub fn places(&self, n: u64) -> String {
-        format!("{:?}", self.0.get(&n))
+        format!("{:?}", self.places.get(&n))
     }
 }

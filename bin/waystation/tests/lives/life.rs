@@ -20,11 +20,14 @@ use waystation_testkit::{
 
 use crate::{
     census::Census,
-    server::{HOLD, Server, message, name},
+    server::{HOLD, HOLD_ASK, HOLD_LINE, Server, message, name},
+    service::{Asked, Do, Service},
 };
 
-/// Crashes in a life.
+/// Crashes in a life, at least.
 const CRASHES: u64 = 8;
+/// Crashes in one that has not done everything by then, as on a machine that is busy.
+const CRASHES_MAX: u64 = 60;
 /// Long enough for anything that happens at all.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Groups that sums are made for.
@@ -40,6 +43,24 @@ pub struct Did {
     pub failures: u64,
     pub redriven: u64,
     pub combined: u64,
+    /// What a redrive had brought back and was taken away again.
+    pub undone: u64,
+    pub ordered: u64,
+    pub answered: u64,
+    pub found: u64,
+}
+
+impl Did {
+    /// Clients, consumers and operators did something.
+    pub fn works(&self) -> bool {
+        [self.published, self.accepted, self.redriven, self.undone].iter().all(|count| *count > 0)
+    }
+
+    /// What it is about was done.
+    pub fn is_busy(&self) -> bool {
+        let made = [self.combined, self.ordered, self.answered, self.found];
+        self.works() && made.iter().all(|count| *count > 0)
+    }
 }
 
 /// What becomes of a message.
@@ -55,15 +76,24 @@ enum Kind {
     Parts,
     /// The route cannot do its steps with it.
     Bad,
+    /// It has a number, and leaves in the order of these.
+    Line,
+    /// Somebody is asked, and replies.
+    Ask,
+    /// A service is asked about it.
+    Look,
 }
 
 impl Kind {
-    const ALL: [(Kind, &str); 5] = [
+    const ALL: [(Kind, &str); 8] = [
         (Kind::Sum, "sum"),
         (Kind::Work, "work"),
         (Kind::News, "news"),
         (Kind::Parts, "parts"),
         (Kind::Bad, "bad"),
+        (Kind::Line, "line"),
+        (Kind::Ask, "ask"),
+        (Kind::Look, "look"),
     ];
 }
 
@@ -82,6 +112,8 @@ struct Life {
     sent: BTreeMap<u64, (Kind, Known)>,
     /// What consumers acknowledged of work and news.
     accepted: BTreeMap<u64, Known>,
+    /// The next number of each group.
+    numbers: [u64; GROUPS as usize],
     did: Did,
 }
 
@@ -89,12 +121,14 @@ struct Life {
 pub fn live(seed: u64) -> Did {
     let mut random = Random::new(seed);
     let disk = SimDisk::new(random.any());
-    let mut life =
-        Life { random, disk, sent: BTreeMap::new(), accepted: BTreeMap::new(), did: Did::default() };
+    let (sent, accepted, numbers) = (BTreeMap::new(), BTreeMap::new(), [1; GROUPS as usize]);
+    let mut life = Life { random, disk, sent, accepted, numbers, did: Did::default() };
+    let service = failing_service();
     let mut server = Server::open(&life.disk);
-    server.declare();
-    for _ in 0..CRASHES {
+    server.declare(&service.url());
+    while life.did.crashes < CRASHES || !life.did.works() && life.did.crashes < CRASHES_MAX {
         life.work(&server);
+        life.did.undone = life.did.undone.max(undone(&server));
         let crash = if life.random.one_in(3) { Crash::Kill } else { Crash::Power };
         server.crash(&life.disk, crash);
         life.did.crashes += 1;
@@ -103,12 +137,34 @@ pub fn live(seed: u64) -> Did {
         server.begin_work();
     }
     life.finish(&server);
+    life.did.undone = undone(&server);
     server.crash(&life.disk, Crash::Power);
     let server = Server::open(&life.disk);
     let census = Census::take(&server);
     life.check(&census, true);
     life.did.combined = census.of("sums") as u64;
+    life.did.ordered = census.of("ordered") as u64;
+    life.did.answered = census.of("replies") as u64;
+    life.did.found = census.of("found") as u64;
     life.did
+}
+
+/// How much of what redrives brought back was taken away again.
+fn undone(server: &Server) -> u64 {
+    let redrives = &server.features.as_ref().expect("it works").redrives;
+    redrives.list().iter().map(|one| one.undone).sum()
+}
+
+/// A service that cannot answer each third request.
+fn failing_service() -> Service {
+    let mut requests = 0;
+    Service::new(move |_: &Asked| {
+        requests += 1;
+        match requests % 3 {
+            0 => Do::Answer(503, "", "not now".into()),
+            _ => Do::Answer(200, "content-type: application/json\r\n", "true".into()),
+        }
+    })
 }
 
 impl Life {
@@ -118,22 +174,20 @@ impl Life {
             let faults = Faults { write_error_one_in: 60, sync_error_one_in: 40, ..Faults::default() };
             self.disk.set_faults(faults);
         }
-        let until = Duration::from_millis(self.random.range(20, 500));
-        let broker = server.broker.clone();
+        // By acts, not by time: a busy machine does as much until the power goes.
+        let acts = self.random.range(2, 60);
+        let cut = Duration::from_micros(self.random.below(20_000));
         server.runtime.block_on(async {
-            let acting = async {
-                loop {
-                    if self.act(server).await.is_err() {
-                        self.did.failures += 1;
-                        // Nothing is accepted any more until it is started again.
-                        return;
-                    }
+            for _ in 0..acts {
+                if self.act(server).await.is_err() {
+                    self.did.failures += 1;
+                    // Nothing is accepted any more until it is started again.
+                    return;
                 }
-            };
+            }
             // Whoever waits for an answer then never hears it.
-            let _ = tokio::time::timeout(until, acting).await;
+            let _ = tokio::time::timeout(cut, async { while self.act(server).await.is_ok() {} }).await;
         });
-        drop(broker);
     }
 
     async fn act(&mut self, server: &Server) -> Result<(), ()> {
@@ -153,7 +207,11 @@ impl Life {
             let n = self.sent.len() as u64;
             let (kind, text) = *self.random.pick(&Kind::ALL).expect("some");
             self.sent.insert(n, (kind, Known::Perhaps));
-            let body = json!({"n": n, "kind": text, "group": n % GROUPS});
+            let group = n % GROUPS;
+            let next = &mut self.numbers[group as usize];
+            let seq = *next;
+            *next += u64::from(kind == Kind::Line);
+            let body = json!({"n": n, "kind": text, "group": group, "seq": seq});
             let delay = self.random.maybe(20, |random| Duration::from_millis(random.range(1, 150)));
             messages.push(message(n, &body, delay));
             numbers.push((n, kind));
@@ -165,7 +223,8 @@ impl Life {
     }
 
     async fn consume(&mut self, server: &Server, source: Source) -> Result<(), ()> {
-        let (lease, wait) = (Some(40), Duration::from_millis(5));
+        // Some are over before they are settled.
+        let (lease, wait) = (Some(self.random.range(1, 40) * 40), Duration::from_millis(5));
         let taken =
             server.broker.receive(source.clone(), 6, wait, lease, OsClock.now()).await.map_err(drop)?;
         let (mut settlements, mut accepted) = (Vec::new(), Vec::new());
@@ -207,12 +266,21 @@ impl Life {
             let _ = redrives.undo(&one.id).await;
             return Ok(());
         }
-        let spec = r#"{"from": ["right.dead"], "to": "right", "which": {"all": true}}"#;
+        let spec = match self.random.one_in(2) {
+            true => r#"{"from": ["right.dead"], "to": "right", "which": {"all": true}}"#,
+            // Each to the subscription alone in which it failed.
+            false => r#"{"from": ["readers.dead"], "which": {"all": true}}"#,
+        };
         let spec: waystation_redrive::Spec = serde_json::from_str(spec).expect("a redrive");
         let Ok(queues) = redrives.queues(&spec).await else { return Err(()) };
         // It may refuse: many are running.
-        if redrives.begin(spec, queues, Maker::default()).await.is_ok() {
+        if let Ok(begun) = redrives.begin(spec, queues, Maker::default()).await {
             self.did.redriven += 1;
+            if self.random.one_in(3) {
+                // Somebody thinks better of it, before all is taken.
+                tokio::time::sleep(Duration::from_millis(self.random.below(15))).await;
+                let _ = redrives.undo(&begun.id).await;
+            }
         }
         Ok(())
     }
@@ -237,17 +305,34 @@ impl Life {
 
     async fn is_finished(&self, server: &Server) -> bool {
         let broker = &server.broker;
-        for queue in ["in", "left", "right", "right.dead"] {
+        for queue in [
+            "in",
+            "left",
+            "right",
+            "right.dead",
+            "readers.dead",
+            "numbered",
+            "asks",
+            "bank",
+            "quotes",
+            "lookups",
+        ] {
             let queue = broker.queue(name(queue)).await.expect("a queue");
             if queue.ready + queue.in_flight + queue.delayed > 0 {
                 return false;
             }
         }
         let readers = broker.subscription(name("readers")).await.expect("a subscription");
-        let held = server.lying(waystation_host::Target::Queue(name(HOLD))).await;
         let is_marker =
             |message: &waystation_base::Message| message.headers.text("ws-hold-role") == Some("marker");
-        readers.lag == 0 && held.iter().all(is_marker)
+        for hold in [HOLD, HOLD_LINE, HOLD_ASK] {
+            // What was noted of tries has left with what it spoke of.
+            let held = server.lying(waystation_host::Target::Queue(name(hold))).await;
+            if !held.iter().all(is_marker) {
+                return false;
+            }
+        }
+        readers.lag + readers.in_flight + readers.delayed == 0
     }
 
     async fn accept_all(&mut self, server: &Server, source: Source) {
@@ -271,6 +356,14 @@ impl Life {
             let seen = match kind {
                 Kind::Sum => census.sum(n, &["in", "left", HOLD, "sums", "sum.dead"]),
                 Kind::Bad => census.sum(n, &["in", "sort.dead"]),
+                Kind::Line => census.sum(n, &["in", "numbered", HOLD_LINE, "ordered", "line.dead"]),
+                Kind::Look => census.sum(n, &["in", "lookups", "found", "look.dead"]),
+                Kind::Ask => {
+                    let asked = census.sum(n, &[HOLD_ASK, "answers", "ask.dead"]);
+                    let copies = census.sum(n, &["bank", "bank.dead", "quotes", "replies", "late"]);
+                    assert_eq!(copies, asked, "the request or reply of {n} is in {}", census.places(n));
+                    asked + census.sum(n, &["in", "asks"])
+                }
                 Kind::Parts => {
                     let parts = census.count(n, "parts");
                     assert!(parts == 0 || parts == 3, "{n} is in {}", census.places(n));
@@ -291,7 +384,9 @@ impl Life {
             };
             assert!(may_be.contains(&seen), "{n} ({kind:?}, sent {sent:?}) is in {}", census.places(n));
             if is_end {
-                let left = census.sum(n, &["in", "left", HOLD, "right", "right.dead", "readers"]);
+                let places = ["in", "left", HOLD, "right", "right.dead", "readers", "readers.dead"];
+                let left = census.sum(n, &places)
+                    + census.sum(n, &["numbered", HOLD_LINE, "asks", HOLD_ASK, "bank", "quotes", "lookups"]);
                 assert_eq!(left, 0, "{n} is in {}", census.places(n));
             }
         }

@@ -10,6 +10,7 @@ use waystation_broker::{
 };
 use waystation_host::{Broker, Browse, Options, Target};
 use waystation_jq::{Command, Limits, Pool};
+use waystation_outbound::{exchange::Client, guard::Guard};
 use waystation_redrive::Redrives;
 use waystation_routes::{RouteSteps, Routes, Tools};
 use waystation_testkit::disk::{Crash, Faults, SimDisk};
@@ -22,7 +23,10 @@ const SORT: &str = r#"{
         {"choose": [
             {"when": ".kind == \"sum\"", "to": "left"},
             {"when": ".kind == \"work\"", "to": "right"},
-            {"when": ".kind == \"news\"", "to": "news"}
+            {"when": ".kind == \"news\"", "to": "news"},
+            {"when": ".kind == \"line\"", "to": "numbered"},
+            {"when": ".kind == \"ask\"", "to": "asks"},
+            {"when": ".kind == \"look\"", "to": "lookups"}
         ], "otherwise": {"steps": []}},
         {"split": ".n as $n | range(3) | {n: $n, part: .}"},
         {"to": "parts"}
@@ -34,8 +38,41 @@ const SUM: &str = r#"{
         {"aggregate": {"key": ".group", "size": 3, "timeout_ms": 120, "late": "own", "body": "map(.n)"}},
         {"to": "sums"}
     ]}"#;
+/// Brings into order what has numbers, and asks a service about each, which often fails.
+const LINE: &str = r#"{
+    "from": {"queue": "numbered"},
+    "retry": {"first_ms": 5, "most_ms": 20, "attempts_max": 3},
+    "steps": [
+        {"resequence": {"key": ".group", "number": ".seq", "timeout_ms": 150}},
+        {"enrich": {"url": "\"URL/\\(.n)\"", "merge": ".", "timeout_ms": 2000}},
+        {"to": "ordered"}
+    ]}"#;
+/// Asks a bank, and goes on with what it says.
+const ASK: &str = r#"{
+    "from": {"queue": "asks"},
+    "steps": [
+        {"gather": {"to": ["bank"], "replies": "quotes", "timeout_ms": 400, "late": "dead_letter",
+            "body": "{n: .request.n, replies: (.replies | length)}"}},
+        {"to": "answers"}
+    ]}"#;
+/// The bank.
+const BANK: &str = r#"{
+    "from": {"queue": "bank"},
+    "steps": [{"transform": {"body": "{n: .n, reply: true}"}}, {"to": "quotes"}]}"#;
+/// Asks the service.
+const LOOK: &str = r#"{
+    "from": {"queue": "lookups"},
+    "retry": {"first_ms": 5, "most_ms": 20, "attempts_max": 3},
+    "steps": [
+        {"enrich": {"url": "\"URL/\\(.n)\"", "merge": ". + {found: $response.body}", "timeout_ms": 2000}},
+        {"to": "found"}
+    ]}"#;
 /// Where the aggregator holds its messages.
 pub const HOLD: &str = "$routes.sum.aggregate";
+/// Where the resequencer does.
+pub const HOLD_LINE: &str = "$routes.line.resequence";
+/// Where requests wait for their replies.
+pub const HOLD_ASK: &str = "$routes.ask.gather";
 
 pub fn name(text: &str) -> Name {
     if text.starts_with('$') { Name::reserved(text) } else { Name::new(text) }.expect("a name")
@@ -72,8 +109,8 @@ impl Server {
         Server { runtime, broker, features: None }
     }
 
-    /// Declares queues and routes.
-    pub fn declare(&mut self) {
+    /// Declares queues and routes; `url`: of the service that some of them ask.
+    pub fn declare(&mut self, url: &str) {
         let dying = |dead: &str| {
             let retry =
                 RetryPolicy { first_ms: 5, most_ms: 40, attempts_max: Some(3), ..RetryPolicy::default() };
@@ -83,7 +120,22 @@ impl Server {
         let right = QueueSpec { dead_letter, retry, ..QueueSpec::default() };
         let (dead_letter, retry) = dying("readers.dead");
         let readers = SubscriptionSpec { dead_letter, retry, ..SubscriptionSpec::new("news") };
-        let plain = ["in", "left", "sums", "parts", "right.dead", "readers.dead"];
+        let plain = [
+            "in",
+            "left",
+            "sums",
+            "parts",
+            "right.dead",
+            "readers.dead",
+            "numbered",
+            "ordered",
+            "asks",
+            "bank",
+            "quotes",
+            "answers",
+            "lookups",
+            "found",
+        ];
         let mut all: Vec<(&str, Spec)> =
             plain.into_iter().map(|queue| (queue, Spec::Queue(QueueSpec::default()))).collect();
         all.push(("right", Spec::Queue(right)));
@@ -96,8 +148,10 @@ impl Server {
         });
         let routes = self.begin_work();
         self.runtime.block_on(async {
-            for (named, json) in [("sort", SORT), ("sum", SUM)] {
-                let spec: RouteSteps = serde_json::from_str(json).expect("a route");
+            let all =
+                [("sort", SORT), ("sum", SUM), ("line", LINE), ("ask", ASK), ("bank", BANK), ("look", LOOK)];
+            for (named, json) in all {
+                let spec: RouteSteps = serde_json::from_str(&json.replace("URL", url)).expect("a route");
                 routes.put(name(named), spec, false, &self.broker).await.expect("a route");
             }
         });
@@ -112,7 +166,10 @@ impl Server {
                 program: env!("CARGO_BIN_EXE_waystation").into(),
                 arguments: vec!["jq-worker".into()],
             };
-            let tools = Tools::new(Pool::new(command, Limits::default()), clock.clone());
+            let guard = Guard::new("upstreams", vec!["127.0.0.1".parse().expect("a rule")], true);
+            let services = Client::new(guard, None).expect("a client");
+            let tools =
+                Tools::new(Pool::new(command, Limits::default()), clock.clone()).with_services(services);
             let routes = Routes::new(broker.clone(), tools);
             routes.load().await.expect("its routes");
             let (redrives, engine) = Redrives::new(broker, clock, None);

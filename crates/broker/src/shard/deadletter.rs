@@ -12,7 +12,7 @@ use super::{
     timers::Timer,
 };
 use crate::{
-    Effect, Kind, Refusal,
+    Effect, Kind, Refusal, Source,
     command::Keys,
     deaths::{self, Death},
     effect::Notice,
@@ -23,7 +23,7 @@ use crate::{
 /// Milliseconds until dead-lettering that could not be done is tried again.
 const RETRY_MS: u64 = 1_000;
 
-fn death<'a>(source: &'a Name, dying: &'a Dying, attempt: Attempt, now: Millis) -> Death<'a> {
+fn death<'a>(source: &'a Source, dying: &'a Dying, attempt: Attempt, now: Millis) -> Death<'a> {
     let (error, class) = (dying.error.as_deref(), dying.class.as_deref());
     Death { source, reason: dying.reason.as_str(), error, class, attempt, now }
 }
@@ -32,7 +32,7 @@ impl Shard {
     /// The body of a message that goes to the dead letters is there.
     pub(super) fn dead_letter(&mut self, entity: EntityId, tag: Tag, loaded: Loaded, ctx: &mut Ctx<'_>) {
         let Some(outlet) = self.outlet_mut(entity) else { return };
-        let (kind, name, target) = (outlet.kind, outlet.name.clone(), outlet.policy.dead_letter.clone());
+        let (kind, source, target) = (outlet.kind, outlet.source(), outlet.policy.dead_letter.clone());
         let flight =
             outlet.cursors.get(&tag.log()).and_then(|cursor| cursor.flying.get(&tag.offset().0)).cloned();
         let Some((flight, dying)) =
@@ -53,7 +53,7 @@ impl Shard {
         }
         let stuck = match (message, target) {
             (Some(message), Some(target)) => {
-                let death = death(&name, &dying, flight.attempt, ctx.now);
+                let death = death(&source, &dying, flight.attempt, ctx.now);
                 match self.bury(entity, message, &death, &target, ctx) {
                     Ok(arrived) => {
                         // What nothing takes goes as its reason says.
@@ -69,7 +69,10 @@ impl Shard {
                 Refusal::Damaged(loaded.damaged.unwrap_or_else(|| "the message is not there".into()))
             }
         };
-        ctx.effects.push(Effect::Notice(Notice::DeadLetterStuck { name, reason: stuck.to_string() }));
+        ctx.effects.push(Effect::Notice(Notice::DeadLetterStuck {
+            name: source.name().clone(),
+            reason: stuck.to_string(),
+        }));
         ctx.timers.push((ctx.now.plus(RETRY_MS), Timer::DeadLetter(entity, tag)));
     }
 
@@ -145,12 +148,12 @@ impl Shard {
             return;
         };
         let Some(target) = queue.outlet.policy.dead_letter.clone() else { return };
-        let (id, name) = (queue.outlet.id, queue.outlet.name.clone());
+        let (id, source) = (queue.outlet.id, queue.outlet.source());
         let dying = Dying { reason: Reason::Overflow, ..Dying::default() };
-        let death = death(&name, &dying, Attempt(0), ctx.now);
+        let death = death(&source, &dying, Attempt(0), ctx.now);
         // Its sender hears of the refusal in any case, and still has it.
         if let Err(refusal) = self.bury(id, message, &death, &target, ctx) {
-            let reason = refusal.to_string();
+            let (name, reason) = (source.name().clone(), refusal.to_string());
             ctx.effects.push(Effect::Notice(Notice::DeadLetterStuck { name, reason }));
         }
     }

@@ -19,7 +19,7 @@ use super::{
     vhosts::Member,
 };
 use crate::{
-    Effect, Kind,
+    Effect, Kind, Source,
     place::{Load, LogId, Meta, Purpose, TenantBy},
     spec::RetryPolicy,
     view::{Counters, Waits},
@@ -213,6 +213,14 @@ impl Outlet {
             stranded: false,
             overfull: false,
             turn: 0,
+        }
+    }
+
+    /// What consumers know it by.
+    pub fn source(&self) -> Source {
+        match self.kind {
+            Kind::Subscription => Source::Subscription(self.name.clone()),
+            _ => Source::Queue(self.name.clone()),
         }
     }
 

@@ -95,6 +95,42 @@ async fn who_may_not_consume_sees_nothing_and_who_may_not_publish_brings_nothing
 }
 
 #[tokio::test]
+async fn who_may_publish_to_a_queue_brings_nothing_to_a_subscription_of_its_name() {
+    let (all, as_all) = token("all", &["#"], &["#"]);
+    let (eu, as_eu) = token("eu", &["eu"], &["dead"]);
+    let (reader, as_reader) = token("reader", &["events"], &["dead"]);
+    let all = TokenEntry { configure: vec!["#".to_owned()], ..all };
+    let server = Server::with(waystation_http::Limits::default(), vec![all, eu, reader]).await;
+    prepare(&server, &as_all).await;
+    ask(&server, "PUT", "/v1/topics/events", &as_all, &json!({})).await.expect(201);
+    let spec = json!({"topic": "events", "dead_letter": "dead"});
+    ask(&server, "PUT", "/v1/subscriptions/eu", &as_all, &spec).await.expect(201);
+    ask(&server, "POST", "/v1/topics/events/messages", &as_all, &json!({"n": 1})).await;
+    let path = "/v1/subscriptions/eu/receive?wait_ms=5000";
+    let page = ask(&server, "POST", path, &as_all, &Value::Null).await.expect(200).json();
+    let message = &page["messages"][0];
+    let reject = json!({"tag": message["tag"], "attempt": message["attempt"], "outcome": "reject"});
+    let settle = json!({"settlements": [reject]});
+    ask(&server, "POST", "/v1/subscriptions/eu/settle", &as_all, &settle).await.expect(200);
+    until("all are dead", async || {
+        let info = ask(&server, "GET", "/v1/queues/dead", &as_all, &Value::Null).await.expect(200).json();
+        info["ready"] == 3
+    })
+    .await;
+    let everything = json!({"from": ["dead"], "which": {"all": true}});
+    for (who, targets) in [
+        (&as_all, json!({"eu": 1, "us": 1, "subscription eu": 1})),
+        (&as_eu, json!({"eu": 1})),
+        (&as_reader, json!({"subscription eu": 1})),
+    ] {
+        let preview = ask(&server, "POST", "/v1/redrives?dry_run=true", who, &everything).await;
+        let preview = preview.expect(200).json();
+        assert_eq!(preview["targets"], targets, "{preview:#}");
+    }
+    server.end().await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_meant_is_refused_with_its_field() {
     let server = Server::start().await;
     server.put("/v1/queues/dead", "").await.expect(201);

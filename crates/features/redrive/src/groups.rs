@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use waystation_base::Name;
 
+use crate::letter::{Origin, OriginKind};
+
 /// Dead letters of one cause whose errors differ in nothing but numbers, ids and the like.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Group {
@@ -27,8 +29,20 @@ pub struct Group {
     pub last: u64,
     /// How many lie in which queue.
     pub queues: BTreeMap<String, u64>,
-    /// How many failed in which queue or subscription; an empty name: they do not say.
+    /// How many failed in which queue, or in which `subscription NAME`; an empty name: they do not say.
     pub origins: BTreeMap<String, u64>,
+    /// The same, with what those are.
+    #[serde(skip)]
+    pub places: BTreeMap<Option<Origin>, u64>,
+}
+
+impl Group {
+    /// Counts letters that failed there.
+    pub(crate) fn count_origin(&mut self, place: Option<&Origin>, count: u64) {
+        let shown = place.map(Origin::to_string).unwrap_or_default();
+        *self.origins.entry(shown).or_default() += count;
+        *self.places.entry(place.cloned()).or_default() += count;
+    }
 }
 
 /// The groups of dead letters, the largest first.
@@ -57,6 +71,8 @@ pub struct Asked {
     pub cause: Option<String>,
     /// That failed here only.
     pub origin: Option<String>,
+    /// In queues, or in subscriptions only.
+    pub origin_kind: Option<OriginKind>,
 }
 
 impl Asked {

@@ -11,7 +11,7 @@ use waystation_broker::Extent;
 use crate::{
     fingerprint,
     groups::{Asked, Group, Groups},
-    letter::Letter,
+    letter::{Letter, Origin},
     limits::{CELLS_MAX, LETTERS_MAX},
 };
 
@@ -39,7 +39,7 @@ impl Default for Bounds {
 struct Key {
     cause: String,
     pattern: String,
-    origin: Option<String>,
+    origin: Option<Origin>,
 }
 
 #[derive(Debug)]
@@ -48,6 +48,15 @@ struct Cell {
     group: String,
     /// One error as it stood.
     sample: Option<String>,
+}
+
+impl Cell {
+    /// Whether its letters failed where it is asked about.
+    fn is_of(&self, asked: &Asked) -> bool {
+        let place = self.key.origin.as_ref();
+        asked.origin.as_ref().is_none_or(|name| place.is_some_and(|place| place.name == *name))
+            && (asked.origin_kind.is_none() || asked.origin_kind == place.and_then(|place| place.kind))
+    }
 }
 
 /// Letters of one log from `base` on; those before it are done.
@@ -188,8 +197,7 @@ impl Index {
     }
 
     fn cell(&mut self, letter: &Letter) -> CellId {
-        let key =
-            Key { cause: letter.cause.clone(), pattern: letter.pattern(), origin: letter.origin.clone() };
+        let key = Key { cause: letter.cause.clone(), pattern: letter.pattern(), origin: letter.place() };
         if let Some(id) = self.by_key.get(&key) {
             return *id;
         }
@@ -237,9 +245,7 @@ impl Index {
         cell.is_some_and(|cell| {
             let is =
                 |wanted: &Option<String>, have: &str| wanted.as_ref().is_none_or(|wanted| wanted == have);
-            is(&asked.group, &cell.group)
-                && is(&asked.cause, &cell.key.cause)
-                && asked.origin.as_ref().is_none_or(|origin| cell.key.origin.as_ref() == Some(origin))
+            is(&asked.group, &cell.group) && is(&asked.cause, &cell.key.cause) && cell.is_of(asked)
         })
     }
 
@@ -278,7 +284,7 @@ impl Index {
                 group.messages += count;
                 (group.first, group.last) = (group.first.min(first), group.last.max(last));
                 *group.queues.entry(name.to_string()).or_default() += count;
-                *group.origins.entry(cell.key.origin.clone().unwrap_or_default()).or_default() += count;
+                group.count_origin(cell.key.origin.as_ref(), count);
             }
         }
         all.groups = groups.into_values().collect();

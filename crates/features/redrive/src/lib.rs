@@ -15,6 +15,6 @@ pub mod which;
 
 pub use groups::{Group, Groups};
 pub use job::{Redrive, Redrives, Spec};
-pub use letter::Letter;
+pub use letter::{Letter, Origin, OriginKind};
 pub use letters::Letters;
 pub use which::Which;

@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use waystation_base::{Message, filter::Filter, message::header};
 
-use crate::{letter::Letter, limits::IDS_MAX};
+use crate::{
+    letter::{Letter, OriginKind},
+    limits::IDS_MAX,
+};
 
 /// A choice among dead letters: all that is said must hold. An unknown field is an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -24,6 +27,9 @@ pub struct Which {
     /// That failed in this queue or subscription.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
+    /// That failed in a queue, or in a subscription: the two may have one name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin_kind: Option<OriginKind>,
     /// Whose error has this text in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -74,7 +80,7 @@ impl Which {
         match says_nothing {
             true => Err(Invalid::new(
                 "which",
-                "give group, cause, origin, error, after, before, filter, ids, or all: true",
+                "give group, cause, origin, origin_kind, error, after, before, filter, ids, or all: true",
             )),
             false => Ok(()),
         }
@@ -93,6 +99,7 @@ impl Which {
         };
         is(&self.cause, Some(&letter.cause))
             && is(&self.origin, letter.origin.as_deref())
+            && (self.origin_kind.is_none() || self.origin_kind == letter.origin_kind)
             && self.after.is_none_or(|after| letter.time >= after)
             && self.before.is_none_or(|before| letter.time < before)
             && self
@@ -119,6 +126,7 @@ mod tests {
         for (name, value) in [
             (header::DEATH_REASON, "rejected"),
             (header::DEATH_SOURCE, "orders"),
+            (header::DEATH_SOURCE_KIND, "queue"),
             (header::DEATH_ERROR, "no stock for 7"),
             (header::MESSAGE_ID, "m-1"),
         ] {
@@ -136,6 +144,8 @@ mod tests {
         check(r#"{"cause": "rejected", "origin": "orders", "error": "stock"}"#, true);
         check(r#"{"cause": "rejected", "origin": "bills"}"#, false);
         check(r#"{"cause": "expired"}"#, false);
+        check(r#"{"origin": "orders", "origin_kind": "queue"}"#, true);
+        check(r#"{"origin": "orders", "origin_kind": "subscription"}"#, false);
         check(r#"{"error": "Stock"}"#, false);
         check(r#"{"after": 1000, "before": 1001}"#, true);
         check(r#"{"after": 1001}"#, false);

@@ -3,7 +3,8 @@
 use waystation_base::{
     EntityId, Message, Millis, Tag,
     message::header::{
-        DEATH_ATTEMPTS, DEATH_COUNT, DEATH_ERROR, DEATH_REASON, DEATH_SOURCE, ROUTE, ROUTING_KEY,
+        DEATH_ATTEMPTS, DEATH_COUNT, DEATH_ERROR, DEATH_REASON, DEATH_SOURCE, DEATH_SOURCE_KIND, ROUTE,
+        ROUTING_KEY,
     },
     value::Value,
 };
@@ -318,6 +319,8 @@ impl Ledger {
         let count = |message: &Message| message.headers.get(DEATH_COUNT).and_then(Value::as_i64).unwrap_or(0);
         assert_eq!(count(arrived), count(original) + 1);
         assert_eq!(arrived.headers.text(DEATH_SOURCE), Some(outlet.name.as_str()));
+        let kind = if outlet.queue().is_some() { "queue" } else { "subscription" };
+        assert_eq!(arrived.headers.text(DEATH_SOURCE_KIND), Some(kind));
         let attempts = arrived.headers.get(DEATH_ATTEMPTS).and_then(Value::as_i64);
         assert_eq!(attempts, Some(i64::from(item.attempts)), "attempts of {item:?}");
         let why = arrived.headers.text(DEATH_REASON).expect("a reason");

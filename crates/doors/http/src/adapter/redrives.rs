@@ -1,6 +1,6 @@
 //! How are dead letters grouped and looked at, and redrives begun, followed, paused, aborted and undone?
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{
     body::Body,
@@ -9,12 +9,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use waystation_base::{Name, Tag};
 use waystation_host::Delivery;
 use waystation_redrive::{
-    Group, Groups, Letter, Redrive, Spec,
+    Group, Groups, Letter, Origin, OriginKind, Redrive, Spec,
     groups::Asked,
     job::{self, Maker, Preview, Sample},
     which::Invalid,
@@ -74,6 +75,8 @@ struct GroupParams {
     cause: Option<String>,
     /// That failed in this queue or subscription only.
     origin: Option<String>,
+    /// That failed in a queue, or in a subscription: the two may have one name.
+    origin_kind: Option<OriginKind>,
     /// Most groups: 1 to 1000 (default 100).
     limit: Option<usize>,
 }
@@ -86,6 +89,8 @@ struct MemberParams {
     queue: Option<String>,
     /// That failed in this queue or subscription only.
     origin: Option<String>,
+    /// That failed in a queue, or in a subscription: the two may have one name.
+    origin_kind: Option<OriginKind>,
     /// `next` of the page before.
     after: Option<String>,
     /// Most messages: 1 to 1000 (default 100). A page also ends at 4 MiB.
@@ -132,7 +137,8 @@ async fn groups(
     let _permit = door.begin_request()?;
     let limit = at_most("limit", params.limit.unwrap_or(100), 1, PAGE_ENTITIES_MAX)?;
     let queues = Some(queues(&door, &caller, params.queue.as_deref()).await?);
-    let asked = Asked { queues, group: None, cause: params.cause, origin: params.origin };
+    let (cause, origin, origin_kind) = (params.cause, params.origin, params.origin_kind);
+    let asked = Asked { queues, group: None, cause, origin, origin_kind };
     ok(&door.redrives.letters().groups(asked, limit).await?)
 }
 
@@ -173,7 +179,8 @@ async fn members(
     let limit = at_most("limit", params.limit.unwrap_or(100), 1, PAGE_ENTITIES_MAX)?;
     let after = params.after.as_deref().map(place).transpose()?;
     let queues = Some(queues(&door, &caller, params.queue.as_deref()).await?);
-    let asked = Asked { queues, group: Some(group.clone()), cause: None, origin: params.origin };
+    let (group_of, origin, origin_kind) = (Some(group.clone()), params.origin, params.origin_kind);
+    let asked = Asked { queues, group: group_of, cause: None, origin, origin_kind };
     let is_first = after.is_none();
     let page = door.redrives.letters().members(&asked, after, limit, PAGE_BYTES_MAX).await?;
     if is_first && page.messages.is_empty() {
@@ -205,24 +212,29 @@ async fn may(
     }
     let asked = Asked { queues: Some(queues.to_vec()), ..Asked::default() };
     let groups = door.redrives.letters().groups(asked, PAGE_ENTITIES_MAX).await?.groups;
-    let mut origins: Vec<String> =
-        groups.into_iter().flat_map(|group: Group| group.origins.into_keys()).collect();
-    origins.sort_unstable();
-    origins.dedup();
-    let mut allowed = Vec::new();
-    for origin in origins {
-        let Ok(name) = Name::new(&origin) else { continue };
-        let by_topic = match door.broker.subscription(name.clone()).await {
-            // Who may publish to its topic may have it handed such a message.
-            Ok(info) => caller.require_all(Permission::Write, &info.spec.topic).is_ok(),
-            Err(waystation_broker::Refusal::NotFound { .. }) => false,
-            Err(refusal) => return Err(refusal.into()),
-        };
-        if by_topic || caller.require(Permission::Write, &name).is_ok() {
-            allowed.push(origin);
+    let places: BTreeSet<Origin> =
+        groups.into_iter().flat_map(|group: Group| group.places.into_keys().flatten()).collect();
+    let mut allowed = BTreeSet::new();
+    for Origin { name, kind } in places {
+        let Ok(name) = Name::try_from(SmolStr::new(name)) else { continue };
+        if kind != Some(OriginKind::Subscription) && caller.require(Permission::Write, &name).is_ok() {
+            allowed.insert(name.to_string());
+        }
+        if kind != Some(OriginKind::Queue) && may_send_back(door, caller, &name).await? {
+            allowed
+                .insert(Origin { name: name.to_string(), kind: Some(OriginKind::Subscription) }.to_string());
         }
     }
-    Ok(Some(allowed))
+    Ok(Some(allowed.into_iter().collect()))
+}
+
+/// Whether the caller may have a subscription handed a message: if he may publish to its topic.
+async fn may_send_back(door: &Door, caller: &Caller, subscription: &Name) -> Result<bool, Failure> {
+    match door.broker.subscription(subscription.clone()).await {
+        Ok(info) => Ok(caller.require_all(Permission::Write, &info.spec.topic).is_ok()),
+        Err(waystation_broker::Refusal::NotFound { .. }) => Ok(false),
+        Err(refusal) => Err(refusal.into()),
+    }
 }
 
 #[derive(Serialize)]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use smol_str::SmolStr;
 use waystation_base::{Name, Tag};
 use waystation_broker::{
     Kind, Refusal, SessionId, Source,
@@ -18,7 +19,7 @@ use super::{
     work::{Step, Work},
 };
 use crate::{
-    letter::Letter,
+    letter::{Letter, OriginKind, SUBSCRIPTION},
     letters,
     limits::{BATCH_BYTES, BATCH_MESSAGES, TARGETS_MAX},
 };
@@ -36,21 +37,32 @@ pub(super) struct Goal {
     pub shown: String,
 }
 
-/// What stands before the name of a subscription, where it is told where letters went.
-const SUBSCRIPTION: &str = "subscription ";
+/// What a letter is meant for, before it is known what is there.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Aim {
+    pub name: Name,
+    /// What failed there; none: the letter does not say, or the redrive names where to.
+    pub kind: Option<OriginKind>,
+}
 
 impl Goal {
+    fn address(name: &Name) -> Goal {
+        Goal { to: name.clone(), shown: name.to_string() }
+    }
+
     /// Where letters lie that went to what is called so.
     pub fn place(shown: &str) -> Option<Name> {
-        match shown.strip_prefix(SUBSCRIPTION) {
-            Some(name) => Name::new(name).and_then(|name| name.redriven()).ok(),
-            None => Name::new(shown).ok(),
-        }
+        let name = SmolStr::new(shown.strip_prefix(SUBSCRIPTION).unwrap_or(shown));
+        let name = Name::try_from(name).ok()?;
+        if shown.starts_with(SUBSCRIPTION) { name.redriven().ok() } else { Some(name) }
     }
 }
 
 /// Milliseconds for which what came back to a subscription is kept for it.
 const REDRIVEN_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+
+/// What each aim comes to.
+type Goals = BTreeMap<Aim, Result<Goal, String>>;
 
 /// A dead letter on its way.
 struct Going {
@@ -60,45 +72,71 @@ struct Going {
 }
 
 /// Where a letter goes, or why it stays.
-pub(super) fn target(spec: &Spec, queue: &Name, letter: &Letter) -> Result<Name, String> {
-    let to = match (&spec.to, &letter.origin) {
-        (Some(to), _) => to.clone(),
+pub(super) fn aim(spec: &Spec, queue: &Name, letter: &Letter) -> Result<Aim, String> {
+    let aim = match (&spec.to, &letter.origin) {
+        (Some(to), _) => Aim { name: to.clone(), kind: None },
         (None, None) => {
             return Err("it does not say where it failed: name a queue or topic to bring it to".into());
         }
         (None, Some(origin)) => {
-            Name::new(origin).map_err(|error| format!("its origin '{origin}' is no name: {error}"))?
+            let kind = letter.origin_kind;
+            // A route with steps may have a subscription of its own.
+            let name = match kind {
+                Some(OriginKind::Subscription) => Name::try_from(SmolStr::new(origin)),
+                _ => Name::new(origin),
+            };
+            let name = name.map_err(|error| format!("its origin '{origin}' is no name: {error}"))?;
+            Aim { name, kind }
         }
     };
-    if to == *queue {
+    if aim.name == *queue && aim.kind != Some(OriginKind::Subscription) {
         return Err("it would go where it is".into());
     }
-    Ok(to)
+    Ok(aim)
 }
 
-/// What a name stands for to which letters go, with what is there by that name; or why they stay.
+/// What a letter is brought to by what is there under the name that it is meant for; or why it stays.
 pub(super) fn goal(
     to_origin: bool,
-    name: &Name,
+    aim: &Aim,
     address: Option<Kind>,
     is_subscription: bool,
 ) -> Result<Goal, String> {
-    match address {
-        Some(Kind::Topic) if to_origin => Err(of_topic(name)),
-        Some(_) => Ok(Goal { to: name.clone(), shown: name.to_string() }),
-        None if to_origin && is_subscription => {
-            let to = name.redriven().map_err(|error| {
-                format!("it failed in the subscription '{name}', whose name is too long to bring it back there ({error}): name a queue or topic")
-            })?;
-            Ok(Goal { to, shown: format!("{SUBSCRIPTION}{name}") })
+    let name = &aim.name;
+    match (aim.kind, address) {
+        (Some(OriginKind::Subscription), _) if is_subscription => of_subscription(name),
+        (Some(OriginKind::Subscription), _) => {
+            Err(format!("the subscription '{name}' is not there any more: name a queue or topic"))
         }
-        None => Err(no_address(name)),
+        (Some(OriginKind::Queue), Some(Kind::Queue)) => Ok(Goal::address(name)),
+        (Some(OriginKind::Queue), _) => {
+            Err(format!("the queue '{name}' is not there any more: name a queue or topic"))
+        }
+        (None, Some(Kind::Topic)) if to_origin => Err(of_topic(name)),
+        (None, Some(_)) => Ok(Goal::address(name)),
+        (None, None) if to_origin && is_subscription => of_subscription(name),
+        (None, None) => Err(no_address(name)),
     }
+}
+
+fn of_subscription(name: &Name) -> Result<Goal, String> {
+    let to = name.redriven().map_err(|error| {
+        format!("it failed in the subscription '{name}', whose name is too long to bring it back there ({error}): name a queue or topic")
+    })?;
+    Ok(Goal { to, shown: format!("{SUBSCRIPTION}{name}") })
 }
 
 /// Why nothing can be brought to a name.
 pub(super) fn no_address(name: &Name) -> String {
     format!("there is no queue or topic '{name}'")
+}
+
+/// The goal, if whoever began the redrive may publish there; `may` as [`Goal::shown`] says it.
+pub(super) fn allowed(may: Option<&[String]>, goal: Goal) -> Result<Goal, String> {
+    match may.is_some_and(|may| !may.contains(&goal.shown)) {
+        true => Err(format!("who began this may not publish to '{}'", goal.shown)),
+        false => Ok(goal),
+    }
 }
 
 /// Why nothing goes back to a topic that was not named.
@@ -191,14 +229,13 @@ impl Work {
             self.record = record;
             return Ok(Step::Moved(0));
         }
-        let addresses = self.addresses(&queue, &chosen).await?;
-        self.set_up_goals(&addresses).await?;
+        let goals = self.goals(&queue, &chosen).await?;
+        self.set_up_goals(&goals).await?;
         let editor = match &self.editor {
             Ok(editor) => editor.clone(),
             Err(invalid) => return Ok(Step::Rest(invalid.to_string())),
         };
-        let each =
-            chosen.into_iter().map(|delivery| self.prepare(&queue, delivery, &addresses, editor.as_ref()));
+        let each = chosen.into_iter().map(|delivery| self.prepare(&queue, delivery, &goals, editor.as_ref()));
         let prepared = futures_util::future::join_all(each).await;
         let mut going = Vec::new();
         for one in prepared {
@@ -258,35 +295,25 @@ impl Work {
     }
 
     /// What the names stand for to which letters go.
-    async fn addresses(
-        &self,
-        queue: &Name,
-        chosen: &[Delivery],
-    ) -> Result<BTreeMap<Name, Result<Goal, String>>, Refusal> {
+    async fn goals(&self, queue: &Name, chosen: &[Delivery]) -> Result<Goals, Refusal> {
         let spec = &self.record.redrive.spec;
-        let targets =
-            chosen.iter().filter_map(|delivery| target(spec, queue, &Letter::of(&delivery.message)).ok());
-        let names: std::collections::BTreeSet<Name> = targets.collect();
+        let aims = chosen.iter().filter_map(|delivery| aim(spec, queue, &Letter::of(&delivery.message)).ok());
+        let aims: std::collections::BTreeSet<Aim> = aims.collect();
         let (may, to_origin) = (self.record.may.clone(), spec.to.is_none());
         self.broker
             .query(move |view| {
-                let each = names.into_iter().map(|name| {
-                    let denied = may.as_ref().is_some_and(|may| !may.iter().any(|may| may == name.as_str()));
-                    let is_subscription = view.subscription(&name).is_some();
-                    let goal = goal(to_origin, &name, view.address(name.as_str()), is_subscription);
-                    let goal = match goal {
-                        Ok(_) if denied => Err(format!("who began this may not publish to '{name}'")),
-                        goal => goal,
-                    };
-                    (name, goal)
-                });
-                each.collect()
+                let of = |aim: &Aim| {
+                    let is_subscription = view.subscription(&aim.name).is_some();
+                    goal(to_origin, aim, view.address(aim.name.as_str()), is_subscription)
+                        .and_then(|goal| allowed(may.as_deref(), goal))
+                };
+                aims.into_iter().map(|aim| (aim.clone(), of(&aim))).collect()
             })
             .await
     }
 
     /// Makes the topics by which letters come back to subscriptions, where they are not there yet.
-    async fn set_up_goals(&self, goals: &BTreeMap<Name, Result<Goal, String>>) -> Result<(), Refusal> {
+    async fn set_up_goals(&self, goals: &Goals) -> Result<(), Refusal> {
         for goal in goals.values().flatten().filter(|goal| goal.to.redriven_to().is_some()) {
             let spec = TopicSpec { retention_ms: Some(REDRIVEN_MS), ..TopicSpec::default() };
             let spec = Declaration::Topic(spec);
@@ -299,13 +326,13 @@ impl Work {
         &self,
         queue: &Name,
         delivery: Delivery,
-        addresses: &BTreeMap<Name, Result<Goal, String>>,
+        goals: &Goals,
         editor: Option<&Editor>,
     ) -> Result<Going, Unchanged> {
         let redrive = &self.record.redrive;
         let letter = Letter::of(&delivery.message);
-        let to = target(&redrive.spec, queue, &letter).map_err(Unchanged::Never)?;
-        let known = addresses.get(&to).cloned().unwrap_or_else(|| Err(no_address(&to)));
+        let aim = aim(&redrive.spec, queue, &letter).map_err(Unchanged::Never)?;
+        let known = goals.get(&aim).cloned().unwrap_or_else(|| Err(no_address(&aim.name)));
         let goal = known.map_err(Unchanged::Never)?;
         if redrive.targets.len() >= TARGETS_MAX && !redrive.targets.contains_key(&goal.shown) {
             return Err(Unchanged::Never(format!("one redrive brings messages to {TARGETS_MAX} addresses")));

@@ -10,13 +10,13 @@ use waystation_host::{Broker, Browse, Delivery, Target};
 
 use super::{
     edit::{Editor, Unchanged},
-    forward::{Goal, goal, target},
+    forward::{Goal, aim, allowed, goal},
     outgoing,
     spec::Spec,
 };
 use crate::{
     groups::Group,
-    letter::Letter,
+    letter::{Letter, Origin},
     letters::Letters,
     limits::{LOOK_BYTES, LOOK_MESSAGES, PAGE_MAX, PREVIEW_LOOK_MAX, SAMPLES},
 };
@@ -52,7 +52,7 @@ pub struct Sample {
 struct Count {
     messages: u64,
     more: bool,
-    by_origin: BTreeMap<(Name, Option<String>), u64>,
+    by_origin: BTreeMap<(Name, Option<Origin>), u64>,
     groups: Vec<Group>,
     samples: Vec<Delivery>,
 }
@@ -72,8 +72,9 @@ pub(super) async fn preview(
     };
     let mut preview =
         Preview { messages: count.messages, more: count.more, groups: count.groups, ..Preview::default() };
-    for ((queue, origin), messages) in count.by_origin {
-        let letter = Letter { origin, ..Letter::default() };
+    for ((queue, place), messages) in count.by_origin {
+        let (origin, origin_kind) = place.map_or((None, None), |place| (Some(place.name), place.kind));
+        let letter = Letter { origin, origin_kind, ..Letter::default() };
         match goes(broker, spec, &queue, &letter, may).await? {
             Ok(goal) => *preview.targets.entry(goal.shown).or_default() += messages,
             Err(reason) => *preview.left.entry(reason).or_default() += messages,
@@ -104,17 +105,15 @@ async fn goes(
     letter: &Letter,
     may: Option<&[String]>,
 ) -> Result<Result<Goal, String>, Refusal> {
-    let to = match target(spec, queue, letter) {
-        Ok(to) => to,
+    let aim = match aim(spec, queue, letter) {
+        Ok(aim) => aim,
         Err(reason) => return Ok(Err(reason)),
     };
-    if may.is_some_and(|may| !may.iter().any(|may| may == to.as_str())) {
-        return Ok(Err(format!("who begins this may not publish to '{to}'")));
-    }
-    let name = to.clone();
+    let name = aim.name.clone();
     let state = broker.query(move |view| (view.address(name.as_str()), view.subscription(&name).is_some()));
     let (address, is_subscription) = state.await?;
-    Ok(goal(spec.to.is_none(), &to, address, is_subscription))
+    let goal = goal(spec.to.is_none(), &aim, address, is_subscription);
+    Ok(goal.and_then(|goal| allowed(may, goal)))
 }
 
 /// From what is in memory, if that answers it and is complete.
@@ -129,10 +128,8 @@ async fn by_groups(letters: &Letters, spec: &Spec, queues: &[Name]) -> Result<Op
         let mut of_queue = asked.clone();
         of_queue.queues = Some(vec![queue.clone()]);
         for group in letters.groups(of_queue, PAGE_MAX).await?.groups {
-            for (origin, messages) in group.origins {
-                *by_origin
-                    .entry((queue.clone(), Some(origin).filter(|origin| !origin.is_empty())))
-                    .or_default() += messages;
+            for (place, messages) in group.places {
+                *by_origin.entry((queue.clone(), place)).or_default() += messages;
             }
         }
     }
@@ -158,7 +155,7 @@ async fn by_reading(broker: &Broker, spec: &Spec, queues: &[Name]) -> Result<Cou
                 }
                 count.messages += 1;
                 add_to_group(&mut groups, queue, &letter);
-                *count.by_origin.entry((queue.clone(), letter.origin)).or_default() += 1;
+                *count.by_origin.entry((queue.clone(), letter.place())).or_default() += 1;
                 if count.samples.len() < SAMPLES {
                     count.samples.push(delivery);
                 }
@@ -194,5 +191,5 @@ fn add_to_group(groups: &mut BTreeMap<String, Group>, queue: &Name, letter: &Let
     group.messages += 1;
     (group.first, group.last) = (group.first.min(letter.time), group.last.max(letter.time));
     *group.queues.entry(queue.to_string()).or_default() += 1;
-    *group.origins.entry(letter.origin.clone().unwrap_or_default()).or_default() += 1;
+    group.count_origin(letter.place().as_ref(), 1);
 }

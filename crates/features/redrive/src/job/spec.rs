@@ -79,10 +79,11 @@ impl Spec {
 
     /// What the groups in memory can answer of it; nothing if messages have to be read for that.
     pub(crate) fn asked(&self, queues: Vec<Name>) -> Option<Asked> {
-        let Which { all: _, group, cause, origin, error, after, before, filter, ids } = &self.which;
+        let Which { all: _, group, cause, origin, origin_kind, error, after, before, filter, ids } =
+            &self.which;
         let by_groups = error.is_none() && filter.is_none() && ids.is_empty() && after.or(*before).is_none();
         let (group, cause, origin) = (group.clone(), cause.clone(), origin.clone());
-        by_groups.then_some(Asked { queues: Some(queues), group, cause, origin })
+        by_groups.then_some(Asked { queues: Some(queues), group, cause, origin, origin_kind: *origin_kind })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use waystation_base::{Attempt, Class, Message, Millis, Name, os};
 use waystation_broker::{
-    Refusal,
+    Refusal, Source,
     deaths::{self, Death},
     spec::retry::{self, Failed, RetryPolicy},
 };
@@ -113,7 +113,7 @@ pub(crate) struct Failing<'a> {
     /// The route.
     pub route: &'a Name,
     /// The queue or subscription that the route took it from.
-    pub source: &'a Name,
+    pub source: &'a Source,
     /// Which step.
     pub step: &'a str,
     /// Why.

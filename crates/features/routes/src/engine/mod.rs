@@ -64,7 +64,7 @@ impl Worker {
             tools: self.tools.clone(),
             program: self.program.clone(),
             plan: plan.clone(),
-            source: self.source.name().clone(),
+            source: self.source.clone(),
             dead_letter: self.dead_letter.clone(),
             retry: self.retry.clone(),
             record: self.record,

@@ -181,7 +181,7 @@ impl Settler {
                 (Outcome::Accepted, ending, fate(&evaluation.outputs))
             }
             Verdict::Bury { step, error, class } => {
-                let (route, source, attempt) = (&self.route, self.source.name(), delivery.attempt);
+                let (route, source, attempt) = (&self.route, &self.source, delivery.attempt);
                 let failing = Failing { route, source, step, error, class: *class, attempt };
                 let message = letter(delivery.message.clone(), &failing, &self.dead_letter, ids.now());
                 tracing::info!(route = %self.route, message = %message.id, %step, %error, "a message failed");

@@ -145,7 +145,7 @@ pub struct Part<T> {
     /// One for each message that goes on.
     pub evaluations: Vec<Evaluation>,
     /// How it was tried before.
-    pub tried: Tried,
+    pub tried: Tried<T>,
 }
 
 impl<T> Part<T> {
@@ -167,17 +167,17 @@ impl<T> Part<T> {
     }
 
     /// Two parts instead of it, or itself. What was combined is one thing: only its failure can be cut.
-    pub fn halves(mut self) -> Result<[Part<T>; 2], Part<T>> {
+    pub fn halves(mut self) -> Result<[Part<T>; 2], Box<Part<T>>> {
         if matches!(self.act, Act::Group(groups::Act::Complete { .. })) && !self.has_failed() {
-            return Err(self);
+            return Err(Box::new(self));
         }
         let (at, is_release) = (self.act.parts() / 2, self.act.is_release());
         match self.act.cut(at) {
-            Err(act) => Err(Part { act, ..self }),
+            Err(act) => Err(Box::new(Part { act, ..self })),
             Ok([first, second]) => {
                 let rest = if is_release { self.evaluations.split_off(at) } else { self.evaluations.clone() };
                 // Of a release, another message is the first of the second half.
-                let tried = if is_release { Tried::default() } else { self.tried.clone() };
+                let tried = if is_release { Tried::default() } else { self.tried.of_rest() };
                 Ok([Part { act: first, ..self }, Part { act: second, evaluations: rest, tried }])
             }
         }

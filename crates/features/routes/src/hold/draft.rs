@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use waystation_base::{Attempt, Message, Millis, Name, Tag};
+use waystation_base::{Attempt, Headers, Message, Millis, Name, Tag};
 use waystation_broker::{
     Source,
     command::{Outcome, Payload, Publish, Settle, Settlement, Target, Transaction},
@@ -13,9 +13,9 @@ use super::{
     Holder,
     act::{Act, Part},
     combine::unheld,
-    due::{Bytes, Weight},
+    due::{Item, Task, Tried, Weight},
     groups,
-    says::{GivenUp, Role, Says},
+    says::{GivenUp, Role, Says, Tries},
     sequence,
 };
 use crate::{
@@ -43,18 +43,30 @@ pub struct Held {
 pub type HeldId = (usize, Tag, Attempt);
 
 impl Held {
+    /// A message that was stored in the step's own queue just now, and that the step holds without having been handed it.
+    pub fn stored(queue: &Name, tag: Tag, message: Message) -> Held {
+        let (address, offset) = (queue.clone(), tag.offset());
+        let (attempt, held_until, partition) = (Attempt(1), Millis(0), 0);
+        let delivery = Delivery { tag, attempt, held_until, address, partition, offset, message };
+        Held { source: OWN, delivery }
+    }
+
     pub fn id(&self) -> HeldId {
         (self.source, self.delivery.tag, self.delivery.attempt)
     }
 
     pub fn weight(&self) -> Weight {
-        Weight { messages: 1, bytes: self.bytes() }
+        Weight::of_item(self)
     }
 }
 
-impl Bytes for Held {
+impl Item for Held {
     fn bytes(&self) -> usize {
         self.delivery.message.size()
+    }
+
+    fn offset(&self) -> Option<u64> {
+        (self.source == OWN).then_some(self.delivery.tag.offset().0)
     }
 }
 
@@ -90,9 +102,15 @@ impl Draft {
         self.settlements[held.source].push(held.delivery.settlement(Outcome::Accepted));
     }
 
-    /// Whether something is to be put on record.
-    pub fn has_records(&self) -> bool {
-        !self.records.is_empty()
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.outputs.is_empty()
+    }
+
+    /// What goes to an address: its number among what is published, and the messages.
+    pub fn output_to(&self, name: &Name) -> Option<(usize, Vec<Message>)> {
+        let at = self.outputs.keys().position(|destination| *destination == to(name))?;
+        Some((at, self.outputs.get(&to(name))?.clone()))
     }
 
     /// What is to be published, by where it goes.
@@ -124,7 +142,7 @@ impl Holder {
         let Part { act, evaluations, tried } = part;
         // With what gives it up there was no further attempt.
         let attempt = Attempt((tried.times + u32::from(tried.given_up.is_none())).max(1));
-        act.all().for_each(|held| draft.settle(held));
+        act.all().chain(&tried.notes).for_each(|held| draft.settle(held));
         match act {
             Act::Group(groups::Act::Complete { key, remember_until, .. }) => {
                 let inputs: Vec<&Held> = act.all().collect();
@@ -152,6 +170,16 @@ impl Holder {
         }
     }
 
+    /// Notes how what is left was tried, so that a restart does not count anew; what was noted before leaves.
+    pub(super) fn draft_tries(&self, draft: &mut Draft, left: &Task<Held>, next: Millis) {
+        let Some(of) = left.first_offset() else { return };
+        let Tried { times, since, notes, .. } = &left.tried;
+        let (key, since) = (left.key.clone(), since.unwrap_or(draft.now));
+        let note = Tries { key, times: *times, since, next, of };
+        self.draft_own(draft, |headers| note.put(headers));
+        notes.iter().for_each(|held| draft.settle(held));
+    }
+
     /// Notes that an act is to be tried again.
     pub(super) fn draft_retry(
         &self,
@@ -166,21 +194,30 @@ impl Holder {
     }
 
     fn draft_marker(&self, draft: &mut Draft, key: &str, number: u64) {
-        let mut marker = Message::new(draft.ids.next(), draft.now, bytes::Bytes::new());
-        Says { key: key.into(), role: Role::Marker, number: Some(number) }.put(&mut marker.headers);
-        draft.markers.add(Weight { messages: 1, bytes: marker.size() });
-        draft.send(&to(&self.plan.queue), marker);
+        let says = Says { key: key.into(), role: Role::Marker, number: Some(number) };
+        self.draft_own(draft, |headers| says.put(headers));
+    }
+
+    /// Adds a message without body to the step's own queue.
+    fn draft_own(&self, draft: &mut Draft, put: impl FnOnce(&mut Headers)) {
+        let mut message = Message::new(draft.ids.next(), draft.now, bytes::Bytes::new());
+        put(&mut message.headers);
+        draft.markers.add(Weight { messages: 1, bytes: message.size() });
+        draft.send(&to(&self.plan.queue), message);
     }
 
     /// Notes that an act is given up which takes more than one transaction: should the server die between them, the rest is not taken for
     /// a group.
     pub(super) fn draft_note(&self, draft: &mut Draft, act: &Act<Held>, step: &str, error: &str) {
-        let own = act.all().filter(|held| held.source == OWN);
-        let last = own.map(|held| held.delivery.tag.offset().0).max();
-        let mut note = Message::new(draft.ids.next(), draft.now, bytes::Bytes::new());
-        GivenUp { key: act.key(), last: last.unwrap_or_default(), step, error }.put(&mut note.headers);
-        draft.markers.add(Weight { messages: 1, bytes: note.size() });
-        draft.send(&to(&self.plan.queue), note);
+        let last = act.all().filter_map(Item::offset).max().unwrap_or_default();
+        let mut replies: BTreeMap<u16, Tag> = BTreeMap::new();
+        for tag in act.all().filter(|held| held.source == REPLIES).map(|held| held.delivery.tag) {
+            let last = replies.entry(tag.log()).or_insert(tag);
+            *last = (*last).max(tag);
+        }
+        let replies = replies.into_values().collect();
+        let note = GivenUp { key: act.key(), last, replies, step, error };
+        self.draft_own(draft, |headers| note.put(headers));
     }
 
     fn draft_late<'h>(&self, draft: &mut Draft, late: impl Iterator<Item = &'h Held>) {
@@ -203,10 +240,10 @@ impl Holder {
     ) {
         // A reply never was in the route's source.
         let source = match (held.source, &self.plan.replies) {
-            (REPLIES, Some(replies)) => replies,
-            _ => &self.source,
+            (REPLIES, Some(replies)) => Source::Queue(replies.clone()),
+            _ => self.source.clone(),
         };
-        let failing = Failing { route: &self.program.name, source, step, error, class, attempt };
+        let failing = Failing { route: &self.program.name, source: &source, step, error, class, attempt };
         let letter = letter(unheld(&held.delivery), &failing, &self.dead_letter, draft.now);
         draft.send(&to(&self.dead_letter), letter);
     }

@@ -12,8 +12,8 @@ use super::act::Act;
 use crate::{Fault, limits::BATCH_MESSAGES_MAX};
 
 /// How something was tried.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tried {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tried<T> {
     /// How often, in vain.
     pub times: u32,
     /// Since when.
@@ -22,6 +22,33 @@ pub struct Tried {
     pub given_up: Option<Arc<(Arc<str>, Fault)>>,
     /// That is noted in the step's queue, since it takes more than one transaction.
     pub is_noted: bool,
+    /// What the step's queue says of the tries before: it leaves with what it speaks of, or when something newer is said.
+    pub notes: Vec<T>,
+}
+
+impl<T> Default for Tried<T> {
+    fn default() -> Tried<T> {
+        Tried { times: 0, since: None, given_up: None, is_noted: false, notes: Vec::new() }
+    }
+}
+
+impl<T> Tried<T> {
+    /// The same of another part of it: what is noted leaves with the first.
+    pub fn of_rest(&self) -> Tried<T> {
+        let Tried { times, since, is_noted, .. } = *self;
+        Tried { times, since, is_noted, given_up: self.given_up.clone(), notes: Vec::new() }
+    }
+}
+
+/// What was noted of tries before the server died, or the route rested.
+#[derive(Debug)]
+pub struct Recalled<T> {
+    /// How it was tried.
+    pub tried: Tried<T>,
+    /// When it was to be tried next.
+    pub at: Millis,
+    /// The offset of a message of it.
+    pub of: u64,
 }
 
 /// How much is held.
@@ -33,18 +60,25 @@ pub struct Weight {
     pub bytes: usize,
 }
 
-/// What has a number of bytes.
-pub trait Bytes {
-    /// How many.
+/// What is held.
+pub trait Item {
+    /// Bytes of it.
     fn bytes(&self) -> usize;
+    /// Its offset, if it lies in the step's own queue.
+    fn offset(&self) -> Option<u64>;
 }
 
 impl Weight {
     /// Of all that an act settles.
-    pub fn of<T: Bytes>(act: &Act<T>) -> Weight {
+    pub fn of<T: Item>(act: &Act<T>) -> Weight {
         let mut sum = Weight::default();
-        act.all().for_each(|item| sum.add(Weight { messages: 1, bytes: item.bytes() }));
+        act.all().for_each(|item| sum.add(Weight::of_item(item)));
         sum
+    }
+
+    /// Of one message.
+    pub fn of_item<T: Item>(item: &T) -> Weight {
+        Weight { messages: 1, bytes: item.bytes() }
     }
 
     /// Both together.
@@ -68,13 +102,20 @@ pub struct Task<T> {
     /// Which.
     pub acts: VecDeque<Act<T>>,
     /// Of the first.
-    pub tried: Tried,
+    pub tried: Tried<T>,
+}
+
+impl<T: Item> Task<T> {
+    /// The offset of its first message in the step's queue.
+    pub fn first_offset(&self) -> Option<u64> {
+        self.acts.front()?.all().find_map(Item::offset)
+    }
 }
 
 #[derive(Debug)]
 struct Lane<T> {
     acts: VecDeque<Act<T>>,
-    tried: Tried,
+    tried: Tried<T>,
 }
 
 /// All of it.
@@ -85,15 +126,17 @@ pub struct Due<T> {
     free: VecDeque<SmolStr>,
     /// Keys that wait for their next try.
     waits: BTreeSet<(Millis, SmolStr)>,
+    /// What is known of tries before, until what was tried is first of its key.
+    recalled: HashMap<SmolStr, Recalled<T>>,
     weight: Weight,
     max: Weight,
 }
 
-impl<T: Bytes> Due<T> {
+impl<T: Item> Due<T> {
     /// Nothing yet; it has room for so much.
     pub fn new(max: Weight) -> Due<T> {
         let (lanes, free, waits) = (HashMap::new(), VecDeque::new(), BTreeSet::new());
-        Due { lanes, free, waits, weight: Weight::default(), max }
+        Due { lanes, free, waits, recalled: HashMap::new(), weight: Weight::default(), max }
     }
 
     /// How much it is.
@@ -119,10 +162,34 @@ impl<T: Bytes> Due<T> {
     }
 
     /// How the first act of a key was tried, as far as that is known from before.
-    pub fn tried(&mut self, key: &str, tried: Tried) {
+    pub fn tried(&mut self, key: &str, tried: Tried<T>) {
         if let Some(lane) = self.lanes.get_mut(key) {
             lane.tried = tried;
         }
+    }
+
+    /// How something of a key was tried that is to come.
+    pub fn recall(&mut self, key: SmolStr, recalled: Recalled<T>) {
+        recalled.tried.notes.iter().for_each(|note| self.weight.add(Weight::of_item(note)));
+        self.recalled.insert(key, recalled);
+    }
+
+    /// So much was noted of tries.
+    pub fn noted(&mut self, notes: Weight) {
+        self.weight.add(notes);
+    }
+
+    /// Takes over what is known of tries of the first act of a key; gives when it is to be tried next.
+    fn remember(&mut self, key: &SmolStr) -> Option<Millis> {
+        let (lane, recalled) = (self.lanes.get_mut(key)?, self.recalled.get(key)?);
+        lane.acts.front()?.all().find(|item| item.offset() == Some(recalled.of))?;
+        let Recalled { mut tried, at, .. } = self.recalled.remove(key)?;
+        lane.tried.notes.append(&mut tried.notes);
+        if lane.tried.given_up.is_some() {
+            return None;
+        }
+        (lane.tried.times, lane.tried.since) = (tried.times, tried.since);
+        Some(at)
     }
 
     /// What is to be done next: nothing else of its key until [`Due::end`].
@@ -131,7 +198,13 @@ impl<T: Bytes> Due<T> {
             self.waits.pop_first();
             self.free.push_back(key);
         }
-        let key = self.free.pop_front()?;
+        let key = loop {
+            let key = self.free.pop_front()?;
+            match self.remember(&key).filter(|at| *at > now) {
+                Some(at) => drop(self.waits.insert((at, key))),
+                None => break key,
+            }
+        };
         let lane = self.lanes.get_mut(&key)?;
         let (mut acts, mut messages) = (VecDeque::new(), 0);
         while let Some(act) = lane.acts.front() {
@@ -152,9 +225,19 @@ impl<T: Bytes> Due<T> {
         acts.into_iter().rev().for_each(|act| lane.acts.push_front(act));
         lane.tried = tried;
         match at {
-            _ if lane.acts.is_empty() => drop(self.lanes.remove(&key)),
+            _ if lane.acts.is_empty() => self.close(&key),
             Some(at) => drop(self.waits.insert((at, key))),
             None => self.free.push_back(key),
+        }
+    }
+
+    /// Nothing of a key is left to be done; what was known of other tries of it has done its service.
+    fn close(&mut self, key: &SmolStr) {
+        self.lanes.remove(key);
+        let notes = self.recalled.remove(key).map(|recalled| recalled.tried.notes);
+        for note in notes.into_iter().flatten() {
+            self.weight.take(Weight::of_item(&note));
+            self.push(Act::Done { key: key.clone(), note });
         }
     }
 

@@ -3,9 +3,13 @@
 use super::*;
 use crate::hold::groups;
 
-impl Bytes for u32 {
+impl Item for u32 {
     fn bytes(&self) -> usize {
         10
+    }
+
+    fn offset(&self) -> Option<u64> {
+        Some((*self).into())
     }
 }
 
@@ -84,4 +88,49 @@ fn it_has_room_up_to_its_bounds_and_again_when_something_is_stored() {
         due.end(Task { key, acts: VecDeque::new(), tried }, of(1), None);
         assert!(due.has_room());
     }
+}
+
+fn recalled(of: u64, note: u32) -> Recalled<u32> {
+    let tried = Tried { times: 2, since: Some(Millis(7)), notes: vec![note], ..Tried::default() };
+    Recalled { tried, at: Millis(50), of }
+}
+
+#[test]
+fn what_is_known_of_tries_before_is_of_the_act_that_was_tried_and_waits_for_its_time() {
+    let mut due = due();
+    due.recall("a".into(), recalled(2, 9));
+    due.push(late("a", &[1]));
+    due.push(late("a", &[2, 3]));
+    let first = due.next(Millis(0)).expect("due");
+    assert_eq!(first.tried, Tried::default(), "another one was tried");
+    let rest = Task { acts: VecDeque::from([late("a", &[2, 3])]), ..first };
+    due.end(rest, of(1), None);
+    assert_eq!((now(&mut due, 49), due.at()), (None, Some(Millis(50))));
+    let task = due.next(Millis(50)).expect("due");
+    assert_eq!(task.tried, recalled(2, 9).tried);
+    assert_eq!(due.weight(), of(3), "what is noted counts");
+    due.end(Task { acts: VecDeque::new(), tried: Tried::default(), ..task }, of(3), None);
+    assert_eq!((now(&mut due, 99), due.weight()), (None, of(0)));
+}
+
+#[test]
+fn what_is_known_of_nothing_that_comes_leaves_when_its_key_is_done() {
+    let mut due = due();
+    due.recall("a".into(), recalled(2, 9));
+    due.push(late("a", &[1]));
+    let task = due.next(Millis(0)).expect("due");
+    due.end(Task { acts: VecDeque::new(), ..task }, of(1), None);
+    assert_eq!(now(&mut due, 0), Some(("a".into(), vec![Act::Done { key: "a".into(), note: 9 }])));
+    assert_eq!(due.weight(), of(1));
+}
+
+#[test]
+fn what_was_given_up_stays_so_whatever_is_known_of_its_tries() {
+    let mut due = due();
+    let fault = (std::sync::Arc::from("a step"), Fault::invalid("bad"));
+    due.push(late("a", &[1]));
+    due.tried("a", Tried { times: 1, given_up: Some(Arc::new(fault)), ..Tried::default() });
+    due.recall("a".into(), recalled(1, 9));
+    let task = due.next(Millis(0)).expect("at once");
+    assert!(task.tried.given_up.is_some() && task.tried.times == 1 && task.tried.notes == [9]);
 }

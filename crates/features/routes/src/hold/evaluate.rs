@@ -31,7 +31,7 @@ pub struct Evaluated {
     /// What is left.
     pub left: VecDeque<Act<Held>>,
     /// How the first of that was tried before.
-    pub tried: Tried,
+    pub tried: Tried<Held>,
     /// What keeps it from going on, if anything is left.
     pub fault: Option<(Arc<str>, Fault)>,
 }

@@ -39,7 +39,7 @@ pub(crate) struct Holder {
     pub program: Arc<Program>,
     pub plan: Plan,
     /// What the route takes from: messages came from there before they were held.
-    pub source: Name,
+    pub source: Source,
     pub dead_letter: Name,
     /// When it is tried again what cannot be done now.
     pub retry: RetryPolicy,

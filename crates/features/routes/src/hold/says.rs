@@ -1,7 +1,7 @@
 //! What does a message on a step's own queue say of itself? In headers, so that no program need run again when it comes back.
 
 use smol_str::SmolStr;
-use waystation_base::{Headers, Value};
+use waystation_base::{Headers, Millis, Tag, Value};
 
 const KEY: &str = "ws-hold-key";
 const ROLE: &str = "ws-hold-role";
@@ -9,6 +9,10 @@ const NUMBER: &str = "ws-hold-number";
 
 const STEP: &str = "ws-hold-step";
 const ERROR: &str = "ws-hold-error";
+const REPLIES: &str = "ws-hold-replies";
+const SINCE: &str = "ws-hold-since";
+const NEXT: &str = "ws-hold-next";
+const OF: &str = "ws-hold-of";
 
 /// How many messages an aggregate has.
 pub const SIZE: &str = "ws-aggregate-size";
@@ -38,6 +42,8 @@ pub enum Role {
     Marker,
     /// A group is given up, and not all of it is stored yet; the number: the offset of its last message.
     GivenUp,
+    /// What is due of a key was tried in vain; the number: how often.
+    Tried,
 }
 
 const ROLES: &[(&str, Role)] = &[
@@ -47,6 +53,7 @@ const ROLES: &[(&str, Role)] = &[
     ("numbered", Role::Numbered),
     ("marker", Role::Marker),
     ("given_up", Role::GivenUp),
+    ("tried", Role::Tried),
 ];
 
 /// What it says.
@@ -73,8 +80,7 @@ impl Says {
     pub fn read(headers: &Headers) -> Option<Says> {
         let word = headers.text(ROLE)?;
         let (_, role) = ROLES.iter().find(|(known, _)| *known == word)?;
-        let number =
-            headers.get(NUMBER).and_then(Value::as_i64).and_then(|number| u64::try_from(number).ok());
+        let number = headers.get(NUMBER).and_then(whole);
         let is_whole = number.is_some() || matches!(role, Role::Member | Role::Last);
         is_whole.then_some(Says { key: headers.text(KEY)?.into(), role: *role, number })
     }
@@ -93,6 +99,8 @@ pub struct GivenUp<'a> {
     pub key: SmolStr,
     /// The offset of its last message in the step's queue.
     pub last: u64,
+    /// Its last reply in each log of the queue for replies.
+    pub replies: Vec<Tag>,
     /// Which step failed.
     pub step: &'a str,
     /// Why.
@@ -105,27 +113,99 @@ impl<'a> GivenUp<'a> {
         Says { key: self.key.clone(), role: Role::GivenUp, number: Some(self.last) }.put(headers);
         headers.set(STEP, self.step);
         headers.set(ERROR, self.error);
+        if !self.replies.is_empty() {
+            headers.set(REPLIES, Value::List(self.replies.iter().map(|tag| Value::U64(tag.0)).collect()));
+        }
     }
 
     /// Reads it, of what says that it is one.
     pub fn read(says: &Says, headers: &'a Headers) -> GivenUp<'a> {
         let text = |name| headers.text(name).unwrap_or_default();
         let last = says.number.unwrap_or_default();
-        GivenUp { key: says.key.clone(), last, step: text(STEP), error: text(ERROR) }
+        let replies = match headers.get(REPLIES) {
+            Some(Value::List(tags)) => tags.iter().filter_map(whole).map(Tag).collect(),
+            _ => Vec::new(),
+        };
+        GivenUp { key: says.key.clone(), last, replies, step: text(STEP), error: text(ERROR) }
+    }
+
+    /// Whether a reply was there when it was given up.
+    pub fn had(replies: &[Tag], reply: Tag) -> bool {
+        replies.iter().any(|last| last.log() == reply.log() && reply.offset() <= last.offset())
+    }
+}
+
+/// How something was tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tries {
+    pub key: SmolStr,
+    /// How often, in vain.
+    pub times: u32,
+    /// Since when.
+    pub since: Millis,
+    /// When it is to be tried next.
+    pub next: Millis,
+    /// The offset of its first message in the step's queue.
+    pub of: u64,
+}
+
+impl Tries {
+    /// Writes it.
+    pub fn put(&self, headers: &mut Headers) {
+        Says { key: self.key.clone(), role: Role::Tried, number: Some(self.times.into()) }.put(headers);
+        for (name, number) in [(SINCE, self.since.0), (NEXT, self.next.0), (OF, self.of)] {
+            headers.set(name, Value::U64(number));
+        }
+    }
+
+    /// Reads it, of what says that it is such a note.
+    pub fn read(says: &Says, headers: &Headers) -> Option<Tries> {
+        let number = |name| headers.get(name).and_then(whole);
+        let times = says.number.and_then(|times| u32::try_from(times).ok())?;
+        let (since, next) = (Millis(number(SINCE)?), Millis(number(NEXT)?));
+        Some(Tries { key: says.key.clone(), times, since, next, of: number(OF)? })
+    }
+}
+
+fn whole(value: &Value) -> Option<u64> {
+    match value {
+        Value::U64(number) => Some(*number),
+        other => other.as_i64().and_then(|number| u64::try_from(number).ok()),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use waystation_base::Offset;
+
     use super::*;
 
     #[test]
     fn what_is_noted_of_a_group_that_is_given_up_comes_back() {
-        let note = GivenUp { key: "k".into(), last: 7, step: "steps[0].aggregate", error: "too large" };
+        let tag = |log, offset| Tag::new(log, Offset(offset));
+        for replies in [Vec::new(), vec![tag(0, 4), tag(300, 2)]] {
+            let (key, step, error) = ("k".into(), "steps[0].aggregate", "too large");
+            let note = GivenUp { key, last: 7, replies, step, error };
+            let mut headers = Headers::default();
+            note.put(&mut headers);
+            let says = Says::read(&headers).expect("it says so");
+            assert_eq!((says.role, GivenUp::read(&says, &headers)), (Role::GivenUp, note));
+        }
+        let had = |reply| GivenUp::had(&[tag(0, 4), tag(300, 2)], reply);
+        assert!(had(tag(0, 4)) && had(tag(300, 0)));
+        assert!(!had(tag(0, 5)) && !had(tag(300, 3)) && !had(tag(9, 0)));
+    }
+
+    #[test]
+    fn what_is_noted_of_tries_comes_back() {
+        let note = Tries { key: "k".into(), times: 3, since: Millis(5), next: Millis(u64::MAX), of: 9 };
         let mut headers = Headers::default();
         note.put(&mut headers);
         let says = Says::read(&headers).expect("it says so");
-        assert_eq!((says.role, GivenUp::read(&says, &headers)), (Role::GivenUp, note));
+        assert_eq!(says.role, Role::Tried);
+        assert_eq!(Tries::read(&says, &headers), Some(note));
+        headers.remove(OF);
+        assert_eq!(Tries::read(&says, &headers), None);
     }
 
     #[test]

@@ -36,8 +36,8 @@ impl State {
                 let role = match role {
                     Role::Marker => groups::Role::Marker { until: Millis(number) },
                     Role::Opener => groups::Role::Opener { size: number },
-                    // It was looked at before it came here.
-                    Role::GivenUp => return,
+                    // They were looked at before they came here.
+                    Role::GivenUp | Role::Tried => return,
                     role => groups::Role::Member { size: said, last: role == Role::Last },
                 };
                 groups.put(groups::Facts { key, at, role }, held);

@@ -3,9 +3,10 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use waystation_base::{Millis, os};
+use waystation_base::{Millis, Offset, Tag, os};
 use waystation_broker::{
     Refusal,
+    effect::Published,
     spec::retry::{Failed, Verdict},
 };
 
@@ -39,6 +40,8 @@ pub struct Stored {
     pub stored: Weight,
     /// So much of it was in the step's own queue.
     pub own: Weight,
+    /// So much was noted of tries.
+    pub noted: Weight,
     /// What is not held any more.
     pub settled: Vec<HeldId>,
     /// When what is left is to be tried again.
@@ -77,7 +80,7 @@ impl Holder {
         for one in batch {
             all.push(self.store_one(one, is_stored).await?);
         }
-        self.note_retries(&all).await;
+        self.note_retries(&mut all).await;
         Ok(all)
     }
 
@@ -87,6 +90,7 @@ impl Holder {
             left: Task { key, acts: VecDeque::new(), tried: Tried::default() },
             stored: Weight::default(),
             own: Weight::default(),
+            noted: Weight::default(),
             settled: Vec::new(),
             at: None,
             nothing: None,
@@ -99,11 +103,11 @@ impl Holder {
         let mut parts = VecDeque::from(parts);
         while let Some(part) = parts.pop_front() {
             if is_stored {
-                stored.note(&part.act);
+                stored.note(&part);
                 continue;
             }
-            if let Some((part, why)) = self.store_part(part, &mut stored).await? {
-                tried = part.tried.clone();
+            if let Some((mut part, why)) = self.store_part(part, &mut stored).await? {
+                tried = std::mem::take(&mut part.tried);
                 if let Stop::Burial(_) = why {
                     tried.given_up = part.fault().cloned().map(Arc::new).or(tried.given_up);
                 }
@@ -131,7 +135,7 @@ impl Holder {
         let mut parts = vec![part];
         while let Some(part) = parts.pop() {
             let Err(unstored) = self.commit(&[&part]).await else {
-                stored.note(&part.act);
+                stored.note(&part);
                 continue;
             };
             let meaning = unstored.meaning();
@@ -142,7 +146,7 @@ impl Holder {
                 Ok(part) => part,
                 Err((part, why)) => return Ok(Some((joined(part, parts), why))),
             };
-            let part = match if may_cut { part.halves() } else { Err(part) } {
+            let part = match if may_cut { part.halves() } else { Err(Box::new(part)) } {
                 Ok([first, second]) => {
                     parts.extend([second, first]);
                     continue;
@@ -151,7 +155,7 @@ impl Holder {
                     parts.push(part.failed(&self.plan.at, &Fault::invalid(unstored.why())));
                     continue;
                 }
-                Err(part) => part,
+                Err(part) => *part,
             };
             let why = unstored.why();
             let stop = match (meaning, unstored) {
@@ -180,7 +184,7 @@ impl Holder {
             self.transact(draft).await
         };
         match noted.await {
-            Ok(()) => {
+            Ok(_) => {
                 part.tried = Tried { given_up: Some(Arc::new((step, fault))), is_noted: true, ..part.tried };
                 Ok(part)
             }
@@ -231,17 +235,27 @@ impl Holder {
         }
     }
 
-    /// Puts on record why something did not go on. What cannot be noted is no loss to messages.
-    async fn note_retries(&self, all: &[Stored]) {
+    /// Notes how often something was tried that is to be tried again, and puts on record why it did not go on. What cannot be noted is no
+    /// loss to messages: after a restart it is tried once more.
+    async fn note_retries(&self, all: &mut [Stored]) {
         let Ok(mut draft) = self.begin() else { return };
-        for Stored { left, failed, .. } in all {
+        for Stored { left, failed, at, .. } in &*all {
             if let (Some(act), Some((step, fault))) = (left.acts.front(), failed) {
                 let evaluation = run::failed(step.clone(), fault.clone());
                 self.draft_retry(&mut draft, act, &evaluation, left.tried.times);
+                self.draft_tries(&mut draft, left, at.unwrap_or_default());
             }
         }
-        if draft.has_records() {
-            let _ = self.transact(draft).await;
+        if draft.is_empty() {
+            return;
+        }
+        let notes = draft.output_to(&self.plan.queue);
+        let Ok(published) = self.transact(draft).await else { return };
+        let Some((at, notes)) = notes else { return };
+        let notes = published.get(at).into_iter().flat_map(tags).zip(notes);
+        let noted = all.iter_mut().filter(|one| one.failed.is_some() && one.left.first_offset().is_some());
+        for (one, (tag, note)) in noted.zip(notes) {
+            one.replace_note(Held::stored(&self.plan.queue, tag, note));
         }
     }
 
@@ -265,14 +279,22 @@ impl Holder {
         Ok(())
     }
 
-    async fn transact(&self, draft: Draft) -> Result<(), Refusal> {
+    async fn transact(&self, draft: Draft) -> Result<Vec<Published>, Refusal> {
         let markers = draft.markers;
         let (transaction, fates) = draft.transaction(&self.sources());
-        self.broker.transact(transaction).await?;
+        let published = self.broker.transact(transaction).await?;
         self.plan.room.add(markers);
         fates.into_iter().for_each(|fate| self.live.count(fate));
-        Ok(())
+        Ok(published)
     }
+}
+
+/// Where the messages of one publish are, in their order.
+fn tags(published: &Published) -> impl Iterator<Item = Tag> {
+    let stretches = published.stretches.iter();
+    stretches.flat_map(|(log, first, count)| {
+        (0..u64::from(*count)).map(move |n| Tag::new(*log, Offset(first.0 + n)))
+    })
 }
 
 /// What was cut and is not stored, as one.
@@ -281,9 +303,22 @@ fn joined(part: Part<Held>, rest: Vec<Part<Held>>) -> Part<Held> {
 }
 
 impl Stored {
-    fn note(&mut self, act: &Act<Held>) {
-        self.stored.add(Weight::of(act));
-        act.all().filter(|held| held.source == OWN).for_each(|held| self.own.add(held.weight()));
-        self.settled.extend(act.all().map(Held::id));
+    fn note(&mut self, part: &Part<Held>) {
+        part.act.all().chain(&part.tried.notes).for_each(|held| self.note_one(held));
+    }
+
+    fn note_one(&mut self, held: &Held) {
+        self.stored.add(held.weight());
+        if held.source == OWN {
+            self.own.add(held.weight());
+        }
+        self.settled.push(held.id());
+    }
+
+    /// What was noted before has left for something newer.
+    fn replace_note(&mut self, note: Held) {
+        self.noted.add(note.weight());
+        let before = std::mem::replace(&mut self.left.tried.notes, vec![note]);
+        before.iter().for_each(|note| self.note_one(note));
     }
 }

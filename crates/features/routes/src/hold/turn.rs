@@ -18,6 +18,7 @@ use super::{
     draft::{Held, OWN, REPLIES},
     due::{Due, Weight},
     evaluate::Evaluated,
+    rebuild::Doomed,
     says::{Role, Says},
     state::{State, stray},
     store::{Lost, Stored},
@@ -59,6 +60,8 @@ pub struct Turn<'a> {
     unsettled: Unsettled,
     /// Nothing is begun before, since nothing can be stored.
     quiet_until: Millis,
+    /// Groups that were given up when the server died, until their replies have come back.
+    pub(super) doomed: Vec<Doomed>,
 }
 
 impl<'a> Turn<'a> {
@@ -85,6 +88,7 @@ impl<'a> Turn<'a> {
             held: Weight::default(),
             unsettled: Unsettled::new(),
             quiet_until: Millis(0),
+            doomed: Vec::new(),
         })
     }
 
@@ -152,6 +156,10 @@ impl<'a> Turn<'a> {
 
     /// Takes a message.
     pub(super) fn put(&mut self, held: Held, says: Option<Says>) {
+        // What is noted of tries is known to whoever wrote it, and was read before anything else at the beginning.
+        if says.as_ref().is_some_and(|says| says.role == Role::Tried) {
+            return;
+        }
         self.held.add(held.weight());
         if held.source == REPLIES {
             self.unsettled.insert((held.delivery.tag, held.delivery.attempt));
@@ -159,6 +167,7 @@ impl<'a> Turn<'a> {
         let at = stored_at(held.delivery.message.id.as_bytes());
         match says {
             Some(Says { key, role: Role::GivenUp, .. }) => self.due.push(Act::Done { key, note: held }),
+            Some(says) if self.is_doomed(&held, &says) => self.doom(held, says),
             Some(says) => self.state.put(says, at, held),
             // A reply that answers nothing, or what is no message of this step.
             None => self.due.push(stray(held)),
@@ -189,6 +198,7 @@ impl<'a> Turn<'a> {
     fn work(&mut self) {
         let now = self.now();
         if !self.awaits_replies() {
+            self.give_up_doomed();
             self.state.tick(now);
             self.collect();
         }
@@ -226,6 +236,8 @@ impl<'a> Turn<'a> {
     fn stored(&mut self, all: Vec<Stored>) {
         let mut nothing = None;
         for one in all {
+            self.held.add(one.noted);
+            self.due.noted(one.noted);
             self.held.take(one.stored);
             self.holder.plan.room.take(one.own);
             for (_, tag, attempt) in one.settled.iter().filter(|(source, ..)| *source == REPLIES) {

@@ -264,7 +264,7 @@ impl Settler {
     /// Messages on their way to the push's own address for dead letters.
     fn letters(&self, chunk: &[Delivery], address: &Name, cause: &str, class: Option<&str>) -> Publish {
         let now = self.clock.now();
-        let source = self.options.source.name();
+        let source = &self.options.source;
         let letter = |delivery| letter(delivery, source, address, (cause, class), now);
         let letters = chunk.iter().map(letter).collect();
         Publish { to: Target::Address(address.clone()), partition: None, payload: Payload::Messages(letters) }
@@ -348,7 +348,7 @@ fn cut(cause: &str) -> String {
 /// A dead letter with the headers that the broker gives its own.
 fn letter(
     delivery: &Delivery,
-    source: &Name,
+    source: &Source,
     dead_letter: &Name,
     (cause, class): (&str, Option<&str>),
     now: Millis,
