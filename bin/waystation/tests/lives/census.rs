@@ -35,6 +35,8 @@ const NOTES: [&str; 3] = ["marker", "tried", "given_up"];
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Census {
     places: BTreeMap<u64, BTreeMap<&'static str, u64>>,
+    /// The numbers of each group that left the resequencer, as they lie.
+    pub ordered: BTreeMap<u64, Vec<u64>>,
 }
 
 fn json(message: &Message) -> Value {
@@ -70,6 +72,9 @@ impl Census {
                 for message in server.lying(Target::Queue(name(place))).await {
                     let body = json(&message);
                     census.add(place, number(&body["n"]));
+                    if place == "ordered" {
+                        census.ordered.entry(number(&body["group"])).or_default().push(number(&body["seq"]));
+                    }
                 }
             }
             for message in server.lying(Target::Queue(name("answers"))).await {

@@ -348,8 +348,14 @@ impl Life {
         server.broker.settle(source, settlements).await.expect("accepted");
     }
 
-    /// Every message is in one place, and in one only.
+    /// Every message is in one place, and in one only, and those with numbers left in the order of these: what came late is a dead letter.
     fn check(&self, census: &Census, is_end: bool) {
+        for (group, numbers) in &census.ordered {
+            assert!(
+                numbers.is_sorted_by(|before, after| before < after),
+                "group {group} left as {numbers:?}"
+            );
+        }
         let known: BTreeSet<u64> = self.sent.keys().copied().collect();
         for n in known {
             let (kind, sent) = self.sent[&n];

@@ -46,7 +46,8 @@ pub enum Act<T> {
 struct Lane<T> {
     next: u64,
     waiting: BTreeMap<u64, (Millis, T)>,
-    marker: Option<T>,
+    /// The newest that came back, and its number: less than `next` while what leaves is being stored.
+    marker: Option<(u64, T)>,
     /// When something last left.
     active: Millis,
 }
@@ -82,8 +83,9 @@ impl<T> Sequences<T> {
         });
         self.held += 1;
         let is_behind = facts.number < lane.next;
-        if facts.marker && is_behind && lane.marker.is_some() {
-            // A crash came between two of them.
+        // Not by what comes next in memory: what leaves now may never be stored, and then the newest one must be there.
+        let is_old = lane.marker.as_ref().is_some_and(|(newest, _)| facts.number < *newest);
+        if facts.marker && is_old {
             self.held -= 1;
             self.acts.push_back(Act::Forget(item));
         } else if facts.marker {
@@ -93,7 +95,7 @@ impl<T> Sequences<T> {
             if lane.waiting.is_empty() {
                 self.idle.insert((lane.active, facts.key.clone()));
             }
-            if let Some(old) = lane.marker.replace(item) {
+            if let Some((_, old)) = lane.marker.replace((facts.number, item)) {
                 self.held -= 1;
                 self.acts.push_back(Act::Forget(old));
             }
@@ -133,7 +135,7 @@ impl<T> Sequences<T> {
         if lane.waiting.is_empty() {
             self.idle.insert((lane.active, key.clone()));
         }
-        let marker = lane.marker.take();
+        let marker = lane.marker.take().map(|(_, marker)| marker);
         self.held -= items.len() + usize::from(marker.is_some());
         self.acts.push_back(Act::Release { key, items, next: number, missed, marker });
     }
@@ -160,7 +162,7 @@ impl<T> Sequences<T> {
     fn forget(&mut self, key: &SmolStr) -> bool {
         let Some(lane) = self.lanes.remove(key) else { return false };
         self.idle.remove(&(lane.active, key.clone()));
-        if let Some(marker) = lane.marker {
+        if let Some((_, marker)) = lane.marker {
             self.held -= 1;
             self.acts.push_back(Act::Forget(marker));
         }

@@ -95,9 +95,29 @@ fn what_is_waited_for_is_given_up_when_there_is_no_room_for_bytes() {
     assert_eq!(acts(&mut sequences), ["a [3] next 4 missed 2"]);
 }
 
+#[test]
+fn a_marker_is_kept_until_a_newer_one_has_come_though_more_has_left_meanwhile() {
+    let marker = |number| Facts { marker: true, ..item("a", number, 0) };
+    let mut sequences = Sequences::new(rules());
+    (1..=3).for_each(|number| sequences.put(item("a", number, 0), number as u32));
+    assert_eq!(acts(&mut sequences), ["a [1] next 2", "a [2] next 3", "a [3] next 4"]);
+    // The last release is not stored yet: what is newest in the queue says that 3 comes next.
+    sequences.put(marker(2), 20);
+    sequences.put(marker(3), 30);
+    assert_eq!(acts(&mut sequences), ["forget 20"]);
+    sequences.put(marker(2), 21);
+    sequences.put(marker(4), 40);
+    assert_eq!(acts(&mut sequences), ["forget 21", "forget 30"]);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
+    /// A message is stored in the queue.
     Put(u8, u64),
+    /// The next message of the queue comes.
+    Take,
+    /// What is to be done first for this key is stored.
+    Store(&'static str),
     Wait(u64),
     /// Everything in memory is lost, and what is held comes again.
     Crash,
@@ -106,78 +126,127 @@ enum Step {
 fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0..2u8, 1..8u64).prop_map(|(key, number)| Step::Put(key, number)),
+        8 => Just(Step::Take),
+        6 => prop_oneof![Just("0"), Just("1"), Just("")].prop_map(Step::Store),
         2 => (1..80u64).prop_map(Step::Wait),
         1 => Just(Step::Crash),
     ]
 }
 
-type Queue = BTreeMap<u32, Facts>;
-
-fn drain(
-    sequences: &mut Sequences<u32>,
-    queue: &mut Queue,
-    next: &mut u32,
+/// A resequencer, its queue, and what is to be stored of what it lets go.
+struct World {
+    sequences: Sequences<u32>,
+    queue: BTreeMap<u32, Facts>,
+    /// The last message of the queue, and the last that has come.
+    stored: u32,
+    taken: u32,
+    due: Vec<Act<u32>>,
+    left: Vec<(SmolStr, u64)>,
+    late: usize,
     now: u64,
-    left: &mut Vec<(SmolStr, u64)>,
-) -> usize {
-    let mut late = 0;
-    while let Some(act) = sequences.next() {
-        match act {
+}
+
+impl World {
+    fn new(rules: Rules) -> World {
+        let (sequences, queue) = (Sequences::new(rules), BTreeMap::new());
+        let (stored, taken, due, left, late, now) = (0, 0, Vec::new(), Vec::new(), 0, 0);
+        World { sequences, queue, stored, taken, due, left, late, now }
+    }
+
+    fn append(&mut self, facts: Facts) {
+        self.stored += 1;
+        self.queue.insert(self.stored, facts);
+    }
+
+    fn settle(&mut self, item: u32) -> Facts {
+        self.queue.remove(&item).expect("settled once")
+    }
+
+    fn take(&mut self) -> bool {
+        let Some((&it, facts)) = self.queue.range(self.taken + 1..).next() else { return false };
+        self.taken = it;
+        self.sequences.put(facts.clone(), it);
+        true
+    }
+
+    fn collect(&mut self) {
+        self.sequences.tick(Millis(self.now));
+        self.due.extend(std::iter::from_fn(|| self.sequences.next()));
+        let weight = |act: &Act<u32>| match act {
+            Act::Release { items, marker, .. } => items.len() + usize::from(marker.is_some()),
+            Act::Late { .. } | Act::Forget(_) => 1,
+        };
+        let due: usize = self.due.iter().map(weight).sum();
+        let to_come = self.queue.range(self.taken + 1..).count();
+        assert_eq!(self.sequences.held() + due + to_come, self.queue.len());
+    }
+
+    /// A marker that is forgotten belongs to no key.
+    fn store(&mut self, of: &str) -> bool {
+        let is_of = |act: &Act<u32>| match act {
+            Act::Release { key, .. } | Act::Late { key, .. } => key == of,
+            Act::Forget(_) => of.is_empty(),
+        };
+        let Some(at) = self.due.iter().position(is_of) else { return false };
+        match self.due.remove(at) {
             Act::Release { key, items, next: number, marker, .. } => {
-                for item in &items {
-                    let facts = queue.remove(item).expect("settled once");
-                    left.push((facts.key, facts.number));
+                for item in items {
+                    let facts = self.settle(item);
+                    self.left.push((facts.key, facts.number));
                 }
-                if let Some(marker) = marker {
-                    queue.remove(&marker).expect("settled once");
-                }
-                *next += 1;
-                let facts = Facts { key, at: Millis(now), number, marker: true };
-                queue.insert(*next, facts.clone());
-                sequences.put(facts, *next);
+                marker.into_iter().for_each(|marker| drop(self.settle(marker)));
+                self.append(Facts { key, at: Millis(self.now), number, marker: true });
             }
             Act::Late { item, .. } => {
-                queue.remove(&item).expect("settled once");
-                late += 1;
+                self.settle(item);
+                self.late += 1;
             }
-            Act::Forget(marker) => drop(queue.remove(&marker).expect("settled once")),
+            Act::Forget(marker) => drop(self.settle(marker)),
+        }
+        true
+    }
+
+    fn crash(&mut self, rules: Rules) {
+        (self.sequences, self.taken) = (Sequences::new(rules), self.stored);
+        self.due.clear();
+        let all = self.queue.clone().into_iter();
+        let (markers, others): (Vec<_>, Vec<_>) = all.partition(|(_, facts)| facts.marker);
+        markers.into_iter().chain(others).for_each(|(it, facts)| self.sequences.put(facts, it));
+    }
+
+    /// Until nothing is left to be done.
+    fn finish(&mut self) {
+        while self.take() || ["0", "1", ""].iter().any(|key| self.store(key)) {
+            self.collect();
         }
     }
-    assert_eq!(sequences.held(), queue.len());
-    late
 }
 
 proptest! {
     #[test]
-    fn order_holds_and_nothing_is_lost_whatever_is_lost_from_memory(steps in proptest::collection::vec(any_step(), 0..60)) {
+    fn order_holds_and_nothing_is_lost_whatever_is_lost_from_memory(steps in proptest::collection::vec(any_step(), 0..120)) {
         let rules = Rules { remember_ms: 1_000_000, held_max: 1_000, ..rules() };
-        let (mut sequences, mut queue) = (Sequences::new(rules), Queue::new());
-        let (mut next, mut now, mut put, mut late, mut left) = (0, 0, 0, 0, Vec::new());
+        let (mut world, mut put) = (World::new(rules), 0);
         for step in steps {
             match step {
                 Step::Put(key, number) => {
-                    next += 1;
                     put += 1;
-                    let facts = item(&key.to_string(), number, now);
-                    queue.insert(next, facts.clone());
-                    sequences.put(facts, next);
+                    world.append(item(&key.to_string(), number, world.now));
                 }
-                Step::Wait(ms) => now += ms,
-                Step::Crash => {
-                    sequences = Sequences::new(rules);
-                    let (markers, others): (Vec<_>, Vec<_>) = queue.clone().into_iter().partition(|(_, facts)| facts.marker);
-                    markers.into_iter().chain(others).for_each(|(it, facts)| sequences.put(facts, it));
-                }
+                Step::Take => _ = world.take(),
+                Step::Store(key) => _ = world.store(key),
+                Step::Wait(ms) => world.now += ms,
+                Step::Crash => world.crash(rules),
             }
-            sequences.tick(Millis(now));
-            late += drain(&mut sequences, &mut queue, &mut next, now, &mut left);
+            world.collect();
         }
-        now += 10_000;
-        sequences.tick(Millis(now));
-        late += drain(&mut sequences, &mut queue, &mut next, now, &mut left);
-        prop_assert_eq!(left.len() + late, put);
+        world.finish();
+        world.now += 10_000;
+        world.collect();
+        world.finish();
+        prop_assert_eq!(world.left.len() + world.late, put);
         for key in ["0", "1"] {
-            let numbers: Vec<_> = left.iter().filter(|(of, _)| of == key).map(|(_, number)| *number).collect();
+            let numbers: Vec<_> = world.left.iter().filter(|(of, _)| of == key).map(|(_, number)| *number).collect();
             prop_assert!(numbers.is_sorted_by(|before, after| before < after), "{:?}", numbers);
         }
     }
