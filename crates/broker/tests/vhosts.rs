@@ -207,3 +207,54 @@ fn limits_are_checked() {
         assert!(matches!(refused, Err(Refusal::Spec(_))), "{refused:?}");
     }
 }
+
+#[test]
+fn the_sources_of_a_subscription_take_turns_under_a_limit() {
+    let mut w = World::new();
+    w.topic("v::t", |spec| spec.partitions = 4);
+    w.subscribe("v::s", "v::t", |_| ());
+    for n in 0..40 {
+        w.publish("v::t", &[n.to_string().as_str()]);
+    }
+    limit(&mut w, "v", concurrency(1));
+    let consumer = w.attach(subscription("v::s"), 10);
+    let mut of_source = [0; 4];
+    for _ in 0..12 {
+        for handed in w.take(consumer) {
+            of_source[usize::from(handed.tag.log())] += 1;
+            w.accept(subscription("v::s"), &handed);
+        }
+    }
+    assert_eq!(of_source, [3; 4]);
+}
+
+#[test]
+fn what_reads_a_stream_for_a_client_belongs_to_the_streams_virtual_host() {
+    for is_limited_first in [true, false] {
+        let mut w = World::new();
+        w.topic("v::t", |_| ());
+        if is_limited_first {
+            limit(&mut w, "v", concurrency(1));
+        }
+        w.subscribe("$amqp/stream1", "v::t", |_| ());
+        w.publish("v::t", &["1", "2", "3"]);
+        if !is_limited_first {
+            limit(&mut w, "v", concurrency(1));
+        }
+        let consumer = w.attach(subscription("$amqp/stream1"), 10);
+        assert_eq!(w.take(consumer).len(), 1);
+        assert_eq!(w.shard.vhosts(w.now)[0].held, 1);
+    }
+}
+
+#[test]
+fn a_rate_that_is_raised_holds_at_once() {
+    let mut w = world();
+    limit(&mut w, "v", rate(1, 3_600_000));
+    let consumer = w.attach(queue("v::a"), 10);
+    assert_eq!(w.take(consumer).len(), 1);
+    limit(&mut w, "v", rate(100, 1_000));
+    assert_eq!(w.take(consumer).len(), 0);
+    w.pass(10);
+    assert_eq!(w.take(consumer).len(), 1);
+}

@@ -354,7 +354,10 @@ impl Driver {
                 if let Command::Settled(outcome) = &next.command {
                     match shard.check_settled(outcome) {
                         Ok(()) => settled.push(outcome.leaving.clone()),
-                        Err(overlap) => house.refused(&overlap, now),
+                        Err(overlap) => {
+                            house.refused(&overlap, now);
+                            house.discard(outcome);
+                        }
                     }
                 }
                 bytes += next.bytes;

@@ -184,6 +184,13 @@ impl Housekeeping {
         self.retry_at = now.plus(RETRY_MS);
     }
 
+    /// Lets go of what was copied for an outcome that is of no use.
+    pub(crate) fn discard(&mut self, outcome: &Outcome) {
+        let files: BTreeSet<u32> = outcome.runs.iter().map(|run| run.file).collect();
+        self.files.retain(|file, _| !files.contains(file));
+        self.removals.push_back((Position(0), files.into_iter().collect()));
+    }
+
     /// Notes that the shard has taken an outcome, in an entry before `position`.
     pub(crate) fn settled(&mut self, leaving: &Leaving, position: Position) {
         if let Leaving::Journal(to) = leaving {

@@ -2,7 +2,13 @@
 //!
 //! A request carries the context of its own span (W3C Trace Context), so what its receiver does is shown below it.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use http::{HeaderMap, HeaderValue, Method};
 use url::Url;
@@ -77,7 +83,10 @@ impl Spans {
         let Parent { context, delivery } = *traced.parents.first()?;
         traced.parents.truncate(LINKS_MAX + 1);
         let from = clock.now();
-        let id = span_id(&[b"request", &delivery, &traced.attempt.to_be_bytes(), &from.0.to_be_bytes()]);
+        // Requests of one delivery, or of several that have no span of their own, may begin in one millisecond.
+        static REQUESTS: AtomicU64 = AtomicU64::new(0);
+        let count = REQUESTS.fetch_add(1, Ordering::Relaxed);
+        let id = span_id(&[b"request", &delivery, &count.to_be_bytes(), &from.0.to_be_bytes()]);
         if let Ok(value) = HeaderValue::from_str(&Context { parent_id: id, ..context }.to_string()) {
             headers.insert(TRACEPARENT, value);
         }

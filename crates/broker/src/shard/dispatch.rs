@@ -186,7 +186,6 @@ impl Outlet {
         for number in numbers {
             let Pick::Next { log, returned, .. } = self.look(number, logs, ctx) else { continue };
             if let Some(consumer) = self.consumer_of_source(log, ctx) {
-                self.turn = log.wrapping_add(1);
                 return Some((log, returned, consumer));
             }
         }
@@ -404,7 +403,13 @@ impl Outlet {
             let returned = cursor.returned.first_key_value().and_then(|(_, returned)| returned.meta.as_ref());
             cursor.window.front().into_iter().chain(returned).map(|meta| meta.expires_at)
         });
-        if let Some(at) = heads.chain(in_lines).min().filter(|at| *at != Millis::NEVER && *at > ctx.now) {
+        let next = heads.chain(in_lines).min();
+        if self.expiry_at <= ctx.now {
+            self.expiry_at = Millis::NEVER;
+        }
+        // One timer is enough, however often this is looked at until then.
+        if let Some(at) = next.filter(|at| *at > ctx.now && *at < self.expiry_at) {
+            self.expiry_at = at;
             ctx.timers.push((at, Timer::Expiry(self.id)));
         }
     }
@@ -428,6 +433,8 @@ impl Outlet {
         if self.is_fair {
             self.turn_on(log);
         }
+        // The next source has its turn once this one's message has gone, and not when it was only looked at.
+        self.turn = log.wrapping_add(1);
         // What is done at once is never under way.
         let holds = hold != Hold::None;
         self.note_share(&meta, holds, ctx.now);

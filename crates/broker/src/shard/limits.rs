@@ -43,6 +43,12 @@ impl Bucket {
         Millis(self.due_us.saturating_sub(spare_us).div_ceil(1_000))
     }
 
+    /// Another rate holds from now on: what went by the one before keeps nothing back for longer than a burst of the new one would.
+    pub(super) fn change(&mut self, rate: &MessageRate, now: Millis) {
+        let burst = u64::from(rate.burst.unwrap_or(rate.messages).max(1));
+        self.due_us = self.due_us.min(now.0 * 1_000 + interval_us(rate) * burst);
+    }
+
     pub(super) fn take(&mut self, rate: &MessageRate, now: Millis) {
         self.due_us = self.due_us.max(now.0 * 1_000) + interval_us(rate);
     }

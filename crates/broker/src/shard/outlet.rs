@@ -119,6 +119,8 @@ pub struct Outlet {
     pub delayed: BTreeMap<(Millis, Tag), Waiting>,
     /// When the shard looks for those that have become due.
     pub armed: Millis,
+    /// When the shard looks for what has expired.
+    pub expiry_at: Millis,
     /// What consumers said of messages that failed.
     pub faults: Faults,
     /// What keeps messages back though somebody would take them.
@@ -194,6 +196,7 @@ impl Outlet {
             consumers: Consumers::default(),
             delayed: BTreeMap::new(),
             armed: Millis::NEVER,
+            expiry_at: Millis::NEVER,
             limits: None,
             member: None,
             is_fair: false,

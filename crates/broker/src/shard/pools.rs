@@ -83,8 +83,13 @@ impl Pool {
     }
 
     fn leave(&mut self, place: Place) {
-        if self.in_line.remove(&place) {
-            self.line.retain(|other| *other != place);
+        if !self.in_line.remove(&place) {
+            return;
+        }
+        // It nearly always is the first.
+        match self.line.front() == Some(&place) {
+            true => drop(self.line.pop_front()),
+            false => self.line.retain(|other| *other != place),
         }
     }
 }
@@ -225,6 +230,9 @@ impl Pools {
     ) {
         let key = key.into();
         let pool = self.all.entry(key).or_insert_with(|| Pool { held, ..Pool::default() });
+        if let Some(rate) = rate.as_ref().filter(|rate| pool.rate.as_ref() != Some(*rate)) {
+            pool.bucket.change(rate, now);
+        }
         (pool.credit, pool.rate) = (credit, rate);
         self.offer(key, now);
     }

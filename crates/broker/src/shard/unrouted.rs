@@ -101,8 +101,8 @@ impl Shard {
             None => return,
         };
         match untold.rest(ctx.now) {
-            None => ctx.timers.push((untold.since.plus(WINDOW_MS), Timer::Untold(route))),
-            Some(0) => {}
+            // A later second has begun, and has a timer of its own.
+            None | Some(0) => {}
             Some(omitted) => {
                 Entry::Unrouted(Unrouted { route, told: false, omitted, batch: &[] }).append(ctx.log);
             }

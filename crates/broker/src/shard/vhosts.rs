@@ -3,6 +3,8 @@
 //! The limits live in memory alone: whoever keeps virtual hosts says them again after a restart. A virtual host without limits is not
 //! known here, and what is in it costs nothing. What is handed out goes through one of the [`super::pools`].
 
+use std::collections::BTreeSet;
+
 use waystation_base::{EntityId, Millis, Name, vhost};
 
 use super::{
@@ -96,8 +98,13 @@ impl Shard {
         };
         let mut held = 0;
         if is_new {
+            let streams = self.subscriptions.iter().filter(|(_, it)| it.outlet.name.is_reserved());
+            let streams: BTreeSet<EntityId> = streams
+                .filter(|(_, it)| is_in(&home(&it.outlet.name, &it.spec.topic), &host))
+                .map(|(id, _)| *id)
+                .collect();
             self.each_outlet(|outlet| {
-                if is_in(&outlet.name, &host) {
+                if is_in(&outlet.name, &host) || streams.contains(&outlet.id) {
                     let counted = outlet.in_hands();
                     held += counted;
                     outlet.member = Some(Member { id, counted, shut: None });
@@ -132,7 +139,8 @@ impl Shard {
 
     /// Something new is in its virtual host.
     pub(super) fn join_vhost(&mut self, id: EntityId, name: &Name, kind: Kind) {
-        let Some(vhost) = self.vhosts.of_mut(name) else { return };
+        let home = self.subscriptions.get(&id).map_or_else(|| name.clone(), |it| home(name, &it.spec.topic));
+        let Some(vhost) = self.vhosts.of_mut(&home) else { return };
         vhost.queues += u64::from(matches!(kind, Kind::Queue | Kind::Topic));
         let member = Member { id: vhost.id, counted: 0, shut: None };
         if let Some(outlet) = self.outlet_mut(id) {
@@ -168,6 +176,12 @@ impl Shard {
         all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         all
     }
+}
+
+/// Where a subscription belongs: one of ours reads a topic for somebody of the topic's virtual host.
+fn home(name: &Name, topic: &str) -> Name {
+    let topic = || Name::new(topic).ok();
+    name.is_reserved().then(topic).flatten().unwrap_or_else(|| name.clone())
 }
 
 fn is_in(name: &Name, host: &str) -> bool {

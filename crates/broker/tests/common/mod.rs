@@ -66,7 +66,8 @@ pub struct World {
 }
 
 pub fn name(text: &str) -> Name {
-    Name::new(text).expect("a good name")
+    let name = if text.starts_with('$') { Name::reserved(text) } else { Name::new(text) };
+    name.expect("a good name")
 }
 
 pub fn queue(text: &str) -> Source {
