@@ -57,7 +57,8 @@ fn virtual_hosts_and_policies_are_set_listed_and_removed() {
     assert!(server.ok("vhost create shop --default-queue-type quorum").contains("just so"));
     server.cli(&["vhost", "create", "shop"]).bad(4, "default_queue_type");
     server.ok("vhost change shop --tags a,b --default-queue-type none");
-    assert_eq!(server.json("vhost list")[1], json!({"name": "shop", "description": "", "tags": ["a", "b"]}));
+    let shop = json!({"name": "shop", "description": "", "tags": ["a", "b"], "limits": {}});
+    assert_eq!(server.json("vhost list")[1], shop);
     server.ok("queue create shop::q.1");
     let set = ["policy", "set", "short", "--vhost", "shop", "--pattern", "^q", "--definition"];
     let set = |definition: &str| {
