@@ -13,8 +13,6 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 # As schemathesis.toml names it.
 OPERATION = "contract"
-# Links that must have been followed, so that a run that follows none is no success.
-LINKS_MIN = 10
 # The end of what it says, when something was found.
 LINES_SHOWN = 200
 
@@ -28,7 +26,7 @@ def options():
 
 
 def declare(chosen):
-    """An operation to be called, so that links that lead from calls are followed."""
+    """An operation to be called."""
     trust = ssl.create_default_context(cafile=chosen.certificate) if chosen.certificate else None
     headers = {"content-type": "application/json"}
     request = urllib.request.Request(f"{chosen.http}/v1/operations/{OPERATION}", b"{}", headers, method="PUT")
@@ -40,7 +38,7 @@ def main():
     chosen, begun = options(), time.monotonic()
     declare(chosen)
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", HERE.parent / "schemathesis.toml"]
-    command += ["run", f"{chosen.http}/openapi.json", "--checks", "all"]
+    command += ["run", f"{chosen.http}/openapi.json", "--checks", "all", "--phases", "examples,coverage,fuzzing"]
     if chosen.certificate:
         command += ["--tls-verify", chosen.certificate]
     environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "120", "NO_PROXY": "*"}
@@ -52,11 +50,10 @@ def main():
     said = ran.stdout + ran.stderr
     count = re.search(r"(\d+) generated", said)
     tested = re.search(r"Tested: +(\d+)", said)
-    links = re.search(r"(\d+) covered", said)
-    name = "every operation of the description and the links between them, with all checks of schemathesis"
-    number = [int(found[1]) if found else 0 for found in (count, tested, links)]
-    detail = f"{number[0]} requests to {number[1]} operations, {number[2]} links followed"
-    good = ran.returncode == 0 and number[0] and number[1] and number[2] >= LINKS_MIN
+    name = "every operation of the description, with all checks of schemathesis"
+    number = [int(found[1]) if found else 0 for found in (count, tested)]
+    detail = f"{number[0]} requests to {number[1]} operations"
+    good = ran.returncode == 0 and all(number)
     if not good:
         print("\n".join(said.splitlines()[-LINES_SHOWN:]))
     print(f"{'ok' if good else 'FAILED':8}{time.monotonic() - begun:6.1f} s  {name}: {detail}")

@@ -5,6 +5,8 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use waystation_broker::{spec::VhostLimits, view::HeldBack};
 
+use crate::wire::json::Object;
+
 /// What a user shall be. Its password, or a hash of it, or neither: then only a certificate lets it in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -121,7 +123,12 @@ pub struct VhostSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_queue_type: Option<String>,
     /// What all that is in it may have together.
+    #[serde(deserialize_with = "object")]
     pub limits: VhostLimits,
+}
+
+fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+    Object::deserialize(from).map(|Object(value)| value)
 }
 
 /// The same, with its name.
