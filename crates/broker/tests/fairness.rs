@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{World, name, queue, subscription};
+use common::{World, name, queue, send_to, subscription};
 use waystation_base::{
     Attempt, ConsumerId,
     limits::{FAIR_AHEAD_MAX, TENANTS_MAX},
@@ -306,17 +306,6 @@ fn subscribed(change: impl FnOnce(&mut SubscriptionSpec)) -> World {
         change(spec);
     });
     w
-}
-
-/// Messages `a1`, `a2`… of the tenant `a`, to any address.
-fn send_to(w: &mut World, address: &str, tenant: &str, count: usize) {
-    let messages = (1..=count).map(|n| {
-        let mut message = w.message(&format!("{tenant}{n}"));
-        message.headers.set("tenant", tenant);
-        message
-    });
-    let messages = messages.collect();
-    w.publish_messages(address, messages).expect("published");
 }
 
 /// Takes messages of `s` one after the other and accepts each.

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{World, name, queue, subscription};
+use common::{World, name, queue, send_to, subscription};
 use waystation_broker::{
     Command, SessionId,
     command::{Declare, Failure, Hold, Outcome, Payload, Publish, Settle, Settlement, Transaction},
@@ -25,17 +25,6 @@ fn subscribed(change: impl FnOnce(&mut SubscriptionSpec)) -> World {
         change(spec);
     });
     w
-}
-
-/// Messages `a1`, `a2`… of the tenant `a`, and so on.
-fn send_to(w: &mut World, address: &str, tenant: &str, count: usize) {
-    let messages = (1..=count).map(|n| {
-        let mut message = w.message(&format!("{tenant}{n}"));
-        message.headers.set("tenant", tenant);
-        message
-    });
-    let messages = messages.collect();
-    w.publish_messages(address, messages).expect("published");
 }
 
 #[test]

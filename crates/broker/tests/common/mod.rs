@@ -70,6 +70,17 @@ pub fn name(text: &str) -> Name {
     name.expect("a good name")
 }
 
+/// Messages `a1`, `a2`… of the tenant `a`, whom the header `tenant` names, to any address.
+pub fn send_to(w: &mut World, address: &str, tenant: &str, count: usize) {
+    let messages = (1..=count).map(|n| {
+        let mut message = w.message(&format!("{tenant}{n}"));
+        message.headers.set("tenant", tenant);
+        message
+    });
+    let messages = messages.collect();
+    w.publish_messages(address, messages).expect("published");
+}
+
 pub fn queue(text: &str) -> Source {
     Source::Queue(name(text))
 }
