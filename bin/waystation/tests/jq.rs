@@ -165,6 +165,31 @@ async fn only_the_guilty_document_fails() {
 }
 
 #[tokio::test]
+async fn the_next_document_is_not_blamed_when_an_answer_is_read_late() {
+    let pool = pool(Limits { time: Duration::from_secs(20), ..limits() });
+    let count = |to: u32| {
+        let program = Program::compile(&format!("reduce range({to}) as $i (0; $i)"), &[]).expect("compiles");
+        let pool = pool.clone();
+        move |time| {
+            let (pool, program) = (pool.clone(), program.clone());
+            tokio::spawn(async move { pool.run_within(&program, "1".into(), Vec::new(), time, 100, 1).await })
+        }
+    };
+    let (brief, long) = (count(250_000), count(4_000_000));
+    for _ in 0..8 {
+        // Shorter than what processor time can be told for: only the clock decides.
+        let first = brief(Duration::from_millis(190));
+        let second = long(Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        // The whole runtime stands, as on a machine that is overloaded; the child goes on, and answers the first.
+        std::thread::sleep(Duration::from_millis(250));
+        // On a slow machine its own time may be up.
+        assert!(matches!(first.await.expect("no panic"), Ok(_) | Err(Failure::Time(_))));
+        assert_eq!(second.await.expect("no panic"), Ok(vec![Bytes::from_static(b"3999999")]));
+    }
+}
+
+#[tokio::test]
 async fn a_program_that_overruns_does_not_hold_up_others() {
     let pool = pool(Limits { time: Duration::from_secs(20), ..limits() });
     let endless = Program::compile("last(repeat(1))", &[]).expect("compiles");

@@ -42,6 +42,8 @@ const PARTS: u32 = 4;
 const STARVED_TIMES: u32 = 20;
 /// Parts of time that are shorter cannot be compared with processor time, which the system tells in hundredths of a second.
 const PART_MIN: Duration = Duration::from_millis(50);
+/// How much less processor time than it had the system may tell of.
+const TICK: Duration = Duration::from_millis(10);
 
 /// A running child.
 #[derive(Debug)]
@@ -60,12 +62,26 @@ pub struct Child {
     watch: Watch,
 }
 
+/// What is left of a child.
+#[derive(Debug)]
+pub struct Ended {
+    /// What it was given and did not answer, in order.
+    pub unanswered: VecDeque<Job>,
+    /// Whether answers were found that it had given before its end was decided on: the first of the unanswered is then another one
+    /// than before.
+    pub answered: bool,
+    pub end: End,
+    /// Whether it had started.
+    pub ready: bool,
+}
+
 /// How long the first document is at it.
 #[derive(Debug)]
 struct Watch {
     since: Instant,
     until: Instant,
-    processor_time: Option<Duration>,
+    /// What the child had used of the processor at the first look.
+    used: Option<Duration>,
 }
 
 /// What a turn of [`Child::turn`] came to.
@@ -97,7 +113,7 @@ impl Child {
             pending_bytes: 0,
             pending_time: Duration::ZERO,
             ready: false,
-            watch: Watch { since: now, until: now + START, processor_time: None },
+            watch: Watch { since: now, until: now + START, used: None },
         })
     }
 
@@ -183,13 +199,14 @@ impl Child {
         let until = match self.pending.front() {
             None => since + IDLE,
             Some(job) if job.bounds.time / PARTS < PART_MIN => since + job.bounds.time,
-            Some(job) => since + job.bounds.time / PARTS * (PARTS - 1),
+            Some(job) => since + job.bounds.time / PARTS,
         };
-        self.watch = Watch { since, until, processor_time: None };
+        self.watch = Watch { since, until, used: None };
     }
 
-    /// A moment of the watch has come. A child that was kept from the processor (a machine that is overloaded, or was suspended)
-    /// is given more time: that its document took long is not the document's fault.
+    /// A moment of the watch has come: the document is late when it has had its time of the processor since the first look, less
+    /// the part before that. A child that was kept from the processor (a machine that is overloaded, or was suspended) is given more
+    /// time: that its document took long is not the document's fault.
     fn look_at_time(&mut self) -> Turn {
         let Some(time) = self.pending.front().map(|job| job.bounds.time) else { return Turn::Idle };
         let part = time / PARTS;
@@ -197,21 +214,22 @@ impl Child {
             return Turn::Gone("it did not start".into());
         }
         let (Some(used), true) = (self.process.processor_time(), part >= PART_MIN) else { return Turn::Late };
-        let before = self.watch.processor_time.replace(used);
-        let ran = before.is_some_and(|before| used.saturating_sub(before) >= part / PARTS);
-        if ran || self.watch.since.elapsed() >= time * STARVED_TIMES {
+        let had = used.saturating_sub(*self.watch.used.get_or_insert(used));
+        let due = time - part;
+        if had + TICK >= due || self.watch.since.elapsed() >= time * STARVED_TIMES {
             return Turn::Late;
         }
-        self.watch.until = Instant::now() + part;
+        self.watch.until = Instant::now() + (due - had).max(part / PARTS);
         Turn::Moved
     }
 
-    /// Ends it. What it had answered by then counts; gives what it had not, and how it ended.
-    pub async fn end(mut self) -> (VecDeque<Job>, End, bool) {
+    /// Ends it. What it had answered by then counts.
+    pub async fn end(mut self) -> Ended {
         self.process.kill();
         while matches!(self.stdout.read_buf(&mut self.incoming).await, Ok(1..)) {}
+        let before = self.pending.len();
         self.take_answers();
-        let end = self.process.end().await;
-        (self.pending, end, self.ready)
+        let answered = self.pending.len() < before;
+        Ended { unanswered: self.pending, answered, end: self.process.end().await, ready: self.ready }
     }
 }

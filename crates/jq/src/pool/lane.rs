@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     Command,
-    child::{Child, Turn},
+    child::{Child, Ended, Turn},
     job::Job,
     process::End,
     queue::Queue,
@@ -98,21 +98,21 @@ impl Lane {
                 break turn;
             }
         };
-        let late = turn == Turn::Late;
-        let (unanswered, end, ready) = child.end().await;
+        let Ended { unanswered, answered, end, ready } = child.end().await;
         // What it left unanswered comes before what it had not been given.
         let rest = std::mem::replace(&mut self.next, unanswered);
-        if turn != Turn::Idle {
-            self.blame_first(late, ready, turn, end);
+        // One that was late, and had answered after all, leaves behind what has hardly begun.
+        if turn != Turn::Idle && !(turn == Turn::Late && answered) {
+            self.blame_first(ready, turn, end);
         }
         self.next.extend(rest);
     }
 
     /// The first that a child left unanswered is what it died of; the others go to the next one.
-    fn blame_first(&mut self, late: bool, ready: bool, turn: Turn, end: End) {
+    fn blame_first(&mut self, ready: bool, turn: Turn, end: End) {
         let Some(job) = self.next.front() else { return };
         let failure = match (turn, end) {
-            _ if late => Failure::Time(job.bounds.time),
+            (Turn::Late, _) => Failure::Time(job.bounds.time),
             (_, End::Exhausted) if ready => Failure::Memory(self.limits.memory_bytes),
             (Turn::Gone(why), End::Exhausted) => Failure::Worker(why),
             (_, End::Exhausted) => Failure::Worker("it was killed".into()),
