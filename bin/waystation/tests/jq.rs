@@ -182,6 +182,7 @@ async fn the_next_document_is_not_blamed_when_an_answer_is_read_late() {
         let second = long(Duration::from_secs(20));
         tokio::time::sleep(Duration::from_millis(10)).await;
         // The whole runtime stands, as on a machine that is overloaded; the child goes on, and answers the first.
+        #[expect(clippy::disallowed_methods, reason = "standing still is what is tested")]
         std::thread::sleep(Duration::from_millis(250));
         // On a slow machine its own time may be up.
         assert!(matches!(first.await.expect("no panic"), Ok(_) | Err(Failure::Time(_))));
