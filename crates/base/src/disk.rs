@@ -67,6 +67,10 @@ pub trait File: Send + Sync {
         Ok(())
     }
 
+    /// Says that `bytes` from `offset` on will be read soon, so that they can be fetched beside others meanwhile. A hint: nothing
+    /// depends on what becomes of it.
+    fn will_need(&self, _offset: u64, _bytes: u64) {}
+
     /// Writes all of `bytes` at `offset`, in as many calls as it takes.
     fn write_all_at(&self, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
         while !bytes.is_empty() {

@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    num::NonZeroU64,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
@@ -10,7 +11,7 @@ use std::{
 
 use rustix::{
     buffer::spare_capacity,
-    fs::{FallocateFlags, OFlags},
+    fs::{Advice, FallocateFlags, OFlags},
     io::Errno,
 };
 
@@ -158,6 +159,10 @@ impl File for OsFile {
             Err(Errno::OPNOTSUPP) => Ok(()),
             result => Ok(result?),
         }
+    }
+
+    fn will_need(&self, offset: u64, bytes: u64) {
+        let _ = rustix::fs::fadvise(&self.0, offset, NonZeroU64::new(bytes), Advice::WillNeed);
     }
 
     /// Into memory that nobody has filled with zeros first. What is read beyond `length`, where the buffer has room, is cut off.

@@ -11,7 +11,7 @@ use tokio::sync::mpsc as tokio_mpsc;
 use waystation_base::{ConsumerId, Message, Offset, Position, batch};
 use waystation_broker::{
     effect::Handed,
-    place::{Loaded, LogId, Meta, Place, Span},
+    place::{Load, Loaded, LogId, Meta, Place, Span},
 };
 use waystation_journal::{
     ReadError, Reader,
@@ -269,7 +269,22 @@ impl Files {
         Ok(Flow::More)
     }
 
+    /// Has what is listed and settled fetched from the disk side by side; it is then read one after the other.
+    fn fetch(&mut self, load: &Load, only: &[Offset]) -> Result<(), Unread> {
+        for span in &load.spans {
+            let Place::Settled(file) = span.place else { continue };
+            let Some(run) = self.run(file, load.log, span.first)? else { continue };
+            let from = only.partition_point(|offset| *offset < span.first);
+            let listed = only[from..].iter().copied().take_while(|offset| *offset <= span.last);
+            self.store.will_need(file, &run, listed)?;
+        }
+        Ok(())
+    }
+
     fn load(&mut self, mut scan: LoadScan) -> Loaded {
+        let only = scan.load.only.as_deref().filter(|only| only.len() > 1);
+        // What is wrong is told by the reading itself.
+        let _ = only.map(|only| self.fetch(&scan.load, only));
         let spans = std::mem::take(&mut scan.load.spans);
         let mut outcome = Ok(Flow::More);
         for span in &spans {

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    ops::Range,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
 };
@@ -48,6 +49,9 @@ struct State {
     fail_in: Option<u64>,
     capacity: Option<u64>,
     operations: u64,
+    /// Stretches of files that were read, and that were said to be needed, since they were last asked for.
+    reads: Vec<Range<u64>>,
+    needs: Vec<Range<u64>>,
 }
 
 impl State {
@@ -124,6 +128,12 @@ impl TestDisk {
 
     pub(crate) fn set_capacity(&self, bytes: Option<u64>) {
         self.state().capacity = bytes;
+    }
+
+    /// Stretches that were read, and that were said to be needed, since this was last asked.
+    pub(crate) fn take_reads(&self) -> (Vec<Range<u64>>, Vec<Range<u64>>) {
+        let mut state = self.state();
+        (std::mem::take(&mut state.reads), std::mem::take(&mut state.needs))
     }
 
     /// Writes, syncs and changes of names so far.
@@ -225,7 +235,12 @@ impl Disk for TestDisk {
 }
 
 impl File for TestFile {
+    fn will_need(&self, offset: u64, bytes: u64) {
+        self.disk.state().needs.push(offset..offset + bytes);
+    }
+
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.disk.state().reads.push(offset..offset + buffer.len() as u64);
         let inode = self.inode();
         let rest = inode.current.get(offset as usize..).unwrap_or_default();
         let length = rest.len().min(buffer.len());

@@ -232,6 +232,28 @@ impl Store {
         Ok(batches)
     }
 
+    /// Has what a [`Store::read`] from each of `offsets`, in order, goes through fetched meanwhile, all at once.
+    pub fn will_need(
+        &self,
+        id: u32,
+        run: &Run,
+        offsets: impl IntoIterator<Item = Offset>,
+    ) -> Result<(), Error> {
+        let open = self.get(id)?;
+        let index = run.index_of(&open.index).unwrap_or_default();
+        let mut told = None;
+        for from in offsets {
+            let after = index.partition_point(|entry| entry.first <= from);
+            if told.replace(after) == Some(after) {
+                continue;
+            }
+            let begin = after.checked_sub(1).map_or(run.file_offset, |at| index[at].file_offset);
+            let end = index.get(after).map_or(run.file_offset + run.bytes, |entry| entry.file_offset);
+            open.file.will_need(begin, end.saturating_sub(begin));
+        }
+        Ok(())
+    }
+
     /// The first offset of the first batch of `run` that has a timestamp of `timestamp` or later.
     pub fn find_time(&self, id: u32, run: &Run, timestamp: Millis) -> Result<Option<Offset>, Error> {
         if timestamp > run.max_timestamp {

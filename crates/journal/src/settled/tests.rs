@@ -1,5 +1,7 @@
 //! Do settled files give back what was written, find it by offset and time, and refuse damage?
 
+use std::ops::Range;
+
 use waystation_base::{EntityId, os::OsDisk};
 
 use super::*;
@@ -200,4 +202,31 @@ fn many_files_are_read_with_few_open() {
         }
     }
     assert_eq!(store.cache(|cache| cache.files.len()), OPEN_FILES_MAX);
+}
+
+#[test]
+fn what_will_be_needed_is_what_is_then_read_and_each_stretch_is_told_once() {
+    let disk = TestDisk::default();
+    let store = Store::open(Arc::new(disk.clone()), Path::new("d")).expect("opened");
+    for (id, bytes) in [(1, 100), (2, 5000), (3, 200_000)] {
+        write(&store, id, 2, 200, bytes);
+        let info = store.info(id).expect("opened");
+        for run in &info.runs {
+            for every in [1, 3, 40] {
+                let offsets =
+                    || (0..200).step_by(every).flat_map(|n| [100 + n * 10, 104 + n * 10]).map(Offset);
+                disk.take_reads();
+                store.will_need(id, run, offsets()).expect("told");
+                let (reads, needs) = disk.take_reads();
+                assert!(reads.is_empty() && needs.is_sorted_by(|a, b| a.end <= b.start), "{needs:?}");
+                for offset in offsets() {
+                    store.read(id, run, offset, 4096).expect("read");
+                }
+                let (reads, _) = disk.take_reads();
+                // Of what is read along behind a batch no more than its beginning need have been told.
+                let told = |read: &Range<u64>| needs.iter().any(|need| need.contains(&read.start));
+                assert!(!reads.is_empty() && reads.iter().all(told), "{bytes} {every}");
+            }
+        }
+    }
 }
