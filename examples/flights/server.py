@@ -2,12 +2,14 @@
 
 import http.client
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "conformance"))
+from ports import free_port  # noqa: E402
 
 READY_SECONDS_MAX = 60
 
@@ -63,9 +65,3 @@ class Server:
 
     def last_words(self) -> str:
         return self.log.read_text(errors="replace")[-2000:].strip() or "nothing"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -15,6 +15,9 @@ import time
 import services
 from users import ORDERS_A_SECOND, PATIENCE, VISITS_A_SECOND, Users
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "conformance"))
+from ports import free_port  # noqa: E402
+
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 READY_SECONDS_MAX = 60
@@ -32,12 +35,6 @@ def arguments():
     parser.add_argument("--data", type=pathlib.Path, help="a folder for the server's data; emptied first")
     parser.add_argument("--write", action="store_true", help="write figures.json, from which picture.py draws gridlock.svg")
     return parser.parse_args()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Day:

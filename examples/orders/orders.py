@@ -8,10 +8,12 @@ import json
 import os
 import pathlib
 import shutil
-import socket
 import subprocess
 import sys
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "conformance"))
+from ports import free_port  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -25,12 +27,6 @@ def arguments():
     parser.add_argument("--shipping-binary", type=pathlib.Path, required=True, help="what `cargo build` makes in shipping/")
     parser.add_argument("--data", type=pathlib.Path, default=HERE / "data", help="a folder for the server's data; emptied first")
     return parser.parse_args()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def until(what, check):

@@ -104,14 +104,14 @@ fn a_final_answer_fails_the_call_with_it_and_others_are_tried_again_under_one_ke
         match (asked.body.as_str(), step) {
             ("bad", _) => Do::Answer(422, "", "no".into()),
             (_, 2) => Do::Answer(503, "retry-after: 0\r\n", String::new()),
-            (_, 3) => Do::Slowly(Duration::from_secs(5), 200, String::new()),
+            (_, 3) => Do::Slowly(Duration::from_secs(60), 200, String::new()),
             (_, 4) => Do::Raw(b"nonsense\r\n\r\n".to_vec()),
             _ => ok("at last"),
         }
     });
     let setup = setup();
     let server = setup.start();
-    declare(&server, &service, "--upstream-timeout 300ms --max-attempts 5");
+    declare(&server, &service, "--upstream-timeout 2s --max-attempts 5");
     let bad = call(&server, "bad");
     let failed = outcome(&server, &bad);
     assert_eq!((failed["state"].as_str(), failed["result"]["status"].as_u64()), (Some("failed"), Some(422)));
@@ -134,7 +134,7 @@ fn a_final_answer_fails_the_call_with_it_and_others_are_tried_again_under_one_ke
 fn an_upstream_that_says_when_is_left_alone_until_then() {
     let mut is_first = true;
     let service = Service::new(move |_| match std::mem::take(&mut is_first) {
-        true => Do::Answer(503, "retry-after: 1\r\n", String::new()),
+        true => Do::Answer(503, "retry-after: 3\r\n", String::new()),
         false => ok("later"),
     });
     let setup = setup();
@@ -143,7 +143,7 @@ fn an_upstream_that_says_when_is_left_alone_until_then() {
     let id = call(&server, "x");
     until("it is suspended", || upstream(&server)["state"] == "suspended");
     let seen = upstream(&server);
-    assert!(seen["failures"][0]["next_ms"].as_u64() >= Some(1_000), "{seen}");
+    assert!(seen["failures"][0]["next_ms"].as_u64() >= Some(3_000), "{seen}");
     assert_eq!(server.json(&format!("calls show {id}"))["last_error"], "the upstream answered 503");
     assert_eq!(outcome(&server, &id)["attempt"], 2);
     assert_eq!(service.asked().len(), 2);
@@ -173,11 +173,11 @@ fn a_suspended_upstream_that_is_resumed_is_tried_at_once() {
 fn retries_that_are_used_up_end_with_the_last_answer_or_a_problem() {
     let service = Service::new(|asked: &Asked| match asked.body.as_str() {
         "busy" => Do::Answer(503, "content-type: text/plain\r\n", "still busy".into()),
-        _ => Do::Slowly(Duration::from_secs(5), 200, String::new()),
+        _ => Do::Slowly(Duration::from_secs(60), 200, String::new()),
     });
     let setup = setup();
     let server = setup.start();
-    declare(&server, &service, "--upstream-timeout 150ms --max-attempts 2");
+    declare(&server, &service, "--upstream-timeout 2s --max-attempts 2");
     let busy = outcome(&server, &call(&server, "busy"));
     assert_eq!((busy["attempt"].as_u64(), busy["result"]["status"].as_u64()), (Some(2), Some(503)), "{busy}");
     let slow = outcome(&server, &call(&server, "slow"));

@@ -13,13 +13,15 @@ import pathlib
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 
 import aio_pika
 from aio_pika import DeliveryMode, Message
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "conformance"))
+from ports import free_port  # noqa: E402
 
 QUEUE, MARKERS = "crash", "crash-markers"
 PUBLISHERS, BATCH = 2, 40
@@ -35,9 +37,7 @@ class Server:
         shutil.rmtree(data, ignore_errors=True)
         data.mkdir(parents=True)
         self.binary, self.data, self.process = binary, data, None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"amqp://guest:guest@127.0.0.1:{self.port}/"
 
     async def start(self):

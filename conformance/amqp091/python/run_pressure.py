@@ -8,7 +8,6 @@ import json
 import os
 import pathlib
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -17,14 +16,11 @@ import urllib.request
 
 import pika
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "conformance"))
+from ports import free_port  # noqa: E402
+
 # What others may write to the same disk meanwhile, and what the file takes.
 SLACK_BYTES, TAKEN_BYTES = 2 << 30, 4 << 30
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Server:

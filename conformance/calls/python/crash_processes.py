@@ -5,7 +5,8 @@ import subprocess
 import sys
 import time
 
-from server import SECRET, free_port
+from server import SECRET
+from ports import free_port
 
 HERE = pathlib.Path(__file__).resolve().parent
 

@@ -1,14 +1,16 @@
 """How is the real server started, killed without warning, and started again on the same data and the same ports?"""
 import http.client
 import json
-import random
+import pathlib
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "conformance"))
+from ports import free_port  # noqa: E402
 
 READY_SECONDS_MAX = 60
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -18,21 +20,6 @@ callback_secrets = ["{SECRET}"]
 [upstreams]
 allow = ["127.0.0.1"]
 '''
-
-
-# Below those that the system gives to outgoing connections: one of them could take the place of who is being restarted.
-PORTS = range(20_000, 30_000)
-
-
-def free_port():
-    while True:
-        port = random.SystemRandom().choice(PORTS)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                pass
 
 
 class Server:

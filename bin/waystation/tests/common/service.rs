@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeMap,
+    hash::{BuildHasher, RandomState},
     io::{Read, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     sync::{
@@ -83,7 +84,7 @@ impl Service {
 
     /// The same at another address of this machine.
     pub fn at(address: IpAddr, script: impl FnMut(&Asked) -> Do + Send + 'static) -> Service {
-        let listener = TcpListener::bind((address, 0)).expect("a port");
+        let listener = ports().find_map(|port| TcpListener::bind((address, port)).ok()).expect("a port");
         let shared = Shared {
             asked: Mutex::default(),
             script: Mutex::new(Box::new(script)),
@@ -163,6 +164,14 @@ impl Drop for Service {
             self.die();
         }
     }
+}
+
+/// Ports in no order, below those that systems give to clients (Linux `ip_local_port_range`, 32768 and up): nobody is given that of
+/// a service that died and is to come back.
+fn ports() -> impl Iterator<Item = u16> {
+    let (first, count) = (20_000, 12_768);
+    let begin = RandomState::new().hash_one("port") % count;
+    (begin..begin + count).map(move |n| first + (n % count) as u16)
 }
 
 /// Answers the requests of one connection.
