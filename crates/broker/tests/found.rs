@@ -172,3 +172,36 @@ fn a_full_queue_can_be_its_own_dead_letter_address_but_not_overflow_into_itself(
     own(&mut spec);
     assert!(w.declare("q", Spec::Queue(spec)).is_err());
 }
+
+#[test]
+fn after_a_restart_the_keys_that_were_held_in_a_queue_are_looked_up_so_many_at_a_time() {
+    // Messages of as many keys in somebody's hands: more than are looked up at once.
+    const HELD: usize = 5_000;
+    const LOOKED_UP_MAX: usize = 4_096;
+    for restart in [World::restart as fn(&mut World), World::restart_from_snapshot] {
+        let mut w = World::new();
+        w.queue("q", |spec| spec.order = Order::Key);
+        for turn in ["first", "second"] {
+            let of_key = |n: usize| Message { key: Some(format!("k{n}").into()), ..w.message(turn) };
+            let messages = (0..HELD).map(of_key).collect();
+            w.publish_messages("q", messages).expect("published");
+        }
+        let mut held = Vec::new();
+        while held.len() < HELD {
+            let more = w.pull(queue("q"), HELD as u32, 60_000);
+            assert!(!more.is_empty(), "{} were handed out", held.len());
+            held.extend(more);
+        }
+        w.finds.clear();
+        restart(&mut w);
+        assert_eq!(w.finds, [LOOKED_UP_MAX, HELD - LOOKED_UP_MAX]);
+        assert!(w.pull(queue("q"), 1, 60_000).is_empty(), "each key has somebody who works on it");
+        w.accept(queue("q"), &held[HELD - 1]);
+        let next = w.pull(queue("q"), 9, 60_000);
+        assert_eq!(next.len(), 1);
+        assert_eq!(
+            (w.read(&next[0]).key, w.body(&next[0])),
+            (Some(format!("k{}", HELD - 1).into()), "second".into())
+        );
+    }
+}

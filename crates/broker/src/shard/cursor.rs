@@ -1,6 +1,6 @@
 //! How far one log has been worked on: what is done, held, come back, and loaded ahead.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{HashMap, HashSet};
 use smol_str::SmolStr;
@@ -129,6 +129,8 @@ pub struct Cursor {
     pub loading: bool,
     /// Messages that came back and are being looked up; the load is under way.
     pub finding: Vec<u64>,
+    /// Queues with an order by key: messages that may have had a key before a restart, to be looked up before anything goes.
+    pub holders: BTreeSet<u64>,
     /// The last load of messages that came back met damage.
     pub find_failed: bool,
     /// Makes an answer to an earlier load void.

@@ -10,7 +10,7 @@ use waystation_base::{
 use super::{
     Ctx,
     consumers::Consumer,
-    cursor::{DELAYED_LOGS, Flight, Reason, is_delayed, priority, tag},
+    cursor::{Cursor, DELAYED_LOGS, Flight, Reason, is_delayed, priority, tag},
     entry::{Entry, Item},
     log::Log,
     outlet::{Finished, Logs, Outlet, Popped},
@@ -67,7 +67,7 @@ impl Outlet {
     /// Hands out all that can be.
     pub fn dispatch(&mut self, length: Length, logs: &dyn Logs, ctx: &mut Ctx<'_>) {
         self.begin_in_vhost(ctx);
-        if self.policy.by_key && self.cursors.values().any(|cursor| !cursor.finding.is_empty()) {
+        if self.policy.by_key && self.finds_holders(logs, ctx) {
             // A message that came back must be known by its key before any other one of that key goes.
             return;
         }
@@ -295,6 +295,19 @@ impl Outlet {
         let lost = cursor.keyless().chain(lost.map(|((_, offset), _)| *offset));
         let lost = lost.take(FIND_MESSAGES_MAX).collect();
         self.find_offsets(number, lost, log, logs, ctx);
+    }
+
+    /// Asks for the keys that were held before a restart; says whether an answer is to be waited for, to this or to what came back.
+    pub(super) fn finds_holders(&mut self, logs: &dyn Logs, ctx: &mut Ctx<'_>) -> bool {
+        let unknown = self.cursors.iter().filter(|(_, cursor)| !cursor.holders.is_empty());
+        let some = |cursor: &Cursor| cursor.holders.iter().copied().take(FIND_MESSAGES_MAX).collect();
+        let asks: Vec<(u16, Vec<u64>)> = unknown.map(|(number, cursor)| (*number, some(cursor))).collect();
+        for (number, offsets) in asks {
+            if let Some(log) = logs.log(number) {
+                self.find_offsets(number, offsets, log, logs, ctx);
+            }
+        }
+        self.cursors.values().any(|cursor| !cursor.finding.is_empty())
     }
 
     /// Asks where these messages are.

@@ -68,6 +68,7 @@ impl Outlet {
         let mut found = loaded.messages.iter().map(|(meta, _)| meta).peekable();
         for offset in asked {
             let meta = found.next_if(|meta| meta.offset.0 == offset).copied();
+            cursor.holders.remove(&offset);
             cursor.learn_key(offset, meta.map(|meta| meta.key_hash));
             let held = cursor.flying.get(&offset).filter(|flight| flight.dying.is_none());
             let whose = meta.filter(|_| held.is_some_and(|flight| flight.tenant.is_none()));

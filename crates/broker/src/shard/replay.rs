@@ -184,11 +184,8 @@ impl Shard {
                 outlet.find(number, logs, ctx);
             }
             if outlet.policy.by_key {
-                for (number, offsets) in outlet.holders_by_log() {
-                    if let Some(log) = logs.log(number) {
-                        outlet.find_offsets(number, offsets, log, logs, ctx);
-                    }
-                }
+                outlet.note_holders();
+                outlet.finds_holders(logs, ctx);
             }
         });
         self.arm(id, ctx);
@@ -255,20 +252,13 @@ impl Outlet {
     }
 
     /// Messages that may hold a key: those that were handed out before.
-    fn holders_by_log(&self) -> Vec<(u16, Vec<u64>)> {
-        let each = self.cursors.iter().map(|(number, cursor)| {
-            let returned =
-                cursor.returned.iter().filter(|(_, returned)| returned.attempt.0 > 0).map(|((_, o), _)| *o);
-            let mut offsets: Vec<u64> = returned.chain(cursor.flying.keys().copied()).collect();
-            offsets.extend(
-                self.delayed
-                    .iter()
-                    .filter(|((_, t), w)| t.log() == *number && w.attempt.0 > 0)
-                    .map(|((_, t), _)| t.offset().0),
-            );
-            offsets.sort_unstable();
-            (*number, offsets)
-        });
-        each.filter(|(_, offsets)| !offsets.is_empty()).collect()
+    fn note_holders(&mut self) {
+        for (number, cursor) in &mut self.cursors {
+            let returned = cursor.returned.iter().filter(|(_, returned)| returned.attempt.0 > 0);
+            let returned = returned.map(|((_, offset), _)| *offset);
+            cursor.holders = returned.chain(cursor.flying.keys().copied()).collect();
+            let failed = self.delayed.iter().filter(|((_, t), w)| t.log() == *number && w.attempt.0 > 0);
+            cursor.holders.extend(failed.map(|((_, tag), _)| tag.offset().0));
+        }
     }
 }

@@ -164,16 +164,26 @@ impl<T> Groups<T> {
         while self.held > self.rules.held_max && self.complete_oldest(End::Full) {}
     }
 
+    /// A second completion of the same key leaves a second marker; they may come in any order, and the one that holds longest is right.
     fn put_marker(&mut self, key: SmolStr, until: Millis, item: T) {
         self.held += 1;
-        self.forgets.insert((until, key.clone()));
-        if let Some(old) = self.known.insert(key.clone(), Known { until, marker: Some(item) }) {
-            if old.until != until {
-                self.forgets.remove(&(old.until, key));
-            }
-            // A second completion of the same key leaves a second marker.
-            self.forget(old.marker);
+        let Some(known) = self.known.get_mut(&key) else {
+            self.forgets.insert((until, key.clone()));
+            self.known.insert(key, Known { until, marker: Some(item) });
+            return;
+        };
+        let superseded = if until < known.until && known.marker.is_some() {
+            Some(item)
+        } else {
+            // One that is still to come takes this one's place: until then nothing but this one is stored.
+            known.marker.replace(item)
+        };
+        if until > known.until {
+            self.forgets.remove(&(known.until, key.clone()));
+            known.until = until;
+            self.forgets.insert((until, key));
         }
+        self.forget(superseded);
     }
 
     fn group(&mut self, facts: &Facts) -> &mut Group<T> {

@@ -85,6 +85,40 @@ fn late_messages_begin_another_group_or_are_told_apart_for_as_long_as_the_group_
     assert_eq!(acts(&mut groups, 61), ["a size [5] until 111"]);
 }
 
+fn marker(until: u64) -> Facts {
+    Facts { role: Role::Marker { until: Millis(until) }, ..member("a", 0) }
+}
+
+#[test]
+fn a_key_is_known_for_as_long_as_its_longest_marker_says_in_whatever_order_they_come() {
+    for order in [[(60, 1), (90, 2)], [(90, 2), (60, 1)]] {
+        let mut groups = Groups::new(Rules { remember_ms: Some(50), ..rules() });
+        order.into_iter().for_each(|(until, item)| groups.put(marker(until), item));
+        groups.tick(Millis(61));
+        groups.put(member("a", 80), 3);
+        assert_eq!(acts(&mut groups, 80), ["forget 1", "a late [3]"], "{order:?}");
+        assert_eq!((groups.held(), groups.due()), (1, Some(Millis(91))), "{order:?}");
+        groups.tick(Millis(91));
+        assert_eq!(acts(&mut groups, 91), ["forget 2"], "{order:?}");
+        assert_eq!((groups.held(), groups.due()), (0, None), "{order:?}");
+    }
+}
+
+#[test]
+fn a_marker_that_comes_after_the_next_completion_does_not_shorten_what_that_one_says() {
+    let mut groups = Groups::new(Rules { remember_ms: Some(50), ..rules() });
+    groups.was_complete(&"a".into(), Millis(10));
+    groups.was_complete(&"a".into(), Millis(40));
+    groups.put(marker(60), 1);
+    groups.tick(Millis(61));
+    groups.put(member("a", 70), 2);
+    assert_eq!(acts(&mut groups, 70), ["a late [2]"]);
+    groups.put(marker(90), 3);
+    groups.tick(Millis(91));
+    assert_eq!(acts(&mut groups, 91), ["forget 1", "forget 3"]);
+    assert_eq!((groups.held(), groups.due()), (0, None));
+}
+
 #[test]
 fn members_wait_for_what_opens_their_group_and_are_late_if_it_does_not_come() {
     let mut groups = Groups::new(Rules { size: None, needs_opener: true, ..rules() });
