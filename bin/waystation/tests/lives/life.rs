@@ -1,9 +1,6 @@
 //! One life: what clients and operators do until the power goes, again and again, and what must be true then.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::json;
 use waystation_base::{Clock, os::OsClock};
@@ -19,7 +16,9 @@ use waystation_testkit::{
 };
 
 use crate::{
+    books::{Books, Written},
     census::Census,
+    kind::{Kind, Known, check},
     server::{HOLD, HOLD_ASK, HOLD_LINE, Server, message, name},
     service::{Asked, Do, Service},
 };
@@ -48,6 +47,10 @@ pub struct Did {
     pub ordered: u64,
     pub answered: u64,
     pub found: u64,
+    /// Entries of the journal after which every account was looked at.
+    pub entries: u64,
+    /// Moments at which no step was half done, and every message was in one place.
+    pub moments: u64,
 }
 
 impl Did {
@@ -63,49 +66,6 @@ impl Did {
     }
 }
 
-/// What becomes of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// It is put together with others.
-    Sum,
-    /// Somebody works on it, and it may fail, die, and be brought back.
-    Work,
-    /// It is told to a subscription.
-    News,
-    /// It is divided into three.
-    Parts,
-    /// The route cannot do its steps with it.
-    Bad,
-    /// It has a number, and leaves in the order of these.
-    Line,
-    /// Somebody is asked, and replies.
-    Ask,
-    /// A service is asked about it.
-    Look,
-}
-
-impl Kind {
-    const ALL: [(Kind, &str); 8] = [
-        (Kind::Sum, "sum"),
-        (Kind::Work, "work"),
-        (Kind::News, "news"),
-        (Kind::Parts, "parts"),
-        (Kind::Bad, "bad"),
-        (Kind::Line, "line"),
-        (Kind::Ask, "ask"),
-        (Kind::Look, "look"),
-    ];
-}
-
-/// Whether the broker said that it was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Known {
-    /// It did.
-    Surely,
-    /// It was asked for, and nothing was heard.
-    Perhaps,
-}
-
 struct Life {
     random: Random,
     disk: SimDisk,
@@ -118,11 +78,13 @@ struct Life {
 }
 
 /// Lives through one; panics where something is not as it should be.
-pub fn live(seed: u64) -> Did {
+/// Returns what it did and what the journal kept of it.
+pub fn live(seed: u64) -> (Did, Vec<Written>) {
     let mut random = Random::new(seed);
     let disk = SimDisk::new(random.any());
     let (sent, accepted, numbers) = (BTreeMap::new(), BTreeMap::new(), [1; GROUPS as usize]);
     let mut life = Life { random, disk, sent, accepted, numbers, did: Did::default() };
+    let mut books = Books::default();
     let service = failing_service();
     let mut server = Server::open(&life.disk);
     server.declare(&service.url());
@@ -131,6 +93,8 @@ pub fn live(seed: u64) -> Did {
         life.did.undone = life.did.undone.max(undone(&server));
         let crash = if life.random.one_in(3) { Crash::Kill } else { Crash::Power };
         server.crash(&life.disk, crash);
+        books.read(&life.disk);
+        life.check_books(&books);
         life.did.crashes += 1;
         server = Server::open(&life.disk);
         life.check(&Census::take(&server), false);
@@ -139,6 +103,8 @@ pub fn live(seed: u64) -> Did {
     life.finish(&server);
     life.did.undone = undone(&server);
     server.crash(&life.disk, Crash::Power);
+    books.read(&life.disk);
+    life.check_books(&books);
     let server = Server::open(&life.disk);
     let census = Census::take(&server);
     life.check(&census, true);
@@ -146,7 +112,8 @@ pub fn live(seed: u64) -> Did {
     life.did.ordered = census.of("ordered") as u64;
     life.did.answered = census.of("replies") as u64;
     life.did.found = census.of("found") as u64;
-    life.did
+    (life.did.entries, life.did.moments) = books.looks();
+    (life.did, books.written)
 }
 
 /// How much of what redrives brought back was taken away again.
@@ -293,7 +260,9 @@ impl Life {
                     for source in [Source::Queue(name("right")), Source::Subscription(name("readers"))] {
                         self.accept_all(server, source).await;
                     }
-                    let _ = self.redrive(server).await;
+                    if has_dead_letters(server).await {
+                        let _ = self.redrive(server).await;
+                    }
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             };
@@ -350,64 +319,36 @@ impl Life {
 
     /// Every message is in one place, and in one only, and those with numbers left in the order of these: what came late is a dead letter.
     fn check(&self, census: &Census, is_end: bool) {
-        for (group, numbers) in &census.ordered {
-            assert!(
-                numbers.is_sorted_by(|before, after| before < after),
-                "group {group} left as {numbers:?}"
-            );
-        }
-        let known: BTreeSet<u64> = self.sent.keys().copied().collect();
-        for n in known {
-            let (kind, sent) = self.sent[&n];
-            let seen = match kind {
-                Kind::Sum => census.sum(n, &["in", "left", HOLD, "sums", "sum.dead"]),
-                Kind::Bad => census.sum(n, &["in", "sort.dead"]),
-                Kind::Line => census.sum(n, &["in", "numbered", HOLD_LINE, "ordered", "line.dead"]),
-                Kind::Look => census.sum(n, &["in", "lookups", "found", "look.dead"]),
-                Kind::Ask => {
-                    let asked = census.sum(n, &[HOLD_ASK, "answers", "ask.dead"]);
-                    let copies = census.sum(n, &["bank", "bank.dead", "quotes", "replies", "late"]);
-                    assert_eq!(copies, asked, "the request or reply of {n} is in {}", census.places(n));
-                    asked + census.sum(n, &["in", "asks"])
-                }
-                Kind::Parts => {
-                    let parts = census.count(n, "parts");
-                    assert!(parts == 0 || parts == 3, "{n} is in {}", census.places(n));
-                    census.count(n, "in") + parts / 3
-                }
-                Kind::Work => self.seen_by_consumers(census, n, &["in", "right", "right.dead"]),
-                Kind::News => {
-                    let stored = census.sum(n, &["in", "news"]);
-                    assert!(stored <= 1, "{n} is in {}", census.places(n));
-                    let seen = self.seen_by_consumers(census, n, &["in", "readers", "readers.dead"]);
-                    assert_eq!(stored.min(1), seen, "{n} is in {}", census.places(n));
-                    seen
-                }
-            };
-            let may_be = match sent {
-                Known::Surely => 1..=1,
-                Known::Perhaps => 0..=1,
-            };
-            assert!(may_be.contains(&seen), "{n} ({kind:?}, sent {sent:?}) is in {}", census.places(n));
+        census.check_order();
+        for (n, (kind, sent)) in &self.sent {
+            check(*n, *kind, *sent, self.accepted.get(n).copied(), census);
             if is_end {
                 let places = ["in", "left", HOLD, "right", "right.dead", "readers", "readers.dead"];
-                let left = census.sum(n, &places)
-                    + census.sum(n, &["numbered", HOLD_LINE, "asks", HOLD_ASK, "bank", "quotes", "lookups"]);
-                assert_eq!(left, 0, "{n} is in {}", census.places(n));
+                let left = census.sum(*n, &places)
+                    + census.sum(*n, &["numbered", HOLD_LINE, "asks", HOLD_ASK, "bank", "quotes", "lookups"]);
+                assert_eq!(left, 0, "{n} is in {}", census.places(*n));
             }
         }
     }
 
-    /// In how many places a message is, if being acknowledged is one.
-    fn seen_by_consumers(&self, census: &Census, n: u64, places: &[&str]) -> u64 {
-        let there = census.sum(n, places);
-        match self.accepted.get(&n) {
-            None => there,
-            Some(Known::Surely) => there + 1,
-            // It was acknowledged, or it is still there.
-            Some(Known::Perhaps) => there.max(1),
+    /// The journal has what clients were told that it has, and nothing that nobody sent.
+    fn check_books(&self, books: &Books) {
+        for (n, (_, sent)) in &self.sent {
+            assert!(books.has(*n) || *sent == Known::Perhaps, "{n} was confirmed");
+        }
+        for (n, accepted) in &self.accepted {
+            assert!(books.accepted(*n) || *accepted == Known::Perhaps, "{n} was acknowledged");
         }
     }
+}
+
+async fn has_dead_letters(server: &Server) -> bool {
+    for queue in ["right.dead", "readers.dead"] {
+        if server.broker.queue(name(queue)).await.expect("a queue").ready > 0 {
+            return true;
+        }
+    }
+    false
 }
 
 fn number(delivery: &Delivery) -> u64 {

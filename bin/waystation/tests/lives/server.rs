@@ -67,6 +67,8 @@ const LOOK: &str = r#"{
         {"enrich": {"url": "\"URL/\\(.n)\"", "merge": ". + {found: $response.body}", "timeout_ms": 2000}},
         {"to": "found"}
     ]}"#;
+/// The data directory.
+pub const DATA: &str = "/waystation";
 /// Where the aggregator holds its messages.
 pub const HOLD: &str = "$routes.sum.aggregate";
 /// Where the resequencer does.
@@ -94,11 +96,11 @@ pub struct Features {
 impl Server {
     /// Opens the broker, with nothing that works on messages yet.
     pub fn open(disk: &SimDisk) -> Server {
-        let mut options = Options::new("/waystation");
+        let mut options = Options::new(DATA);
         options.disk_reserve_bytes = 0;
-        // Small, so that it settles and takes snapshots.
+        // Small, so that it settles and takes snapshots; and larger than what comes between two crashes, which is read then.
         (options.journal_file_bytes, options.hot_bytes, options.snapshot_bytes) =
-            (1 << 20, 1 << 20, 256 << 10);
+            (512 << 10, 2 << 20, 256 << 10);
         options.record = Some(waystation_record::Options::default());
         let clock: Arc<dyn Clock> = Arc::new(OsClock);
         let opened = waystation_host::open(options, Arc::new(disk.clone()), clock);

@@ -126,6 +126,15 @@ impl Shard {
         names.into_iter().cloned().collect()
     }
 
+    /// Messages of a queue or subscription that are not done: for checks and tests.
+    pub fn alive(&self, kind: Kind, name: &Name) -> Option<u64> {
+        let id = self.find(kind, name)?;
+        match kind {
+            Kind::Queue => self.queues.get(&id).map(|queue| queue.alive()),
+            _ => self.subscriptions.get(&id).map(|it| it.outlet.alive(&it.logs(&self.topics))),
+        }
+    }
+
     /// Whether a message of a queue or subscription is done: for checks and tests.
     pub fn is_done(&self, kind: Kind, name: &Name, tag: Tag) -> Option<bool> {
         let id = self.find(kind, name)?;

@@ -4,6 +4,7 @@
 //! out ([`delivery`]) and how a command is to be answered ([`answer`]). After a crash it is made anew from the entries that the
 //! journal kept, so that it always knows exactly what has happened.
 
+mod accounts;
 mod answer;
 mod delivery;
 mod justify;
@@ -12,8 +13,11 @@ mod published;
 mod retry;
 mod routing;
 
+pub use accounts::{Accounts, Change, Lying};
+
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
     sync::Arc,
 };
 
@@ -39,6 +43,9 @@ pub struct Stored {
 }
 
 impl Stored {
+    /// The number of one that was not made by the simulation.
+    pub const NO_NUMBER: u64 = u64::MAX;
+
     fn expired(&self, now: Millis) -> bool {
         self.message.expires_at.is_some_and(|at| at <= now)
     }
@@ -413,6 +420,17 @@ impl Ledger {
         let offsets = |topic: &Topic| topic.next.iter().sum::<u64>();
         let topic = self.topics.get(&log.entity);
         self.compacted.contains(&log) || topic.is_none_or(|topic| topic.published != offsets(topic))
+    }
+
+    /// How many messages wait in a queue or subscription. Of a subscription, what a filter passes over, or retention or compaction took,
+    /// counts until it is met.
+    pub fn waiting(&self, outlet: &Outlet) -> RangeInclusive<u64> {
+        let all = outlet.items.len() as u64;
+        if outlet.queue().is_some() {
+            return all..=all;
+        }
+        let sure = outlet.items.values().filter(|item| !item.loose).count() as u64;
+        sure..=if outlet.sources.values().any(|log| self.has_gaps(*log)) { u64::MAX } else { all }
     }
 
     /// Nobody is attached any more: the process is a new one.

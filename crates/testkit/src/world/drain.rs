@@ -49,6 +49,7 @@ impl World {
             self.check();
             if self.is_drained() {
                 self.check_each();
+                self.check_journal();
                 self.report.stored =
                     self.ledger.outlets.values().map(|outlet| outlet.counters.published).sum();
                 return;
