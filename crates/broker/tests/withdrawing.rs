@@ -10,7 +10,7 @@ use waystation_base::{
 };
 use waystation_broker::{
     Command, Extent, Refusal, Reply, SessionId, Source,
-    command::{Declare, Outcome, Payload, Publish, Settle, Settlement, Transaction},
+    command::{Declare, Outcome, Payload, Publish, Seek, Settle, Settlement, Transaction},
     spec::{Fair, Mode, Order, RouteKind, Spec, SubscriptionSpec, TopicSpec},
 };
 
@@ -163,6 +163,33 @@ fn what_came_back_to_a_subscription_can_be_moved_and_nothing_else_of_it() {
     check_moved_from_a_subscription(|spec| {
         spec.fair = Some(Box::new(Fair { header: "tenant".into(), ..Fair::default() }));
     });
+}
+
+#[test]
+fn a_seek_hands_out_nothing_again_that_came_back_and_was_moved_or_done_and_passes_over_nothing_of_it() {
+    for restart in [None, Some(World::restart as fn(&mut World)), Some(World::restart_from_snapshot)] {
+        let mut w = came_back(&["a", "b", "c"], |_| ());
+        let consumer = w.attach(subscription("s"), 9);
+        let first = w.take(consumer);
+        let of_topic: Vec<_> = first.iter().filter(|handed| handed.tag == tag(0, 0)).collect();
+        w.accept(subscription("s"), of_topic[0]);
+        w.run(Command::Detach(consumer)).expect("detached");
+        let taken_back = vec![withdrawn(tag(BACK, 0), 1), withdrawn(tag(BACK, 2), 1)];
+        carry(&mut w, subscription("s"), taken_back, &["a", "c"]).expect("moved");
+        let seek = |w: &mut World, offset| {
+            let redriven = name("s").redriven().expect("a name");
+            let to = vec![(name("t"), 0, Offset(offset)), (redriven, 0, Offset(offset))];
+            w.run(Command::Seek(Seek { subscription: name("s"), to })).expect("moved");
+        };
+        seek(&mut w, 9);
+        assert_eq!(w.subscription_info("s").lag, 1, "what came back waits still");
+        seek(&mut w, 0);
+        restart.into_iter().for_each(|restart| restart(&mut w));
+        let consumer = w.attach(subscription("s"), 9);
+        let mut bodies = w.bodies(consumer);
+        bodies.sort();
+        assert_eq!(bodies, ["b", "its topic's"]);
+    }
 }
 
 #[test]

@@ -166,7 +166,7 @@ fn positions(
             .advise("write --to offset:N, or leave --topic and --partition out"));
     };
     let chosen = info.sources.iter().filter(|source| {
-        topic.is_none_or(|topic| source.topic.as_str() == topic)
+        topic.map_or(source.topic.redriven_to().is_none(), |topic| source.topic.as_str() == topic)
             && partition.is_none_or(|it| source.partition == it)
     });
     let positions: Vec<SeekPosition> = chosen

@@ -1,4 +1,5 @@
-//! Moving a subscription to another place.
+//! Moving a subscription to another place in its topics. What came back to it by a redrive stays as it is: it was meant for once, some of it
+//! may have been taken back to the dead letters, and what is passed over here could not be.
 
 use waystation_base::{Name, Offset};
 
@@ -10,7 +11,8 @@ impl Shard {
         let id = self.source(&crate::Source::Subscription(seek.subscription.clone()))?;
         let mut places = Vec::with_capacity(seek.to.len());
         for (topic, partition, offset) in &seek.to {
-            places.push(self.seek_place(id, topic, *partition, *offset)?);
+            let place = self.seek_place(id, topic, *partition, *offset)?;
+            places.extend(topic.redriven_to().is_none().then_some(place));
         }
         let subscription = self.subscriptions.get_mut(&id).expect("found");
         for (number, offset) in places {

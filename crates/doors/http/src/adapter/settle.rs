@@ -180,7 +180,8 @@ pub(super) async fn seek(
         SeekRequest { start: Some(start), positions: None } => {
             let info = door.broker.subscription(name.clone()).await?;
             let mut to = Vec::with_capacity(info.sources.len());
-            for source in info.sources {
+            // What came back by a redrive is no place in a topic.
+            for source in info.sources.into_iter().filter(|source| source.topic.redriven_to().is_none()) {
                 let offset = start_of(&door.broker, &source, start).await?;
                 to.push((source.topic, source.partition, offset));
             }
