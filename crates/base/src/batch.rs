@@ -471,6 +471,7 @@ impl<'a> Record<'a> {
 }
 
 /// A record's headers, as they are stored.
+#[derive(Clone, Copy, Debug)]
 pub struct RecordHeaders<'a> {
     /// What our own header says.
     pub system: System,
@@ -480,6 +481,13 @@ pub struct RecordHeaders<'a> {
 }
 
 impl<'a> RecordHeaders<'a> {
+    /// Whether the senders of both said the same, byte for byte.
+    #[inline]
+    pub fn says_same(&self, other: &RecordHeaders<'_>) -> bool {
+        (self.senders.left, self.senders.rest, self.types)
+            == (other.senders.left, other.senders.rest, other.types)
+    }
+
     /// Gives `visit` each of the sender's headers as it is stored: its name, the plain form of its value, and the value's type, if
     /// it is not text.
     #[inline]
@@ -497,6 +505,7 @@ impl<'a> RecordHeaders<'a> {
 }
 
 /// Walks over headers.
+#[derive(Clone, Copy, Debug)]
 struct RawHeaders<'a> {
     left: usize,
     rest: &'a [u8],

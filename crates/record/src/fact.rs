@@ -15,6 +15,8 @@
 //! ```
 //! Clients are numbers in a table of the file or memory that holds the fact.
 
+use std::ops::Range;
+
 use smol_str::SmolStr;
 use waystation_base::{
     Attempt, EntityId, MessageId, Millis, Offset,
@@ -402,6 +404,17 @@ impl<'a> PublishedWriter<'a> {
         self.out.push(attribute as u8);
         put_prefixed(self.out, cut(text, ATTRIBUTE_BYTES_MAX).as_bytes());
         true
+    }
+
+    /// Where in the memory that is written to the attributes are.
+    pub(crate) fn attributes(&self) -> Range<usize> {
+        self.count_at..self.out.len()
+    }
+
+    /// Gives the message, which has no attributes yet, those of one before, by where they are.
+    pub(crate) fn repeat(self, attributes: Range<usize>) {
+        self.out.truncate(self.count_at);
+        self.out.extend_from_within(attributes);
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     HashMap,
     fact::{Fact, Fate, Place, What},
     meta::{Client, Stretch, Sweep},
-    publish::Stored,
+    publish::{Before, Stored},
     rates::Rates,
     recent::Recent,
     rules::{Rule, Terms},
@@ -392,6 +392,7 @@ impl Observer {
         }
         let (at, step, client) = (self.now(), self.step(), self.acting(recent));
         self.mention(publish.log.entity, recent);
+        let mut before = Before::default();
         for record in records {
             let Ok(record) = record else {
                 self.unreadable += 1;
@@ -407,7 +408,8 @@ impl Observer {
                 self.terms_by_route(place.log.entity, &record)
             };
             let stored = Stored { record: &record, at, client, step, fate: Fate::Stored };
-            self.add(place, &stored, by_route.as_deref().unwrap_or(&terms), recent);
+            // Which route's terms hold is one of the things that a sender says.
+            self.add(place, &stored, by_route.as_deref().unwrap_or(&terms), &mut before, recent);
         }
     }
 
@@ -443,6 +445,7 @@ impl Observer {
         let fate = if unrouted.told { Fate::Told } else { Fate::Dropped };
         let (at, step, client) = (self.now(), self.step(), self.acting(recent));
         self.mention(log.entity, recent);
+        let mut before = Before::default();
         for (offset, record) in (position.0..).zip(records) {
             let place = Place { log, offset: Offset(offset) };
             if terms.is_off() || !terms.takes(place) {
@@ -451,7 +454,7 @@ impl Observer {
             match record {
                 Ok(record) => {
                     let stored = Stored { record: &record, at, client, step, fate };
-                    self.add(place, &stored, &terms, recent);
+                    self.add(place, &stored, &terms, &mut before, recent);
                 }
                 Err(_) => self.unreadable += 1,
             }
@@ -459,8 +462,15 @@ impl Observer {
     }
 
     /// Adds what is known of a publish.
-    fn add(&mut self, place: Place, stored: &Stored<'_>, terms: &Terms, recent: &mut Recent) {
-        if recent.publish(place, stored, terms).is_err() {
+    fn add<'a>(
+        &mut self,
+        place: Place,
+        stored: &Stored<'_, 'a>,
+        terms: &Terms,
+        before: &mut Before<'a>,
+        recent: &mut Recent,
+    ) {
+        if recent.publish(place, stored, terms, before).is_err() {
             self.unreadable += 1;
         } else if self.tap.is_some()
             && let Some(fact) = recent.last()

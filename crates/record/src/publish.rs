@@ -1,9 +1,11 @@
 //! What is kept of a message that was stored, and what it can be found by.
 
+use std::ops::Range;
+
 use serde_json::Value as Json;
 use waystation_base::{
     MessageId, Millis, Value,
-    batch::{Error, Record},
+    batch::{Error, Record, RecordHeaders},
     message::header,
     text::cut,
     trace::trace_id,
@@ -128,24 +130,25 @@ fn with_text(value: &[u8], tag: Option<u8>, mut tell: impl FnMut(&str)) {
 
 /// What was stored, when, by whom and in which step.
 #[derive(Clone, Copy)]
-pub(crate) struct Stored<'a> {
-    pub(crate) record: &'a Record<'a>,
+pub(crate) struct Stored<'r, 'a> {
+    pub(crate) record: &'r Record<'a>,
     pub(crate) at: Millis,
     pub(crate) client: u32,
     pub(crate) step: Step,
     pub(crate) fate: Fate,
 }
 
-impl Stored<'_> {
+impl<'a> Stored<'_, 'a> {
     /// Appends the fact, its time counted from `base`; tells its id and what else it can be found by. After an error `out` may hold a
-    /// part, and no id was told.
+    /// part, and no id was told. `before` is what was told of the message before, in the same `out` and by the same `terms`.
     pub(crate) fn put(
         &self,
         terms: &Terms,
         base: Millis,
         out: &mut Vec<u8>,
+        before: &mut Before<'a>,
         id: impl FnOnce(MessageId),
-        hash: impl FnMut(u64),
+        mut hash: impl FnMut(u64),
     ) -> Result<(), Error> {
         let Stored { record, at, client, step, fate } = *self;
         let headers = record.headers()?;
@@ -154,14 +157,45 @@ impl Stored<'_> {
         let life_ms = system.expires_at.map(|end| end.since(at));
         let message = (system.id, record.body_bytes() as u32, step, fate);
         let writer = PublishedWriter::of_fact(out, (at, base), client, message, [delay_ms, life_ms]);
+        if before.says_same(&headers, record.key) {
+            writer.repeat(before.attributes.clone());
+            before.hashes.iter().for_each(|it| hash(*it));
+            id(system.id);
+            return Ok(());
+        }
+        before.of = None;
+        before.hashes.clear();
+        let hash = |it| {
+            before.hashes.push(it);
+            hash(it);
+        };
         let mut attributes = Attributes { writer, hash };
         headers.visit(|name, value, tag| attributes.add_header(name, value, tag, terms))?;
         // What orders and partitions go by is mostly what a message is about.
         let key = record.key.and_then(|key| std::str::from_utf8(key).ok()).filter(|key| !key.is_empty());
         key.into_iter().for_each(|key| attributes.add_business(KEY, key));
         attributes.add_of_body(record, terms);
+        before.attributes = attributes.writer.attributes();
+        before.of = (!terms.reads_bodies()).then_some((headers, record.key));
         id(system.id);
         Ok(())
+    }
+}
+
+/// What was told of a message beside its id: the next one of its batch mostly says the same.
+#[derive(Default)]
+pub(crate) struct Before<'a> {
+    /// What its sender said, if nothing else was looked at.
+    of: Option<(RecordHeaders<'a>, Option<&'a [u8]>)>,
+    /// Where its attributes are.
+    attributes: Range<usize>,
+    hashes: Vec<u64>,
+}
+
+impl Before<'_> {
+    #[inline]
+    fn says_same(&self, headers: &RecordHeaders<'_>, key: Option<&[u8]>) -> bool {
+        self.of.as_ref().is_some_and(|(before, its)| *its == key && before.says_same(headers))
     }
 }
 
@@ -244,8 +278,8 @@ pub(crate) fn hashes(published: &Published) -> impl Iterator<Item = u64> {
 mod tests {
     use bytes::Bytes;
     use waystation_base::{
-        Headers, Message, Offset,
-        batch::{Encoder, Scratch},
+        Headers, Message, Name, Offset,
+        batch::{self, Encoder, Scratch},
     };
 
     use super::*;
@@ -260,14 +294,16 @@ mod tests {
         let at = encoder.push(Offset(5), message);
         encoder.finish();
         let rules: Vec<Rule> = serde_json::from_str(rule).expect("rules");
-        let name = waystation_base::Name::new("orders").expect("a name");
+        let name = Name::new("orders").expect("a name");
         let terms = Terms::of(&rules, Some(&name), false, None);
         let record = Record::read(&out, at).expect("a record");
         let stored =
             Stored { record: &record, at: Millis(1000), client: 3, step: Step::Request, fate: Fate::Dropped };
         let (mut fact, mut found) = (Vec::new(), vec![hash_of_id(message.id)]);
         let id = |id| assert_eq!(id, message.id);
-        stored.put(&terms, Millis(7), &mut fact, id, |hash| found.push(hash)).expect("read");
+        stored
+            .put(&terms, Millis(7), &mut fact, &mut Before::default(), id, |hash| found.push(hash))
+            .expect("read");
         assert_eq!(published_id(&fact), Some(message.id));
         let mut rest = &fact[..];
         let fact = Fact::take(&mut rest, Millis(7)).expect("a fact");
@@ -318,6 +354,54 @@ mod tests {
         }
         assert!(!found.contains(&hash_of("application/json")));
         assert_eq!(found.len(), 8);
+    }
+
+    #[test]
+    fn what_is_taken_over_from_the_message_before_is_what_the_message_says() {
+        let text = |name: &str, value: &str| (name.into(), value.into());
+        let call = || vec![text("call-id", "c-1"), text("routing-key", "r"), text("x-order", "A-1")];
+        let many = (0..30).map(|n| text(&format!("ws-business-{n}"), "v")).collect();
+        let number = vec![("call-id".into(), Value::I64(7))];
+        let said = [call(), call(), vec![], vec![], number, vec![text("call-id", "7")], call(), many, call()];
+        let keys = [None, None, None, Some("k"), Some("k"), None, Some("l"), None, None];
+        let (mut out, mut scratch) = (Vec::new(), Scratch::default());
+        let mut encoder = Encoder::new(&mut out, &mut scratch, Offset(0), Millis(1000));
+        let mut at = 0;
+        for round in 0..2 {
+            for (headers, key) in said.iter().zip(keys) {
+                for _ in 0..=round {
+                    let message = Message {
+                        id: MessageId::new(Millis(5), at.into()),
+                        headers: Headers(headers.clone()),
+                        key: key.map(|key| Bytes::from(key.to_owned())),
+                        body: Bytes::from(format!("{{\"n\":{at}}}")),
+                        ..Message::default()
+                    };
+                    encoder.push(Offset(at.into()), &message);
+                    at += 1u32;
+                }
+            }
+        }
+        encoder.finish();
+        let keys = r#"{"order": {"header": "x-order"}}"#;
+        for keys in ["{}", keys, r#"{"order": {"header": "x-order"}, "n": {"jq": ".n"}}"#] {
+            let rules = format!(r#"[{{"address": "orders", "business": {keys}}}]"#);
+            let rules: Vec<Rule> = serde_json::from_str(&rules).expect("rules");
+            let terms = Terms::of(&rules, Some(&Name::new("orders").expect("a name")), false, None);
+            let (mut one, mut all) = ((Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
+            let mut before = Before::default();
+            let records: Vec<Record<'_>> =
+                batch::records(&out).expect("a batch").map(|record| record.expect("a record")).collect();
+            for record in &records {
+                let fate = Fate::Stored;
+                let stored = Stored { record, at: Millis(1000), client: 3, step: Step::Request, fate };
+                for (to, before) in [(&mut one, &mut Before::default()), (&mut all, &mut before)] {
+                    let hash = |hash| to.1.push(hash);
+                    stored.put(&terms, Millis(7), &mut to.0, before, |_| (), hash).expect("read");
+                }
+            }
+            assert_eq!(one, all, "{keys}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::{
     HashMap,
     fact::{Fact, Place, published_id},
     meta::{Client, Extent, Gap, Meta, Stretch, VERSION},
-    publish::{Stored, Wanted, hash_of_id},
+    publish::{Before, Stored, Wanted, hash_of_id},
     rules::Terms,
     runs::Runs,
 };
@@ -143,14 +143,20 @@ impl Recent {
         self.slots.push(Slot { offset: place.offset.0, log, at });
     }
 
-    /// Adds that a message was stored, with what it can be found by.
-    pub(crate) fn publish(&mut self, place: Place, stored: &Stored<'_>, terms: &Terms) -> Result<(), Error> {
+    /// Adds that a message was stored, with what it can be found by. `before` is what was added last, if it was of the same batch.
+    pub(crate) fn publish<'a>(
+        &mut self,
+        place: Place,
+        stored: &Stored<'_, 'a>,
+        terms: &Terms,
+        before: &mut Before<'a>,
+    ) -> Result<(), Error> {
         self.note_time(stored.at);
         let (log, at, slot) = (self.log_number(place.log), self.arena.len(), self.slots.len() as u32);
         let found = self.hashes.len();
         let hashes = &mut self.hashes;
         let (id, hash) = (|id| self.ids.add(id, slot), |hash| hashes.push((hash, slot)));
-        if let Err(error) = stored.put(terms, self.base, &mut self.arena, id, hash) {
+        if let Err(error) = stored.put(terms, self.base, &mut self.arena, before, id, hash) {
             self.arena.truncate(at);
             self.hashes.truncate(found);
             return Err(error);

@@ -92,6 +92,11 @@ impl Terms {
         self.below == Some(0)
     }
 
+    /// Whether bodies are looked into.
+    pub fn reads_bodies(&self) -> bool {
+        self.business.iter().any(|(_, from)| matches!(from, KeyFrom::Jq(_)))
+    }
+
     /// Whether a message is recorded: told by its place alone, so that all that becomes of it is, or nothing.
     pub fn takes(&self, place: Place) -> bool {
         self.below.is_none_or(|below| xxh3_64(&place.key().to_le_bytes()) < below)
