@@ -9,7 +9,7 @@ use std::{process::ExitCode, time::Duration, time::Instant};
 
 use crate::client::Server;
 
-const SCENARIO_TIME_MAX: Duration = Duration::from_secs(45);
+const SCENARIO_TIME_MAX: Duration = Duration::from_secs(180);
 
 /// What a scenario comes to: nothing, or what was not as it must be.
 pub type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
