@@ -320,7 +320,7 @@ async def prefetch_is_fair_between_consumers(server):
             await channel.set_qos(prefetch_count=1)
             await (await channel.get_queue(name)).consume(worker(kind, seconds))
         await put(publisher, name, *[str(n) for n in range(60)])
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while len(done["fast"]) + len(done["slow"]) < 60 and time.monotonic() < end:
             await asyncio.sleep(0.02)
         equal(sorted(done["fast"] + done["slow"]), sorted(str(n).encode() for n in range(60)))

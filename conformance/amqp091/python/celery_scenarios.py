@@ -60,22 +60,22 @@ def worker(server, *more, broker=None):
 def celery_tasks_run_and_their_results_failures_and_retries_come_back(server):
     t = tasks(server)
     with worker(server):
-        equal(t.add.delay(2, 3).get(timeout=10), 5)
+        equal(t.add.delay(2, 3).get(timeout=60), 5)
         results = [t.add.delay(n, n) for n in range(50)]
-        equal([result.get(timeout=10) for result in results], [2 * n for n in range(50)])
+        equal([result.get(timeout=60) for result in results], [2 * n for n in range(50)])
         try:
-            t.fail.delay("broken").get(timeout=10)
+            t.fail.delay("broken").get(timeout=60)
             raise AssertionError("a failure came back as a success")
         except ValueError as error:
             equal(str(error), "broken")
-        equal(t.flaky.delay(2).get(timeout=10), 2)
-        equal(t.urgent.delay("routed by topic").get(timeout=10), "ROUTED BY TOPIC")
+        equal(t.flaky.delay(2).get(timeout=60), 2)
+        equal(t.urgent.delay("routed by topic").get(timeout=60), "ROUTED BY TOPIC")
         # A countdown is held by the worker, past its prefetch, until its time.
         begun = time.monotonic()
-        equal(t.add.apply_async((1, 1), countdown=0.5).get(timeout=10), 2)
+        equal(t.add.apply_async((1, 1), countdown=0.5).get(timeout=60), 2)
         assert time.monotonic() - begun > 0.45
         # Chains and groups pass results on.
-        equal((t.add.s(1, 2) | t.add.s(10)).delay().get(timeout=10), 13)
+        equal((t.add.s(1, 2) | t.add.s(10)).delay().get(timeout=60), 13)
 
 
 @scenario
@@ -100,7 +100,7 @@ def a_celery_task_whose_worker_dies_is_run_by_another(server):
             doomed.wait(20)
             equal(doomed.returncode, -signal.SIGKILL)
         with worker(server):
-            equal(result.get(timeout=10), "survived")
+            equal(result.get(timeout=60), "survived")
         equal(pathlib.Path(path).read_text(), "run redelivered=False\nrun redelivered=True\n")
 
 
@@ -159,7 +159,7 @@ def a_celery_worker_comes_back_after_its_connection_broke(server):
     with through_proxy(server) as proxy:
         broker = f"amqp://{server.user}:{server.password}@127.0.0.1:{proxy.port}//"
         with worker(server, broker=broker) as process:
-            equal(t.add.delay(1, 2).get(timeout=10), 3)
+            equal(t.add.delay(1, 2).get(timeout=60), 3)
             before = proxy.accepted
             proxy.cut()
             result = t.add.delay(3, 4)
