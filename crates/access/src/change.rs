@@ -213,6 +213,26 @@ impl Access {
         .await
     }
 
+    /// Changes some of a user's limits; others may be changed meanwhile.
+    pub async fn change_limits(
+        &self,
+        broker: &Broker,
+        name: &str,
+        change: impl FnOnce(&mut UserLimits) + Send + 'static,
+    ) -> Result<(), Error> {
+        let (access, broker, name) = (self.clone(), broker.clone(), name.to_owned());
+        whole(async move {
+            let _one = access.changing().lock().await;
+            if name == GUEST {
+                access.declare_guest(&broker).await?;
+            }
+            let mut user = access.user(&name).ok_or(Error::Unknown(name))?;
+            change(&mut user.limits);
+            access.store_user(&broker, user).await
+        })
+        .await
+    }
+
     async fn store_user(&self, broker: &Broker, user: User) -> Result<(), Error> {
         write(broker, &user_document(&user.name), body(&user)).await?;
         self.modify(|state| state.put_user(user));

@@ -173,3 +173,18 @@ async fn names_passwords_and_hashes_hold_at_their_bounds_and_are_refused_past_th
     assert_eq!(with(hash("kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR")), Ok(()));
     assert_eq!(with(hash("")), Ok(()), "no password at all");
 }
+
+#[tokio::test]
+async fn limits_that_are_changed_at_the_same_time_are_all_kept() {
+    let dir = tempfile::tempdir().expect("a folder");
+    with(dir.path(), async |broker, access| {
+        access.put_user(&broker, user("a", "p", "")).await.expect("new");
+        let connections = access.change_limits(&broker, "a", |limits| limits.max_connections = Some(7));
+        let channels = access.change_limits(&broker, "a", |limits| limits.max_channels = Some(9));
+        assert_eq!(tokio::join!(connections, channels), (Ok(()), Ok(())));
+        let limits = access.user("a").expect("there").limits;
+        assert_eq!((limits.max_connections, limits.max_channels), (Some(7), Some(9)));
+        assert_eq!(access.change_limits(&broker, "b", |_| ()).await, Err(Error::Unknown("b".into())));
+    })
+    .await;
+}

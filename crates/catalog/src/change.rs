@@ -232,13 +232,8 @@ impl Catalog {
             if is_new && book.vhosts.len() >= VHOSTS_MAX {
                 return Err(Error::Full);
             }
-            let (name, limits) = (host.name.clone(), host.limits.clone());
-            let before = book.vhosts.get(&name).map(|host| host.limits.clone()).unwrap_or_default();
-            write(&broker, &vhost_document(&name), body(&host)).await?;
-            catalog.modify(|book| book.put_vhost(host));
-            if limits != before {
-                broker.limit_vhost(name.clone(), limits).await?;
-            }
+            let name = host.name.clone();
+            catalog.store_vhost(&broker, host).await?;
             if is_new {
                 declare_exchanges(&broker, &name).await?;
                 if let Some(user) = maker.filter(|user| catalog.access().user(user).is_some()) {
@@ -253,16 +248,34 @@ impl Catalog {
         .await
     }
 
-    /// Changes some of the limits of a virtual host.
+    /// Stores a virtual host; its limits hold from now on.
+    async fn store_vhost(&self, broker: &Broker, host: Vhost) -> Result<(), Error> {
+        let (name, limits) = (host.name.clone(), host.limits.clone());
+        let before = self.vhost(&name).map(|host| host.limits).unwrap_or_default();
+        write(broker, &vhost_document(&name), body(&host)).await?;
+        self.modify(|book| book.put_vhost(host));
+        if limits != before {
+            broker.limit_vhost(name, limits).await?;
+        }
+        Ok(())
+    }
+
+    /// Changes some of the limits of a virtual host; others may be changed meanwhile.
     pub async fn change_limits(
         &self,
         broker: &Broker,
         name: &str,
-        change: impl FnOnce(&mut VhostLimits),
+        change: impl FnOnce(&mut VhostLimits) + Send + 'static,
     ) -> Result<(), Error> {
-        let mut host = self.vhost(name).ok_or_else(|| Error::NoVhost(name.to_owned()))?;
-        change(&mut host.limits);
-        self.put_vhost(broker, host, None).await.map(|_| ())
+        let (catalog, broker, name) = (self.clone(), broker.clone(), name.to_owned());
+        whole(async move {
+            let _one = catalog.0.changing.lock().await;
+            let mut host = catalog.vhost(&name).ok_or(Error::NoVhost(name))?;
+            change(&mut host.limits);
+            host.limits.check().map_err(Refusal::from)?;
+            catalog.store_vhost(&broker, host).await
+        })
+        .await
     }
 
     /// Removes a virtual host with all that is in it.
@@ -286,10 +299,12 @@ impl Catalog {
             for (host, component, parameter) in book.parameters.keys().filter(|(host, ..)| *host == name) {
                 write(&broker, &parameter_document(host, component, parameter), None).await?;
             }
-            catalog.access().forget_host(&broker, &name).await?;
+            // It is gone: what fails on the way leaves nothing of it in force.
+            let forgotten = catalog.access().forget_host(&broker, &name).await;
             let emptied = empty_host(&broker, &name).await;
             broker.limit_vhost(name.clone(), VhostLimits::default()).await?;
             catalog.access().tell_gone(Gone::Vhost(&name));
+            forgotten?;
             emptied
         })
         .await

@@ -150,3 +150,18 @@ async fn a_policy_reaches_what_is_declared_after_it_whichever_door_declares_it()
     })
     .await;
 }
+
+#[tokio::test]
+async fn limits_that_are_changed_at_the_same_time_are_all_kept() {
+    let dir = tempfile::tempdir().expect("a folder");
+    with(dir.path(), async |broker, catalog| {
+        let queues = catalog.change_limits(&broker, "/", |limits| limits.max_queues = Some(7));
+        let connections = catalog.change_limits(&broker, "/", |limits| limits.max_connections = Some(9));
+        assert_eq!(tokio::join!(queues, connections), (Ok(()), Ok(())));
+        let limits = catalog.vhost("/").expect("there").limits;
+        assert_eq!((limits.max_queues, limits.max_connections), (Some(7), Some(9)));
+        let missing = catalog.change_limits(&broker, "none", |_| ()).await;
+        assert_eq!(missing, Err(Error::NoVhost("none".into())));
+    })
+    .await;
+}

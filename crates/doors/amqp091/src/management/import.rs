@@ -9,7 +9,7 @@ use waystation_access::{Permission, TopicPermission, UserChange};
 use waystation_base::vhost;
 use waystation_broker::{
     command::Destination,
-    spec::{Spec, VhostLimits},
+    spec::Spec,
     view::{Binding, BindingFilter},
 };
 use waystation_catalog::{GlobalParameter, Parameter, Policy, Rank, Vhost};
@@ -166,8 +166,7 @@ fn parameter(_: &Desk, host: &str, it: &Object) -> Result<Thing, Failure> {
     }
     if component == limits::COMPONENT {
         let value = it.object("value")?;
-        let mut tried = VhostLimits::default();
-        value.iter().try_for_each(|(name, most)| limits::set_of_vhost(&mut tried, name, most))?;
+        drop(limits::set_all_of_vhost(&value)?);
         return Ok(Thing::Limits(host.to_owned(), value));
     }
     let (vhost, component, name) = (host.to_owned(), component.to_owned(), name(it)?.to_owned());
@@ -292,13 +291,6 @@ fn compare<T: PartialEq>(there: Option<T>, wanted: &T) -> Act {
     }
 }
 
-/// A virtual host's limits with those of RabbitMQ's as definitions have them.
-fn limited(mut limits: VhostLimits, value: &Map<String, Value>) -> Result<VhostLimits, Failure> {
-    (limits.max_queues, limits.max_connections) = (None, None);
-    value.iter().try_for_each(|(name, most)| limits::set_of_vhost(&mut limits, name, most))?;
-    Ok(limits)
-}
-
 async fn act_of(desk: &Desk, who: &Who, thing: &Thing) -> Result<Act, Failure> {
     let (catalog, access) = (&desk.catalog, desk.access());
     Ok(match thing {
@@ -327,7 +319,11 @@ async fn act_of(desk: &Desk, who: &Who, thing: &Thing) -> Result<Act, Failure> {
         }
         Thing::Limits(host, value) => match catalog.vhost(host) {
             None => Act::Create,
-            Some(there) => compare(Some(there.limits.clone()), &limited(there.limits, value)?),
+            Some(there) => {
+                let mut wanted = there.limits.clone();
+                limits::set_all_of_vhost(value)?(&mut wanted);
+                compare(Some(there.limits), &wanted)
+            }
         },
         Thing::Global(it) => {
             compare(catalog.global_parameters().into_iter().find(|old| old.name == it.name), it)
@@ -448,9 +444,7 @@ async fn import(desk: &Desk, who: &Who, thing: Thing) -> Result<(), Failure> {
             catalog.put_parameter(broker, it).await?;
         }
         Thing::Limits(host, value) => {
-            let there = catalog.vhost(&host).ok_or_else(Failure::not_found)?;
-            let limits = limited(there.limits, &value)?;
-            catalog.change_limits(broker, &host, |kept| *kept = limits).await?;
+            catalog.change_limits(broker, &host, limits::set_all_of_vhost(&value)?).await?;
         }
         Thing::Global(it) => {
             catalog.put_global(broker, it).await?;

@@ -8,7 +8,7 @@ use axum::{
     http::StatusCode,
 };
 use serde_json::{Map, Value, json};
-use waystation_access::{Credential, User, UserChange, UserLimits};
+use waystation_access::{User, UserLimits};
 use waystation_broker::spec::VhostLimits;
 use waystation_catalog::Vhost;
 
@@ -64,24 +64,44 @@ fn unknown(name: &str) -> Failure {
     Failure::bad_request(format!("Unrecognised limit: {name}"))
 }
 
-/// Sets one of a virtual host's limits.
-pub(super) fn set_of_vhost(limits: &mut VhostLimits, name: &str, value: &Value) -> Result<(), Failure> {
-    *match name {
-        MAX_QUEUES => &mut limits.max_queues,
-        MAX_CONNECTIONS => &mut limits.max_connections,
+/// What sets one of a virtual host's limits.
+pub(super) fn set_of_vhost(
+    name: &str,
+    value: &Value,
+) -> Result<impl FnOnce(&mut VhostLimits) + Send + use<>, Failure> {
+    let place: fn(&mut VhostLimits) -> &mut Option<u32> = match name {
+        MAX_QUEUES => |limits| &mut limits.max_queues,
+        MAX_CONNECTIONS => |limits| &mut limits.max_connections,
         _ => return Err(unknown(name)),
-    } = bound(name, value)?;
-    Ok(())
+    };
+    let most = bound(name, value)?;
+    Ok(move |limits: &mut VhostLimits| *place(limits) = most)
 }
 
-/// Sets one of a user's limits.
-pub(super) fn set_of_user(limits: &mut UserLimits, name: &str, value: &Value) -> Result<(), Failure> {
-    *match name {
-        MAX_CONNECTIONS => &mut limits.max_connections,
-        MAX_CHANNELS => &mut limits.max_channels,
+/// What sets one of a user's limits.
+pub(super) fn set_of_user(
+    name: &str,
+    value: &Value,
+) -> Result<impl FnOnce(&mut UserLimits) + Send + use<>, Failure> {
+    let place: fn(&mut UserLimits) -> &mut Option<u32> = match name {
+        MAX_CONNECTIONS => |limits| &mut limits.max_connections,
+        MAX_CHANNELS => |limits| &mut limits.max_channels,
         _ => return Err(unknown(name)),
-    } = bound(name, value)?;
-    Ok(())
+    };
+    let most = bound(name, value)?;
+    Ok(move |limits: &mut UserLimits| *place(limits) = most)
+}
+
+/// What sets a virtual host's limits to those of RabbitMQ's that definitions have.
+pub(super) fn set_all_of_vhost(
+    value: &Map<String, Value>,
+) -> Result<impl FnOnce(&mut VhostLimits) + Send + use<>, Failure> {
+    let sets: Vec<_> =
+        value.iter().map(|(name, most)| set_of_vhost(name, most)).collect::<Result<_, Failure>>()?;
+    Ok(move |limits: &mut VhostLimits| {
+        (limits.max_queues, limits.max_connections) = (None, None);
+        sets.into_iter().for_each(|set| set(limits));
+    })
 }
 
 fn show_vhosts(desk: &Desk, who: &Who, only: Option<&str>) -> Vec<Value> {
@@ -102,9 +122,9 @@ pub(super) async fn vhost(State(desk): State<Arc<Desk>>, who: Who, Path(host): P
 
 async fn change_vhost(desk: &Desk, who: &Who, host: &str, name: &str, value: &Value) -> Done {
     who.require_administrator()?;
-    let mut limits = desk.catalog.vhost(host).ok_or_else(Failure::not_found)?.limits;
-    set_of_vhost(&mut limits, name, value)?;
-    desk.catalog.change_limits(&who.broker, host, |kept| *kept = limits).await?;
+    let set = set_of_vhost(name, value)?;
+    desk.catalog.vhost(host).ok_or_else(Failure::not_found)?;
+    desk.catalog.change_limits(&who.broker, host, set).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -144,11 +164,9 @@ pub(super) async fn user(State(desk): State<Arc<Desk>>, who: Who, Path(name): Pa
 
 async fn change_user(desk: &Desk, who: &Who, user: &str, name: &str, value: &Value) -> Done {
     who.require_administrator()?;
-    let mut limits = desk.access().user(user).ok_or_else(Failure::not_found)?.limits;
-    set_of_user(&mut limits, name, value)?;
-    let change =
-        UserChange { name: user.to_owned(), credential: Credential::Keep, tags: None, limits: Some(limits) };
-    desk.access().put_user_as(&who.broker, &who.caller, change).await?;
+    let set = set_of_user(name, value)?;
+    desk.access().user(user).ok_or_else(Failure::not_found)?;
+    desk.access().change_limits(&who.broker, user, set).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

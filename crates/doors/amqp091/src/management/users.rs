@@ -66,7 +66,7 @@ pub(super) fn change_of(name: &str, body: &Object) -> Result<UserChange, Failure
         given => {
             let mut limits = UserLimits::default();
             for (name, value) in &given {
-                limits::set_of_user(&mut limits, name, value)?;
+                limits::set_of_user(name, value)?(&mut limits);
             }
             Some(limits)
         }
