@@ -508,15 +508,9 @@ fn what_failed_keeps_its_attempts_in_its_tenants_line_through_restart_and_change
         w.pass(1);
         let mut spec = w.subscription_info("s").spec;
         spec.fair = None;
-        let declare = |spec| Declare {
-            name: name("s"),
-            spec: Spec::Subscription(spec),
-            change: true,
-            session: SessionId(0),
-        };
-        w.run(Command::Declare(declare(spec.clone()))).expect("changed");
+        change(&mut w, "s", Spec::Subscription(spec.clone()));
         spec.fair = Some(Box::new(Fair { header: "other".into(), ..Fair::default() }));
-        w.run(Command::Declare(declare(spec))).expect("changed");
+        change(&mut w, "s", Spec::Subscription(spec));
         let consumer = w.attach(s, 9);
         let mut seen: Vec<_> = w.take(consumer).iter().map(|it| (w.body(it), it.attempt)).collect();
         seen.sort();
@@ -524,6 +518,45 @@ fn what_failed_keeps_its_attempts_in_its_tenants_line_through_restart_and_change
         let expected: Vec<_> = expected.iter().map(|(body, n)| ((*body).to_owned(), Attempt(*n))).collect();
         assert_eq!(seen, expected);
     }
+}
+
+/// Declares what is there anew.
+fn change(w: &mut World, text: &str, spec: Spec) {
+    w.run(Command::Declare(Declare { name: name(text), spec, change: true, session: SessionId(0) }))
+        .expect("changed");
+}
+
+#[test]
+fn a_rate_that_is_raised_holds_at_once_of_a_queue_of_its_tenants_and_of_a_subscriptions() {
+    let (slow, fast) = (rate(1, 3_600_000, 1), rate(100, 1_000, 1));
+    let of_each = |rate| Some(Box::new(Fair { rate, ..fair() }));
+    for of_tenants in [false, true] {
+        let mut w = World::new();
+        let limit = |spec: &mut QueueSpec, rate| match of_tenants {
+            true => spec.fair = of_each(rate),
+            false => spec.rate = rate,
+        };
+        w.queue("q", |spec| limit(spec, slow.clone()));
+        send(&mut w, "a", 3);
+        let consumer = w.attach(queue("q"), 10);
+        assert_eq!(w.take(consumer).len(), 1);
+        let mut spec = w.queue_info("q").spec;
+        limit(&mut spec, fast.clone());
+        change(&mut w, "q", Spec::Queue(spec));
+        assert_eq!(w.take(consumer).len(), 0);
+        w.pass(10);
+        assert_eq!(w.take(consumer).len(), 1, "of tenants: {of_tenants}");
+    }
+    let mut w = subscribed(|spec| spec.fair = of_each(slow.clone()));
+    send_to(&mut w, "t", "a", 3);
+    let consumer = w.attach(subscription("s"), 10);
+    assert_eq!(w.take(consumer).len(), 1);
+    let mut spec = w.subscription_info("s").spec;
+    spec.fair = of_each(fast);
+    change(&mut w, "s", Spec::Subscription(spec));
+    assert_eq!(w.take(consumer).len(), 0);
+    w.pass(10);
+    assert_eq!(w.take(consumer).len(), 1);
 }
 
 #[test]

@@ -30,7 +30,7 @@ impl Rules {
 }
 
 /// What is left of a rate: the generic cell rate algorithm (ITU-T I.371), in microseconds.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Bucket {
     /// When the next message would be due in an even flow.
     due_us: u64,
@@ -41,6 +41,11 @@ impl Bucket {
     pub(super) fn opens_at(&self, rate: &MessageRate) -> Millis {
         let spare_us = interval_us(rate) * u64::from(rate.burst.unwrap_or(rate.messages).max(1) - 1);
         Millis(self.due_us.saturating_sub(spare_us).div_ceil(1_000))
+    }
+
+    /// Whether it is as if nothing had gone.
+    pub(super) fn is_full(&self, now: Millis) -> bool {
+        self.due_us <= now.0 * 1_000
     }
 
     /// Another rate holds from now on: what went by the one before keeps nothing back for longer than a burst of the new one would.
@@ -81,6 +86,8 @@ pub struct Limits {
     held: u64,
     /// Messages of each tenant that this round hands out and settles at once: they are never under way.
     passing: BTreeMap<u8, u64>,
+    /// The rules were changed since the last round.
+    changed: bool,
     /// When the shard looks again.
     armed: Option<Millis>,
     /// What the last round met.
@@ -88,9 +95,23 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Takes other rules; what is used up stays used up.
+    /// Takes other rules; what is used up stays used up, as far as these rules go.
     pub fn change(&mut self, rules: Rules) {
+        self.changed = true;
         self.rules = rules;
+    }
+
+    /// Rules that were changed hold from now on; gives the rate of each tenant if it may be another one than before.
+    fn settle_change(&mut self, now: Millis) -> Option<&MessageRate> {
+        if !std::mem::take(&mut self.changed) {
+            return None;
+        }
+        if let Some(rate) = &self.rules.rate {
+            self.bucket.change(rate, now);
+        }
+        let rate = self.rules.fair.as_ref()?.rate.as_ref()?;
+        self.tenants.iter_mut().for_each(|bucket| bucket.change(rate, now));
+        Some(rate)
     }
 
     /// Whether a message of any tenant may go now; else when to look again, if time helps.
@@ -164,6 +185,9 @@ impl Outlet {
             (limits.held, limits.shut) = (held, Shut::default());
             limits.passing.clear();
             limits.armed = limits.armed.filter(|at| *at > now);
+            if let Some((rate, shares)) = limits.settle_change(now).zip(self.shares.as_mut()) {
+                shares.change_rate(rate, now);
+            }
         }
     }
 

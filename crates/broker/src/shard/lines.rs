@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use waystation_base::{Attempt, Millis, limits::FAIR_AHEAD_MAX};
+use waystation_base::{Attempt, Millis};
 
-use super::{HashMap, limits::Bucket};
+use super::{HashMap, buckets::Buckets};
 use crate::{
     place::{Meta, Place},
     spec::{Fair, MessageRate},
@@ -128,7 +128,7 @@ pub struct Lines {
     expiries: BTreeSet<(Millis, Standing)>,
     /// Messages of each tenant that consumers hold, as far as it is known whose they are.
     held: HashMap<u64, u32>,
-    buckets: HashMap<u64, Bucket>,
+    buckets: Buckets,
     #[cfg(test)]
     pub steps: u64,
 }
@@ -251,8 +251,7 @@ impl Lines {
         if fair.concurrency.is_some_and(|most| self.held.get(&tenant).copied().unwrap_or(0) >= most) {
             return Gate::Full;
         }
-        let bucket = self.buckets.get(&tenant).copied().unwrap_or_default();
-        match fair.rate.as_ref().map(|rate| bucket.opens_at(rate)) {
+        match fair.rate.as_ref().map(|rate| self.buckets.opens_at(tenant, rate)) {
             Some(at) if at > now => Gate::Late(at),
             _ => Gate::Open,
         }
@@ -266,6 +265,11 @@ impl Lines {
     /// When the next one may get more whose rate is used up.
     pub fn opens_at(&self) -> Option<Millis> {
         self.late.first().map(|(at, _)| *at)
+    }
+
+    /// Another rate holds for each tenant.
+    pub fn change_rate(&mut self, rate: &MessageRate, now: Millis) {
+        self.buckets.change(rate, now);
     }
 
     /// Other rules hold, or other counts: who may get more is found out anew.
@@ -286,10 +290,7 @@ impl Lines {
             self.hold(tenant);
         }
         if let Some(rate) = rate {
-            if self.buckets.len() > FAIR_AHEAD_MAX {
-                self.buckets.retain(|_, bucket| bucket.opens_at(rate) > now);
-            }
-            self.buckets.entry(tenant).or_default().take(rate, now);
+            self.buckets.take(tenant, rate, now);
         }
     }
 

@@ -6,6 +6,7 @@
 mod attach;
 mod bindings;
 mod browse;
+mod buckets;
 mod consumers;
 mod cursor;
 mod damage;

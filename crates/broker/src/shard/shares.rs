@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     place::{Meta, Place},
-    spec::Fair,
+    spec::{Fair, MessageRate},
 };
 
 /// Milliseconds for which it reads on when nobody consumes: who pulls one message after the other is back soon.
@@ -63,6 +63,11 @@ impl Shares {
     /// When the next message in a line expires.
     pub fn next_expiry(&self) -> Option<Millis> {
         self.lines.next_expiry()
+    }
+
+    /// Another rate holds for each tenant.
+    pub fn change_rate(&mut self, rate: &MessageRate, now: Millis) {
+        self.lines.change_rate(rate, now);
     }
 
     /// Other rules hold.
