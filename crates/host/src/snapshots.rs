@@ -233,7 +233,7 @@ impl Housekeeping {
     fn settle_journal(&mut self, shard: &Shard, extent: Extent, now: Millis) {
         let from = self.settled_to.max(extent.start);
         let hot = extent.end.0.saturating_sub(from.0);
-        self.keeper.set_urgent(hot > 2 * self.hot_bytes);
+        self.keeper.set_urgent(hot > self.hot_bytes.saturating_mul(2));
         if self.planning.is_none() {
             if self.copying || hot <= self.hot_bytes {
                 return;
