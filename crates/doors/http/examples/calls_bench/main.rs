@@ -161,6 +161,8 @@ impl Bench {
         let begun = Instant::now();
         let server = self.start("open");
         figure("open_start", begun.elapsed().as_secs_f64() * 1e3, "ms until it is ready again");
+        load::some(server.address, &request, 1, 1).await;
+        figure("open_start_accepts", begun.elapsed().as_secs_f64() * 1e3, "ms until it has accepted a call");
         figure("open_memory_after_start", server.memory_mib("VmRSS"), "MiB");
         server.kill();
         self.remove("open");
