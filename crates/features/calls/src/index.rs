@@ -505,10 +505,10 @@ mod tests {
             let held = (state == State::Working).then_some(Held { tag: Tag(number), attempt: Attempt(2) });
             let operation = Name::new(format!("op{}", number % 3)).expect("a name");
             // Some share a page.
-            let record = Record { correlation_id, held, operation, ..record(number * 300, state) };
+            let record = Record { correlation_id, held, operation, ..record(number * 40, state) };
             index.put(&record, Offset(number));
         }
-        index.forget(record(40 * 300, State::Queued).id, Offset(41));
+        index.forget(record(40 * 40, State::Queued).id, Offset(41));
         assert_eq!(index.end(), Offset(42));
         let spans = index.take_dirty();
         assert!(spans.len() < 20 && index.behind_bytes() == 0);

@@ -1,7 +1,7 @@
 //! How is a part of the index written down, so that a start need not read every call's record?
 //!
 //! A page is a message on the compacted topic [`crate::names::INDEX`]: all that stands in memory of the calls that were accepted
-//! within one second and some. A mark is the one message there that says how far the pages reach.
+//! within an eighth of a second. A mark is the one message there that says how far the pages reach.
 //!
 //! ```text
 //! page   version u8 = 1
@@ -29,8 +29,9 @@ use waystation_base::{
 use crate::{CallId, Held, Key, State};
 
 const VERSION: u8 = 1;
-/// Milliseconds of acceptance that a page is about, as a power of two.
-const SPAN_BITS: u32 = 10;
+/// Milliseconds of acceptance that a page is about, as a power of two: some thousand calls where as many come as can, so that
+/// writing one holds up nobody for long.
+const SPAN_BITS: u32 = 7;
 const MARK_KEY: &[u8] = b"mark";
 
 const HELD: u8 = 1;
@@ -399,10 +400,10 @@ mod tests {
 
     #[test]
     fn a_span_has_the_ids_of_its_time() {
-        let span = Span::of(id_at(2_047, 9));
+        let span = Span::of(id_at(1_151, 9));
         assert_eq!(span, Span::of(id_at(1_024, 1)));
         let (first, last) = (*span.ids().start(), *span.ids().end());
         assert_eq!((Span::of(first), Span::of(last)), (span, span));
-        assert_eq!((first.time(), last.time()), (Millis(1_024), Millis(2_047)));
+        assert_eq!((first.time(), last.time()), (Millis(1_024), Millis(1_151)));
     }
 }
