@@ -547,16 +547,22 @@ fn a_rate_that_is_raised_holds_at_once_of_a_queue_of_its_tenants_and_of_a_subscr
         w.pass(10);
         assert_eq!(w.take(consumer).len(), 1, "of tenants: {of_tenants}");
     }
-    let mut w = subscribed(|spec| spec.fair = of_each(slow.clone()));
-    send_to(&mut w, "t", "a", 3);
-    let consumer = w.attach(subscription("s"), 10);
-    assert_eq!(w.take(consumer).len(), 1);
-    let mut spec = w.subscription_info("s").spec;
-    spec.fair = of_each(fast);
-    change(&mut w, "s", Spec::Subscription(spec));
-    assert_eq!(w.take(consumer).len(), 0);
-    w.pass(10);
-    assert_eq!(w.take(consumer).len(), 1);
+    for of_tenants in [false, true] {
+        let limit = |spec: &mut SubscriptionSpec, rate| match of_tenants {
+            true => spec.fair = of_each(rate),
+            false => spec.rate = rate,
+        };
+        let mut w = subscribed(|spec| limit(spec, slow.clone()));
+        send_to(&mut w, "t", "a", 3);
+        let consumer = w.attach(subscription("s"), 10);
+        assert_eq!(w.take(consumer).len(), 1);
+        let mut spec = w.subscription_info("s").spec;
+        limit(&mut spec, fast.clone());
+        change(&mut w, "s", Spec::Subscription(spec));
+        assert_eq!(w.take(consumer).len(), 0);
+        w.pass(10);
+        assert_eq!(w.take(consumer).len(), 1, "of tenants: {of_tenants}");
+    }
 }
 
 #[test]

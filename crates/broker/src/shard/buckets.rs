@@ -7,6 +7,8 @@ use crate::spec::MessageRate;
 
 /// Tenants whose use is remembered; past them those are forgotten first whose buckets are full again soonest.
 pub const BUCKETS_MAX: usize = 1 << 18;
+/// Tenants that are remembered at most once they were too many: so that it is some time until they are again.
+const KEPT_MAX: usize = BUCKETS_MAX / 4 * 3;
 /// Tenants below which nobody looks for those that can be forgotten.
 const SWEEP_MIN: usize = 1 << 10;
 
@@ -16,6 +18,9 @@ pub struct Buckets {
     of: HashMap<u64, Bucket>,
     /// How many there may be before full ones are looked for.
     sweep_at: usize,
+    /// Counts, in tests, what would be slow if it were done too often.
+    #[cfg(test)]
+    sweeps: usize,
 }
 
 impl Buckets {
@@ -43,20 +48,26 @@ impl Buckets {
         self.of.len()
     }
 
-    /// Forgets full buckets, which are like none; and, if there are too many others, the half of them that will be full first.
+    /// Forgets full buckets, which are like none; and, if there were too many, of the others those that will be full first, down to
+    /// [`KEPT_MAX`].
     fn sweep(&mut self, now: Millis) {
+        #[cfg(test)]
+        {
+            self.sweeps += 1;
+        }
+        let were_too_many = self.of.len() >= BUCKETS_MAX;
         self.of.retain(|_, bucket| !bucket.is_full(now));
-        if self.of.len() >= BUCKETS_MAX {
+        let surplus = self.of.len().saturating_sub(KEPT_MAX);
+        if were_too_many && surplus > 0 {
             let mut buckets: Vec<Bucket> = self.of.values().copied().collect();
-            let half = buckets.len() / 2;
-            let (before, middle, _) = buckets.select_nth_unstable(half);
-            let middle = *middle;
-            // Many may be as full as the one in the middle: as many of these go as make a half.
-            let mut equals = before.iter().filter(|bucket| **bucket == middle).count();
+            let (before, first_kept, _) = buckets.select_nth_unstable(surplus);
+            let first_kept = *first_kept;
+            // Many may be as full as the first that is kept: of these only as many go as have to.
+            let mut equals = before.iter().filter(|bucket| **bucket == first_kept).count();
             self.of.retain(|_, bucket| {
-                let is_equal = *bucket == middle && equals > 0;
+                let is_equal = *bucket == first_kept && equals > 0;
                 equals -= usize::from(is_equal);
-                *bucket >= middle && !is_equal
+                *bucket >= first_kept && !is_equal
             });
         }
         self.sweep_at = 2 * self.of.len();
@@ -94,7 +105,7 @@ mod tests {
         assert_eq!(buckets.len(), BUCKETS_MAX);
         assert!((0..BUCKETS_MAX as u64).all(|tenant| buckets.opens_at(tenant, &rate) > now));
         buckets.take(u64::MAX, &rate, now);
-        assert_eq!(buckets.len(), BUCKETS_MAX / 2 + 1);
+        assert_eq!(buckets.len(), KEPT_MAX + 1);
         assert!(
             buckets.opens_at(u64::MAX, &rate) > now && buckets.opens_at(BUCKETS_MAX as u64 - 1, &rate) > now
         );
@@ -102,10 +113,23 @@ mod tests {
     }
 
     #[test]
-    fn tenants_that_came_at_once_are_forgotten_by_half_too() {
+    fn of_tenants_that_came_at_once_no_more_are_forgotten_than_have_to() {
         let (mut buckets, rate) = (Buckets::default(), hourly(1));
         (0..=BUCKETS_MAX as u64).for_each(|tenant| buckets.take(tenant, &rate, Millis(1_000)));
-        assert_eq!(buckets.len(), BUCKETS_MAX / 2 + 1);
+        assert_eq!(buckets.len(), KEPT_MAX + 1);
+    }
+
+    #[test]
+    fn they_are_looked_through_seldom_however_many_are_remembered_all_the_time() {
+        for steady in [KEPT_MAX, KEPT_MAX + 1, BUCKETS_MAX - 1, BUCKETS_MAX, BUCKETS_MAX + 1] {
+            // One more comes each millisecond, and has a full bucket again so many later.
+            let rate = MessageRate { messages: 1, per_ms: steady as u64, burst: Some(1) };
+            let mut buckets = Buckets::default();
+            let count = 3 * BUCKETS_MAX;
+            (0..count as u64).for_each(|tenant| buckets.take(tenant, &rate, Millis(1_000 + tenant)));
+            assert!(buckets.sweeps <= 20 + count / (BUCKETS_MAX - KEPT_MAX), "{steady}: {}", buckets.sweeps);
+            assert!(buckets.len() <= BUCKETS_MAX);
+        }
     }
 
     #[test]
