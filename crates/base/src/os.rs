@@ -1,5 +1,7 @@
 //! The real clock, disk and source of randomness.
 
+mod removal;
+
 use std::{
     fs, io,
     num::NonZeroU64,
@@ -15,6 +17,7 @@ use rustix::{
     io::Errno,
 };
 
+use self::removal::Handle;
 use crate::{
     disk::{Disk, File, LockError},
     time::{Clock, Millis},
@@ -49,15 +52,15 @@ impl Disk for OsDisk {
     }
 
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn File>> {
-        let file = fs::File::options().read(true).write(true).create(create).truncate(false).open(path)?;
-        Ok(Arc::new(OsFile(file)))
+        let options = fs::File::options().read(true).write(true).create(create).truncate(false).clone();
+        Ok(Arc::new(OsFile(Handle::open(&options, path)?)))
     }
 
     fn create_uncached(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let direct = OFlags::DIRECT.bits().cast_signed();
-        let file =
-            fs::File::options().write(true).create(true).truncate(false).custom_flags(direct).open(path);
-        match file {
+        let options =
+            fs::File::options().write(true).create(true).truncate(false).custom_flags(direct).clone();
+        match Handle::open(&options, path) {
             Ok(file) => Ok(Arc::new(OsFile(file))),
             // open(2): the file system has no direct writes.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.open(path, true),
@@ -70,7 +73,7 @@ impl Disk for OsDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        fs::remove_file(path)
+        removal::remove(path)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
@@ -131,7 +134,7 @@ fn flock_in_time(file: &fs::File) -> io::Result<bool> {
     Ok(false)
 }
 
-struct OsFile(fs::File);
+struct OsFile(Handle);
 
 impl File for OsFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -155,14 +158,14 @@ impl File for OsFile {
     }
 
     fn reserve(&self, bytes: u64) -> io::Result<()> {
-        match rustix::fs::fallocate(&self.0, FallocateFlags::empty(), 0, bytes) {
+        match rustix::fs::fallocate(&*self.0, FallocateFlags::empty(), 0, bytes) {
             Err(Errno::OPNOTSUPP) => Ok(()),
             result => Ok(result?),
         }
     }
 
     fn will_need(&self, offset: u64, bytes: u64) {
-        let _ = rustix::fs::fadvise(&self.0, offset, NonZeroU64::new(bytes), Advice::WillNeed);
+        let _ = rustix::fs::fadvise(&*self.0, offset, NonZeroU64::new(bytes), Advice::WillNeed);
     }
 
     /// Into memory that nobody has filled with zeros first. What is read beyond `length`, where the buffer has room, is cut off.
@@ -171,7 +174,7 @@ impl File for OsFile {
         buffer.reserve(length);
         while buffer.len() < before + length {
             let at = offset + (buffer.len() - before) as u64;
-            match rustix::io::pread(&self.0, spare_capacity(buffer), at) {
+            match rustix::io::pread(&*self.0, spare_capacity(buffer), at) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
