@@ -4,7 +4,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU32, Ordering},
         mpsc,
     },
     thread::JoinHandle,
@@ -46,8 +46,7 @@ pub(crate) enum Done {
 /// The way to the thread.
 pub(crate) struct Keeper {
     chores: Option<mpsc::SyncSender<Chore>>,
-    /// Copying shall not pause: the journal grows faster than it is settled.
-    urgent: Arc<AtomicBool>,
+    rest_percent: Arc<AtomicU32>,
     /// Dropped to end a copying job.
     stop: Option<mpsc::SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -69,8 +68,8 @@ impl Keeper {
         let (chores, queue) = mpsc::sync_channel(2);
         let (stop, stopped) = mpsc::sync_channel(1);
         let (sender, done) = tokio_mpsc::channel(2);
-        let urgent = Arc::new(AtomicBool::new(false));
-        let pace = Pace { urgent: urgent.clone(), stopped };
+        let rest_percent = Arc::new(AtomicU32::new(0));
+        let pace = Pace { rest_percent: rest_percent.clone(), stopped };
         let work = move || {
             // Without the right to it the thread keeps its priority.
             let _ = rustix::process::nice(NICE);
@@ -81,7 +80,7 @@ impl Keeper {
             }
         };
         let thread = std::thread::Builder::new().name("keeper".to_owned()).spawn(work)?;
-        Ok((Keeper { chores: Some(chores), urgent, stop: Some(stop), thread: Some(thread) }, done))
+        Ok((Keeper { chores: Some(chores), rest_percent, stop: Some(stop), thread: Some(thread) }, done))
     }
 
     /// Has something done.
@@ -93,8 +92,9 @@ impl Keeper {
         }
     }
 
-    pub(crate) fn set_urgent(&self, urgent: bool) {
-        self.urgent.store(urgent, Ordering::Relaxed);
+    /// How long copying rests after each step, in percent of the time that the step took.
+    pub(crate) fn set_rest(&self, percent: u32) {
+        self.rest_percent.store(percent, Ordering::Relaxed);
     }
 }
 
@@ -132,7 +132,7 @@ impl Tools {
 
 /// How fast copying goes.
 struct Pace {
-    urgent: Arc<AtomicBool>,
+    rest_percent: Arc<AtomicU32>,
     stopped: mpsc::Receiver<()>,
 }
 
@@ -142,12 +142,9 @@ impl Pace {
         Instant::now()
     }
 
-    /// Rests as long as the step took, so that half of the disk is left to others; says whether to go on.
+    /// Rests after a step, so that disk and processor are left to others; says whether to go on.
     fn pause(&self, step: &mut Instant) -> bool {
-        let rest = match self.urgent.load(Ordering::Relaxed) {
-            true => Duration::ZERO,
-            false => step.elapsed().min(PAUSE_MAX),
-        };
+        let rest = (step.elapsed() * self.rest_percent.load(Ordering::Relaxed) / 100).min(PAUSE_MAX);
         let stopped = self.stopped.recv_timeout(rest);
         *step = self.begin();
         stopped == Err(mpsc::RecvTimeoutError::Timeout)

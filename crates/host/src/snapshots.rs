@@ -18,7 +18,7 @@ use crate::{
     loader::Read,
     options::{
         JOB_BATCHES, JOB_BYTES, JOB_BYTES_CROWDED, JOB_BYTES_MIN, JOB_LOGS_FEW, LAG_MAX, LAG_WAIT_MS_MAX,
-        Options, SMALL_FILE_BYTES, SMALL_FILES_MAX,
+        Options, REST_PERCENT_MAX, SMALL_FILE_BYTES, SMALL_FILES_MAX,
     },
     settler,
 };
@@ -233,7 +233,7 @@ impl Housekeeping {
     fn settle_journal(&mut self, shard: &Shard, extent: Extent, now: Millis) {
         let from = self.settled_to.max(extent.start);
         let hot = extent.end.0.saturating_sub(from.0);
-        self.keeper.set_urgent(hot > self.hot_bytes.saturating_mul(2));
+        self.keeper.set_rest(rest_percent(hot, self.hot_bytes));
         if self.planning.is_none() {
             if self.copying || hot <= self.hot_bytes {
                 return;
@@ -337,6 +337,13 @@ impl Planning {
     }
 }
 
+/// How long copying rests, in percent of its steps, with so much journal that is not settled: the less the more there is, and not at
+/// all at twice what may be. So it goes as fast as the journal grows, and no faster.
+fn rest_percent(hot: u64, hot_bytes: u64) -> u32 {
+    let room = hot_bytes.saturating_mul(2).saturating_sub(hot).min(hot_bytes);
+    (u128::from(room) * u128::from(REST_PERCENT_MAX) / u128::from(hot_bytes.max(1))) as u32
+}
+
 /// How much journal a job should leave behind when one of `bytes` had so many batches: the plan is made between two requests,
 /// so it must be short.
 fn next_job_bytes(bytes: u64, batches: u64) -> u64 {
@@ -386,6 +393,15 @@ mod tests {
         assert_eq!(next_job_bytes(8 << 20, JOB_BATCHES / 2), 16 << 20);
         assert_eq!(next_job_bytes(64 << 20, 100 * JOB_BATCHES), JOB_BYTES_MIN);
         assert_eq!(next_job_bytes(4 << 20, 0), JOB_BYTES);
+    }
+
+    #[test]
+    fn copying_rests_the_less_the_more_there_is() {
+        assert_eq!(rest_percent(0, 100), REST_PERCENT_MAX);
+        assert_eq!(rest_percent(100, 100), REST_PERCENT_MAX);
+        assert_eq!(rest_percent(150, 100), REST_PERCENT_MAX / 2);
+        assert_eq!((rest_percent(200, 100), rest_percent(201, 100)), (0, 0));
+        assert_eq!(rest_percent(0, 0), 0);
     }
 
     #[test]

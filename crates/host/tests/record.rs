@@ -41,9 +41,14 @@ async fn publish_to(broker: &Broker, address: &str, count: usize) -> Vec<Message
     ids
 }
 
+/// Waits until the record knows all that is durable: for minutes, if the machine is busy.
+fn catch_up(record: &Record) {
+    assert!((0..60).any(|_| record.catch_up()));
+}
+
 /// What happened to a message after it was stored, in words.
 fn told(record: &Record, id: MessageId) -> Vec<&'static str> {
-    assert!(record.catch_up());
+    catch_up(record);
     let found = record.mentions(&[Sought::id(id)], 9, |published| published.id == id);
     assert_eq!((found.found.len(), found.more, found.damage.len()), (1, false, 0), "{found:?}");
     let mention = &found.found[0];
@@ -133,7 +138,7 @@ async fn each_of_the_ids_that_count_up_is_found_however_far_apart_their_messages
         broker.publish(name(&queue), vec![one]).await.expect("published");
     }
     let check = |record: &Record| {
-        assert!(record.catch_up());
+        catch_up(record);
         for n in 0..QUEUES {
             let found = record.mentions(&[Sought::id(id(n))], 1, |published| published.id == id(n));
             let address = |mention: &Mention| mention.address.as_ref().map(|(_, name)| name.to_string());
@@ -174,7 +179,7 @@ async fn what_the_recorder_did_not_see_is_a_gap_that_is_told() {
     running.stop().await;
     let running = start(recorded(dir.path()));
     let record = running.broker.record().expect("there is one").clone();
-    assert!(record.catch_up());
+    catch_up(&record);
     let stretches = |gaps: &[Gap]| gaps.iter().map(|gap| (gap.from, gap.to)).collect::<Vec<_>>();
     assert_eq!(stretches(&record.status().gaps), stretches(&gaps));
     running.stop().await;
@@ -200,5 +205,43 @@ async fn a_damaged_file_is_told_and_stops_nothing() {
     let damage = record.status().damage;
     assert!(damage.len() == 1 && damage[0].contains("is damaged at offset"), "{damage:?}");
     assert_eq!(receive(&running.broker, queue("q"), 10).await.len(), 10);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn messages_that_are_told_of_together_are_found_each_with_what_became_of_it() {
+    const COUNT: usize = 700;
+    let dir = tempfile::tempdir().expect("a folder");
+    let running = start(recorded(dir.path()));
+    let broker = &running.broker;
+    declare_queue(broker, "q").await;
+    let id = |n: usize| MessageId::new(Millis(1_000), (n as u128 + 200) << 48);
+    let one = |n: usize| Message { id: id(n), ..message("x".repeat(n % 40)) };
+    for from in (0..COUNT).step_by(350) {
+        broker.publish(name("q"), (from..from + 350).map(one).collect()).await.expect("published");
+    }
+    let mut taken = Vec::new();
+    while taken.len() < COUNT {
+        taken.extend(receive(broker, queue("q"), 100).await);
+    }
+    let accepted: Vec<_> = taken.iter().step_by(3).cloned().collect();
+    accept(broker, queue("q"), &accepted).await;
+    let check = |record: &Record| {
+        for n in 0..COUNT {
+            let became: &[&str] =
+                if n % 3 == 0 { &["published", "handed", "accepted"] } else { &["published", "handed"] };
+            assert_eq!(told(record, id(n)), became, "{n}");
+            let found = record.mentions(&[Sought::id(id(n))], 1, |published| published.id == id(n));
+            assert_eq!(found.found[0].published.bytes as usize, n % 40);
+        }
+        let found = record.mentions(&[Sought::id(id(COUNT))], 1, |published| published.id == id(COUNT));
+        assert_eq!(found.found.len(), 0, "there is no message behind the last");
+    };
+    check(broker.record().expect("there is one"));
+    until_trimmed(broker, 1 << 20).await;
+    running.stop().await;
+    // What is in a file is not in memory after a restart.
+    let running = start(recorded(dir.path()));
+    check(running.broker.record().expect("there is one"));
     running.stop().await;
 }

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! kind u8 | time less the base, signed varint | client varint (0: nobody) | subscription varint (0: none) | by kind:
-//!   1 published:  id 16 bytes | bytes varint | step u8 | flags u8 (4: nothing took it, 8: and its sender was told) |
+//!   1 published:  more u8 | id 16 bytes | bytes varint | step u8 | flags u8 (4: nothing took it, 8: and its sender was told) |
 //!                 delay varint if flag 1 | life varint if flag 2 |
-//!                 number of attributes u8 | (attribute u8 | text behind its length)*
+//!                 number of attributes u8 | (attribute u8 | text behind its length)* |
+//!                 (bytes less those of the message before, signed varint)* for each of more
 //!   2 handed:     attempt varint | held for varint (0: while attached)
 //!   3 returned:   attempt varint | delay varint (0: ready at once) | step u8
 //!   4 extended:   held for varint
@@ -13,6 +14,9 @@
 //!   7 failed:     error class behind its length | error text behind its length
 //!   8 called:     status varint (0: no answer) | took varint | endpoint behind its length | error text behind its length
 //! ```
+//! One fact may tell that several messages were published (see [`Alike`]): those at the offsets that follow, with the ids that follow, of
+//! which all else is the same but for their bytes.
+//!
 //! Clients are numbers in a table of the file or memory that holds the fact.
 
 use std::ops::Range;
@@ -21,12 +25,14 @@ use smol_str::SmolStr;
 use waystation_base::{
     Attempt, EntityId, MessageId, Millis, Offset,
     text::cut,
-    varint::{self, put, put_prefixed, put_signed, take, take_bytes, take_prefixed, take_signed},
+    varint::{put, put_prefixed, put_signed, take, take_bytes, take_prefixed, take_signed},
 };
 use waystation_broker::{
     entry::{Reason, Step},
     place::LogId,
 };
+
+use crate::alike::{self, Alike};
 
 /// Bytes of one attribute that are kept.
 pub const ATTRIBUTE_BYTES_MAX: usize = 256;
@@ -48,6 +54,16 @@ impl Place {
     /// Orders by queue or topic, then log, then offset.
     pub fn key(self) -> u128 {
         u128::from(self.log.entity.0) << 80 | u128::from(self.log.log) << 64 | u128::from(self.offset.0)
+    }
+
+    /// The place in the same log that comes `steps` later.
+    pub fn after(self, steps: u64) -> Place {
+        Place { offset: Offset(self.offset.0.saturating_add(steps)), ..self }
+    }
+
+    /// The place in the same log that comes `steps` earlier, or the first.
+    pub(crate) fn before(self, steps: u64) -> Place {
+        Place { offset: Offset(self.offset.0.saturating_sub(steps)), ..self }
     }
 
     /// The place of a key.
@@ -307,14 +323,19 @@ impl Fact {
         }
     }
 
-    /// Takes a fact off the front of `input`; nothing if it is none.
-    pub fn take(input: &mut &[u8], base: Millis) -> Option<Fact> {
+    /// Takes a fact off the front of `input`, with those that are told with it; nothing if it is none.
+    pub fn take<'a>(input: &mut &'a [u8], base: Millis) -> Option<Alike<'a>> {
         let kind = byte(input)?;
         let at = Millis(base.0.wrapping_add_signed(take_signed(input).ok()?));
         let client = number(input)?;
         let subscription = Some(EntityId(number(input)?)).filter(|id| id.0 != 0);
+        let mut bytes = &[][..];
         let what = match kind {
-            1 => What::Published(take_published(input)?),
+            1 => {
+                let published;
+                (published, bytes) = take_published(input)?;
+                What::Published(published)
+            }
             2 => What::Handed { attempt: Attempt(number(input)?), held_ms: take(input).ok()? },
             3 => What::Returned {
                 attempt: Attempt(number(input)?),
@@ -337,7 +358,7 @@ impl Fact {
             7 => What::Failed { class: optional(input)?, error: optional(input)? },
             _ => return None,
         };
-        Some(Fact { at, client, subscription, what })
+        Some(Alike::new(Fact { at, client, subscription, what }, bytes))
     }
 }
 
@@ -361,6 +382,8 @@ fn put_published(out: &mut Vec<u8>, published: &Published) {
 /// Writes that a message was stored without gathering it first: one of these is written for each message that comes.
 pub(crate) struct PublishedWriter<'a> {
     out: &'a mut Vec<u8>,
+    /// Where the number of messages stands that are told with it.
+    more_at: usize,
     /// Where the number of attributes stands.
     count_at: usize,
 }
@@ -385,13 +408,15 @@ impl<'a> PublishedWriter<'a> {
         ms: [Option<u64>; 2],
     ) -> PublishedWriter<'a> {
         let (id, bytes, step, fate) = message;
+        let more_at = out.len();
+        out.push(0);
         out.extend_from_slice(id.as_bytes());
         put(out, bytes.into());
         out.push(step as u8);
         out.push(u8::from(ms[0].is_some()) | u8::from(ms[1].is_some()) << 1 | fate.flags());
         ms.into_iter().flatten().for_each(|ms| put(out, ms));
         out.push(0);
-        PublishedWriter { count_at: out.len() - 1, out }
+        PublishedWriter { more_at, count_at: out.len() - 1, out }
     }
 
     /// Adds an attribute; one past [`ATTRIBUTES_MAX`] is left out. Says whether it is kept.
@@ -406,6 +431,11 @@ impl<'a> PublishedWriter<'a> {
         true
     }
 
+    /// Where in the memory that is written to the number of messages stands that are told with it.
+    pub(crate) fn more_at(&self) -> usize {
+        self.more_at
+    }
+
     /// Where in the memory that is written to the attributes are.
     pub(crate) fn attributes(&self) -> Range<usize> {
         self.count_at..self.out.len()
@@ -418,18 +448,21 @@ impl<'a> PublishedWriter<'a> {
     }
 }
 
-/// The id of the message whose storing a fact tells of, if it tells of one: without reading the rest.
-pub(crate) fn published_id(mut fact: &[u8]) -> Option<MessageId> {
+/// The id of the message whose storing a fact tells of, if it tells of one, and how many more it tells of: without reading the rest.
+pub(crate) fn published_id(mut fact: &[u8]) -> Option<(MessageId, u8)> {
     let input = &mut fact;
     if byte(input)? != 1 {
         return None;
     }
     take_signed(input).ok()?;
     let (_client, _subscription) = (number(input)?, number(input)?);
-    Some(MessageId::from_bytes(take_bytes(input, 16).ok()?.try_into().ok()?))
+    let more = byte(input)?;
+    Some((MessageId::from_bytes(take_bytes(input, 16).ok()?.try_into().ok()?), more))
 }
 
-fn take_published(input: &mut &[u8]) -> Option<Published> {
+/// A message, and the bytes of those that are told with it as they stand there.
+fn take_published<'a>(input: &mut &'a [u8]) -> Option<(Published, &'a [u8])> {
+    let more = byte(input)?;
     let id = MessageId::from_bytes(take_bytes(input, 16).ok()?.try_into().ok()?);
     let bytes = number(input)?;
     let step = step(input)?;
@@ -446,14 +479,15 @@ fn take_published(input: &mut &[u8]) -> Option<Published> {
     let attribute = |_| Some((Attribute::from_stored(byte(input)?)?, SmolStr::new(text(input)?)));
     let attributes = (0..count).map(attribute).collect::<Option<_>>()?;
     let fate = Fate::of_flags(flags);
-    Some(Published { id, bytes, step, fate, delay_ms, life_ms, attributes })
+    let sizes = alike::take_sizes(input, id, bytes, more)?;
+    Some((Published { id, bytes, step, fate, delay_ms, life_ms, attributes }, sizes))
 }
 
-fn byte(input: &mut &[u8]) -> Option<u8> {
+pub(crate) fn byte(input: &mut &[u8]) -> Option<u8> {
     take_bytes(input, 1).ok().map(|bytes| bytes[0])
 }
 
-fn number(input: &mut &[u8]) -> Option<u32> {
+pub(crate) fn number(input: &mut &[u8]) -> Option<u32> {
     take(input).ok()?.try_into().ok()
 }
 
@@ -472,64 +506,6 @@ fn text<'a>(input: &mut &'a [u8]) -> Option<&'a str> {
 /// A text; none if it is empty.
 fn optional(input: &mut &[u8]) -> Option<Option<String>> {
     Some(Some(text(input)?.to_owned()).filter(|text| !text.is_empty()))
-}
-
-/// Facts of a block, each with its key. The first one's key stands outside.
-///
-/// ```text
-/// (key less the one before varint: 0 for the same, 1 for another log followed by entity, log and offset, else offset less the
-/// one before plus 1 | fact)*
-/// ```
-pub struct Block<'a> {
-    rest: &'a [u8],
-    place: Place,
-    base: Millis,
-    failed: bool,
-}
-
-/// Appends a fact's key, given the one before.
-pub fn put_key(out: &mut Vec<u8>, before: Place, place: Place) {
-    if before.log == place.log && place.offset >= before.offset {
-        let step = place.offset.0 - before.offset.0;
-        return put(out, if step == 0 { 0 } else { step.saturating_add(1) });
-    }
-    put(out, 1);
-    put(out, place.log.entity.0.into());
-    put(out, place.log.log.into());
-    put(out, place.offset.0);
-}
-
-impl<'a> Block<'a> {
-    /// The facts of a block whose first one is at `first`.
-    pub fn new(first: Place, bytes: &'a [u8], base: Millis) -> Block<'a> {
-        Block { rest: bytes, place: first, base, failed: false }
-    }
-
-    fn step(&mut self) -> Option<(Place, Fact)> {
-        let input = &mut self.rest;
-        match take(input).ok()? {
-            0 => {}
-            1 => {
-                let log = LogId { entity: EntityId(number(input)?), log: take(input).ok()?.try_into().ok()? };
-                self.place = Place { log, offset: Offset(take(input).ok()?) };
-            }
-            step => self.place.offset = Offset(self.place.offset.0.checked_add(step - 1)?),
-        }
-        Some((self.place, Fact::take(input, self.base)?))
-    }
-}
-
-impl Iterator for Block<'_> {
-    type Item = Result<(Place, Fact), varint::Error>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.rest.is_empty() || self.failed {
-            return None;
-        }
-        let next = self.step();
-        self.failed = next.is_none();
-        Some(next.ok_or(varint::Error::Truncated))
-    }
 }
 
 #[cfg(test)]

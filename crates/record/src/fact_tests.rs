@@ -3,6 +3,11 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::block::{Block, put_key};
+
+fn take(bytes: &[u8]) -> Option<Fact> {
+    Fact::take(&mut &bytes[..], BASE)?.next()
+}
 
 const BASE: Millis = Millis(1_700_000_000_000);
 
@@ -67,8 +72,10 @@ fn facts_of_a_block_come_back() {
         fact.put(&mut bytes, BASE);
         before = *place;
     }
-    let read: Vec<_> = Block::new(places[0], &bytes, BASE).map(|fact| fact.expect("a fact")).collect();
-    assert_eq!(read, places.into_iter().zip(facts()).collect::<Vec<_>>());
+    let read: Vec<_> = Block::new(places[0], &bytes, BASE)
+        .map(|fact| fact.map(|(place, alike)| (place, alike.collect::<Vec<_>>())).expect("a fact"))
+        .collect();
+    assert_eq!(read, places.into_iter().zip(facts().into_iter().map(|fact| vec![fact])).collect::<Vec<_>>());
 }
 
 #[test]
@@ -89,9 +96,7 @@ fn long_texts_and_many_attributes_are_cut_at_their_bounds() {
         it.attributes = attributes;
         let mut bytes = Vec::new();
         published.put(&mut bytes, BASE);
-        let Some(Fact { what: What::Published(it), .. }) = Fact::take(&mut &bytes[..], BASE) else {
-            panic!("no fact")
-        };
+        let Some(Fact { what: What::Published(it), .. }) = take(&bytes) else { panic!("no fact") };
         it.attributes
     };
     assert_eq!(fact(ATTRIBUTES_MAX).len(), ATTRIBUTES_MAX);
@@ -101,7 +106,7 @@ fn long_texts_and_many_attributes_are_cut_at_their_bounds() {
     let what = What::Condemned { reason: Reason::Rejected, attempt: Attempt(1), error };
     let mut bytes = Vec::new();
     Fact { at: BASE, client: 0, subscription: None, what }.put(&mut bytes, BASE);
-    let read = Fact::take(&mut &bytes[..], BASE).expect("a fact");
+    let read = take(&bytes).expect("a fact");
     let What::Condemned { error: Some(error), .. } = read.what else { panic!("{read:?}") };
     assert_eq!(error.len(), ERROR_BYTES_MAX);
 }

@@ -8,6 +8,8 @@
 //!
 //! This crate refuses to know doors, the shard's state and what a journey looks like to people.
 
+mod alike;
+mod block;
 mod fact;
 mod feed;
 mod figures;
@@ -25,9 +27,10 @@ mod shelf;
 mod tap;
 mod tried;
 
+pub use alike::Alike;
+pub use block::{Block, put_key};
 pub use fact::{
-    ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX, Attribute, Block, ERROR_BYTES_MAX, Fact, Fate, Place, Published,
-    What, put_key,
+    ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX, Attribute, ERROR_BYTES_MAX, Fact, Fate, Place, Published, What,
 };
 pub use feed::Feed;
 pub use meta::{Client, Gap, Sweep};

@@ -131,6 +131,8 @@ pub struct Meta {
     pub facts: u64,
     /// Messages that were published in it.
     pub messages: u64,
+    /// Messages at most that one fact tells of besides its own: what is told of a message may stand by the key of one so far before.
+    pub more_max: u8,
     /// By log.
     pub extents: Vec<Extent>,
     /// What is named in it.
@@ -146,7 +148,7 @@ pub struct Meta {
 }
 
 /// The version of [`Meta`] that this code writes and reads.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 impl Meta {
     /// What is named in it.

@@ -14,6 +14,7 @@ use waystation_broker::{entry::Step, spec::KeyFrom};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
+    alike::Open,
     fact::{ATTRIBUTE_BYTES_MAX, Attribute, Fate, Published, PublishedWriter},
     rules::Terms,
     runs::hash_of_run,
@@ -66,6 +67,11 @@ impl Wanted {
     /// Whether something that is found by this is meant.
     pub(crate) fn has(&self, hash: u64) -> bool {
         self.hashes.binary_search(&hash).is_ok()
+    }
+
+    /// Whether one of the ids that differ from this one in the last byte alone may be meant.
+    pub(crate) fn may_have(&self, id: MessageId) -> bool {
+        self.runs.binary_search(&hash_of_run(id)).is_ok()
     }
 }
 
@@ -140,7 +146,8 @@ pub(crate) struct Stored<'r, 'a> {
 
 impl<'a> Stored<'_, 'a> {
     /// Appends the fact, its time counted from `base`; tells its id and what else it can be found by. After an error `out` may hold a
-    /// part, and no id was told. `before` is what was told of the message before, in the same `out` and by the same `terms`.
+    /// part, and no id was told. `before` is what was told of the message before, in the same `out` and by the same `terms`: if the
+    /// message can be told with that one, its fact is made to, nothing else is told, and the answer is false.
     pub(crate) fn put(
         &self,
         terms: &Terms,
@@ -149,19 +156,27 @@ impl<'a> Stored<'_, 'a> {
         before: &mut Before<'a>,
         id: impl FnOnce(MessageId),
         mut hash: impl FnMut(u64),
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let Stored { record, at, client, step, fate } = *self;
         let headers = record.headers()?;
         let system = headers.system;
+        let says_same = before.says_same(&headers, record.key);
+        if let Some(open) = before.open.take_if(|open| says_same && open.takes(record, &system)) {
+            before.open = open.add(out, record, &system);
+            return Ok(false);
+        }
         let delay_ms = system.deliver_at.map(|due| due.since(at)).filter(|ms| *ms > 0);
         let life_ms = system.expires_at.map(|end| end.since(at));
         let message = (system.id, record.body_bytes() as u32, step, fate);
         let writer = PublishedWriter::of_fact(out, (at, base), client, message, [delay_ms, life_ms]);
-        if before.says_same(&headers, record.key) {
+        before.open = None;
+        let more_at = writer.more_at();
+        if says_same {
             writer.repeat(before.attributes.clone());
             before.hashes.iter().for_each(|it| hash(*it));
+            before.open = Open::at(more_at, record, &system);
             id(system.id);
-            return Ok(());
+            return Ok(true);
         }
         before.of = None;
         before.hashes.clear();
@@ -177,8 +192,9 @@ impl<'a> Stored<'_, 'a> {
         attributes.add_of_body(record, terms);
         before.attributes = attributes.writer.attributes();
         before.of = (!terms.reads_bodies()).then_some((headers, record.key));
+        before.open = Open::at(more_at, record, &system);
         id(system.id);
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -190,6 +206,8 @@ pub(crate) struct Before<'a> {
     /// Where its attributes are.
     attributes: Range<usize>,
     hashes: Vec<u64>,
+    /// The fact that tells of it, if it may tell of one more.
+    open: Option<Open>,
 }
 
 impl Before<'_> {
@@ -268,10 +286,9 @@ fn hash_of_attribute(kind: Attribute, text: &str) -> Option<u64> {
     }
 }
 
-/// What a message can be found by, its id first; some of it may be there twice.
+/// What a message can be found by beside its id; some of it may be there twice.
 pub(crate) fn hashes(published: &Published) -> impl Iterator<Item = u64> {
-    let others = published.attributes.iter().filter_map(|(kind, text)| hash_of_attribute(*kind, text));
-    std::iter::once(hash_of_id(published.id)).chain(others)
+    published.attributes.iter().filter_map(|(kind, text)| hash_of_attribute(*kind, text))
 }
 
 #[cfg(test)]
@@ -299,14 +316,14 @@ mod tests {
         let record = Record::read(&out, at).expect("a record");
         let stored =
             Stored { record: &record, at: Millis(1000), client: 3, step: Step::Request, fate: Fate::Dropped };
-        let (mut fact, mut found) = (Vec::new(), vec![hash_of_id(message.id)]);
+        let (mut fact, mut found) = (Vec::new(), Vec::new());
         let id = |id| assert_eq!(id, message.id);
         stored
             .put(&terms, Millis(7), &mut fact, &mut Before::default(), id, |hash| found.push(hash))
             .expect("read");
-        assert_eq!(published_id(&fact), Some(message.id));
+        assert_eq!(published_id(&fact), Some((message.id, 0)));
         let mut rest = &fact[..];
-        let fact = Fact::take(&mut rest, Millis(7)).expect("a fact");
+        let fact = Fact::take(&mut rest, Millis(7)).and_then(|mut it| it.next()).expect("a fact");
         assert_eq!((fact.at, fact.client, rest), (Millis(1000), 3, &[][..]));
         let What::Published(published) = fact.what else { panic!("{fact:?}") };
         assert_eq!(found, hashes(&published).collect::<Vec<_>>(), "written and read by the same rule");
@@ -353,7 +370,7 @@ mod tests {
             assert!(found.contains(&hash_of(text)), "{text}");
         }
         assert!(!found.contains(&hash_of("application/json")));
-        assert_eq!(found.len(), 8);
+        assert_eq!(found.len(), 7);
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! Facts that are not in a file yet: in the order in which they came, sorted only when they are written or asked for.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use waystation_base::{EntityId, Millis, Name, Offset, Position, batch::Error};
+use waystation_base::{EntityId, MessageId, Millis, Name, Offset, Position, batch::Error};
 use waystation_broker::{Kind, place::LogId};
 
 use crate::{
-    HashMap,
+    HashMap, alike,
     fact::{Fact, Place, published_id},
     meta::{Client, Extent, Gap, Meta, Stretch, VERSION},
     publish::{Before, Stored, Wanted, hash_of_id},
@@ -56,6 +59,8 @@ pub(crate) struct Recent {
     first: Millis,
     last: Millis,
     messages: u64,
+    /// Messages that are told of by the fact of another one.
+    alike: u64,
 }
 
 impl Recent {
@@ -91,7 +96,12 @@ impl Recent {
     }
 
     pub(crate) fn facts(&self) -> u64 {
-        self.slots.len() as u64
+        self.slots.len() as u64 + self.alike
+    }
+
+    #[cfg(test)]
+    pub(crate) fn slots(&self) -> usize {
+        self.slots.len()
     }
 
     pub(crate) fn messages(&self) -> u64 {
@@ -156,19 +166,22 @@ impl Recent {
         let found = self.hashes.len();
         let hashes = &mut self.hashes;
         let (id, hash) = (|id| self.ids.add(id, slot), |hash| hashes.push((hash, slot)));
-        if let Err(error) = stored.put(terms, self.base, &mut self.arena, before, id, hash) {
-            self.arena.truncate(at);
-            self.hashes.truncate(found);
-            return Err(error);
+        match stored.put(terms, self.base, &mut self.arena, before, id, hash) {
+            Ok(true) => self.slots.push(Slot { offset: place.offset.0, log, at: at as u32 }),
+            Ok(false) => self.alike += 1,
+            Err(error) => {
+                self.arena.truncate(at);
+                self.hashes.truncate(found);
+                return Err(error);
+            }
         }
-        self.slots.push(Slot { offset: place.offset.0, log, at: at as u32 });
         self.messages += 1;
         Ok(())
     }
 
     /// The fact that was added last.
     pub(crate) fn last(&self) -> Option<Fact> {
-        self.fact(self.slots.last()?)
+        self.facts_of(self.slots.last()?).last()
     }
 
     /// Adds a stretch.
@@ -181,8 +194,18 @@ impl Recent {
         Place { log: self.logs[slot.log as usize], offset: Offset(slot.offset) }
     }
 
-    fn fact(&self, slot: &Slot) -> Option<Fact> {
-        Fact::take(&mut &self.arena[slot.at as usize..], self.base)
+    fn facts_of(&self, slot: &Slot) -> impl Iterator<Item = Fact> + use<'_> {
+        Fact::take(&mut &self.arena[slot.at as usize..], self.base).into_iter().flatten()
+    }
+
+    /// The id of the message that a slot tells of, and how many more it tells of.
+    fn ids_of(&self, slot: u32) -> Option<(MessageId, u8)> {
+        published_id(&self.arena[self.slots[slot as usize].at as usize..])
+    }
+
+    /// How many messages a slot tells of besides its own.
+    fn more_of(&self, slot: u32) -> u8 {
+        self.ids_of(slot).map_or(0, |(_, more)| more)
     }
 
     /// The client of a number.
@@ -195,27 +218,39 @@ impl Recent {
     pub(crate) fn find(&self, wanted: &Wanted, max: usize) -> Vec<(Place, Fact)> {
         let slots = self.slots.len() as u32;
         let runs = self.ids.find(&wanted.runs).flat_map(|run| (run.start..run.end.min(slots)).rev());
-        let own = runs.filter(|slot| {
-            let id = published_id(&self.arena[self.slots[*slot as usize].at as usize..]);
-            id.is_some_and(|id| wanted.has(hash_of_id(id)))
-        });
+        let meant = |(slot, (first, more)): (u32, (MessageId, u8))| {
+            let is_meant = |(_, id): &(u8, MessageId)| wanted.has(hash_of_id(*id));
+            alike::ids(first, more).rev().filter(is_meant).map(move |(steps, _)| (slot, steps))
+        };
+        let may_be = |(_, (first, _)): &(u32, (MessageId, u8))| wanted.may_have(*first);
+        let own = runs.filter_map(|slot| Some((slot, self.ids_of(slot)?))).filter(may_be).flat_map(meant);
         let others = self.hashes.iter().rev().filter(|(hash, _)| wanted.has(*hash)).map(|(_, slot)| *slot);
-        let slots = own.take(max).chain(others.take(max)).map(|slot| &self.slots[slot as usize]);
-        slots.filter_map(|slot| Some((self.place(slot), self.fact(slot)?))).collect()
+        let all = |slot| (0..=self.more_of(slot)).rev().map(move |steps| (slot, steps));
+        let found = own.take(max).chain(others.flat_map(all).take(max));
+        let told = |(slot, steps): (u32, u8)| {
+            let slot = &self.slots[slot as usize];
+            Some((self.place(slot).after(steps.into()), self.facts_of(slot).nth(steps.into())?))
+        };
+        found.filter_map(told).collect()
     }
 
     /// All facts about messages, in the order in which they came.
     pub(crate) fn life(&self, places: &[Place], mut tell: impl FnMut(Place, Fact)) {
-        let wanted: std::collections::HashSet<(u32, u64)> = places
+        let wanted: BTreeSet<(u32, u64)> = places
             .iter()
             .filter_map(|place| Some((*self.numbers.get(&place.log)?, place.offset.0)))
             .collect();
         if wanted.is_empty() {
             return;
         }
-        for slot in self.slots.iter().filter(|slot| wanted.contains(&(slot.log, slot.offset))) {
-            if let Some(fact) = self.fact(slot) {
-                tell(self.place(slot), fact);
+        for (index, slot) in self.slots.iter().enumerate() {
+            let last = slot.offset + u64::from(self.more_of(index as u32));
+            let mut facts = None;
+            for (_, offset) in wanted.range((slot.log, slot.offset)..=(slot.log, last)) {
+                let facts = facts.get_or_insert_with(|| (slot.offset..).zip(self.facts_of(slot)));
+                if let Some((_, fact)) = facts.find(|(at, _)| at == offset) {
+                    tell(self.place(slot).after(offset - slot.offset), fact);
+                }
             }
         }
     }
@@ -241,9 +276,12 @@ impl Recent {
     pub(crate) fn meta(&self, known: Vec<(u32, Client)>) -> Meta {
         let mut extents: BTreeMap<LogId, (u64, u64)> = BTreeMap::new();
         let mut of_log: Vec<Option<(u64, u64)>> = vec![None; self.logs.len()];
-        for slot in &self.slots {
+        let mut more_max = 0;
+        for (index, slot) in self.slots.iter().enumerate() {
+            let more = self.more_of(index as u32);
+            more_max = more_max.max(more);
             let extent = of_log[slot.log as usize].get_or_insert((slot.offset, slot.offset));
-            *extent = (extent.0.min(slot.offset), extent.1.max(slot.offset));
+            *extent = (extent.0.min(slot.offset), extent.1.max(slot.offset + u64::from(more)));
         }
         for (log, extent) in self.logs.iter().zip(of_log) {
             extent.and_then(|extent| extents.insert(*log, extent));
@@ -259,6 +297,7 @@ impl Recent {
             last: self.last,
             facts: self.facts(),
             messages: self.messages,
+            more_max,
             extents: extents.into_iter().map(extent).collect(),
             names: self.names.iter().map(name).collect(),
             clients: self.clients.iter().map(|client| Client::clone(client)).collect(),

@@ -6,16 +6,17 @@ use std::{
     time::Duration,
 };
 
-use waystation_base::{EntityId, Millis, Name, Position};
+use waystation_base::{EntityId, MessageId, Millis, Name, Position};
 use waystation_broker::Kind;
 
 pub use crate::publish::Sought;
 use crate::{
-    fact::{Block, Fact, Place, Published, What},
+    block::Block,
+    fact::{Fact, Place, Published, What},
     feed::Feed,
     figures::Shown,
     meta::{Client, Gap, Meta, Sweep},
-    publish::Wanted,
+    publish::{Wanted, hash_of_id, hashes},
     rates::Rates,
     recent::Recent,
     shelf::{OpenError, Opened, Shelf, Summary},
@@ -248,13 +249,19 @@ impl Record {
         blocks.dedup();
         for number in blocks {
             let (first, bytes) = table.block(number as usize)?;
-            for (place, fact) in Block::new(Place::of_key(first), &bytes, meta.base).flatten() {
-                if let What::Published(published) = &fact.what
-                    && crate::publish::hashes(published).any(|hash| wanted.has(hash))
-                {
-                    let (address, client) =
-                        (name_in(meta, place.log.entity), meta.client(fact.client).cloned());
-                    mentions.add(place, fact, address, client, is_meant);
+            for (first, alike) in Block::new(Place::of_key(first), &bytes, meta.base).flatten() {
+                let by_attribute =
+                    alike.published().is_some_and(|it| hashes(it).any(|hash| wanted.has(hash)));
+                let is_wanted = |id: MessageId| by_attribute || wanted.has(hash_of_id(id));
+                if !alike.ids().any(is_wanted) {
+                    continue;
+                }
+                for (place, fact) in (0..).map(|steps| first.after(steps)).zip(alike) {
+                    if matches!(&fact.what, What::Published(it) if is_wanted(it.id)) {
+                        let (address, client) =
+                            (name_in(meta, place.log.entity), meta.client(fact.client).cloned());
+                        mentions.add(place, fact, address, client, is_meant);
+                    }
                 }
             }
         }
@@ -297,15 +304,13 @@ impl Record {
         let mut held = None;
         for (place, life) in lives.iter_mut().filter(|(_, life)| !life.is_over) {
             if meta.may_hold(*place) {
-                for number in table.blocks_of(place.key(), place.key()) {
+                for number in opened.blocks_of(*place) {
                     // Messages of a journey are often neighbours.
                     let block = match held.take() {
                         Some((have, block)) if have == number => block,
                         _ => table.block(number)?,
                     };
-                    let facts = Block::new(Place::of_key(block.0), &block.1, meta.base).flatten();
-                    for (_, fact) in facts.skip_while(|(at, _)| at < place).take_while(|(at, _)| at == place)
-                    {
+                    for fact in Block::new(Place::of_key(block.0), &block.1, meta.base).of(*place) {
                         let client = meta.client(fact.client).cloned();
                         life.add(event(fact, client, |id| name_in(meta, id)));
                     }

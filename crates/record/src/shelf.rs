@@ -1,13 +1,17 @@
 //! The record files that there are: written, found, and removed by age and size.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use waystation_base::{Millis, Position};
 use waystation_journal::record::{Error, Store, Table};
 
 use crate::{
     HashMap,
-    fact::{Place, published_id, put_key},
+    block::put_key,
+    fact::{Place, published_id},
     meta::{Client, Gap, Meta, VERSION},
     recent::Recent,
     runs::Runs,
@@ -43,6 +47,13 @@ impl Summary {
 pub(crate) struct Opened {
     pub(crate) table: Table,
     pub(crate) meta: Meta,
+}
+
+impl Opened {
+    /// The blocks that may tell of a message: also by the fact of one before it.
+    pub(crate) fn blocks_of(&self, place: Place) -> Range<usize> {
+        self.table.blocks_of(place.before(self.meta.more_max.into()).key(), place.key())
+    }
 }
 
 #[derive(Default)]
@@ -153,7 +164,8 @@ impl Shelf {
             before = Some(place);
             let block = writer.next_block();
             blocks[slot as usize] = block;
-            if let Some(id) = published_id(fact) {
+            // Those that are told with it are of its run.
+            if let Some((id, _)) = published_id(fact) {
                 ids.add(id, block);
             }
             Ok(())

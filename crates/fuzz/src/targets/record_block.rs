@@ -5,7 +5,9 @@ use waystation_broker::{
     entry::{Reason, Step},
     place::LogId,
 };
-use waystation_record::{ATTRIBUTES_MAX, Attribute, Block, Fact, Fate, Place, Published, What, put_key};
+use waystation_record::{
+    ATTRIBUTES_MAX, Alike, Attribute, Block, Fact, Fate, Place, Published, What, put_key,
+};
 
 use crate::Target;
 
@@ -53,7 +55,10 @@ fn seeds() -> Vec<Vec<u8>> {
 }
 
 fn read(bytes: &[u8]) -> Vec<(Place, Fact)> {
-    Block::new(FIRST, bytes, BASE).map_while(Result::ok).collect()
+    let each = |(first, alike): (Place, Alike<'_>)| {
+        (0..).map(move |steps| first.after(steps)).zip(alike).collect::<Vec<_>>()
+    };
+    Block::new(FIRST, bytes, BASE).map_while(Result::ok).flat_map(each).collect()
 }
 
 fn run(data: &[u8]) -> bool {
