@@ -30,7 +30,7 @@ pub(crate) const JOB_BATCHES: u64 = 40_000;
 /// The same where the batches of more than [`JOB_LOGS_FEW`] logs lie in no order: then it is held in memory.
 pub(crate) const JOB_BYTES_CROWDED: u64 = 16 << 20;
 /// How long copying rests after each step at most, in percent of the time that the step took.
-pub(crate) const REST_PERCENT_MAX: u32 = 400;
+pub(crate) const REST_PERCENT_MAX: u32 = 100;
 /// Logs that a settling job reads one after the other; each goes through the journal once.
 pub(crate) const JOB_LOGS_FEW: usize = 4;
 /// Settled files below this size are put together when there are more than [`SMALL_FILES_MAX`] of them.

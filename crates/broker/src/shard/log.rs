@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use waystation_base::{Millis, Offset, Position};
 
+use super::chunked::Chunked;
 use crate::{
     place::{Place, Span},
     settle::{Leaving, Overlap, SettledRun},
@@ -51,14 +52,14 @@ pub struct Log {
     pub base: u64,
     /// The offset that the next message will have.
     pub next: u64,
-    hot: VecDeque<Hot>,
+    hot: Chunked<Hot>,
     runs: VecDeque<SettledRun>,
 }
 
 impl Log {
     /// A log as a snapshot has it: what it keeps, where it goes on, and its settled stretches.
     pub fn restore(base: u64, next: u64, runs: Vec<SettledRun>) -> Log {
-        Log { base, next, hot: VecDeque::new(), runs: runs.into() }
+        Log { base, next, hot: Chunked::default(), runs: runs.into() }
     }
 
     /// Adds a batch at the end.
@@ -89,14 +90,9 @@ impl Log {
     /// Lets go of everything below `base`.
     pub fn trim(&mut self, base: u64) {
         self.base = self.base.max(base);
-        while self.hot.front().is_some_and(|hot| hot.last() < self.base) {
-            self.hot.pop_front();
-        }
+        self.hot.drop_while(|hot| hot.last() < self.base);
         while self.runs.front().is_some_and(|run| run.last.0 < self.base) {
             self.runs.pop_front();
-        }
-        if self.hot.capacity() > 64 && self.hot.len() < self.hot.capacity() / 8 {
-            self.hot.shrink_to(self.hot.len() * 2);
         }
     }
 
@@ -104,8 +100,7 @@ impl Log {
     pub fn spans(&self, from: u64, to: u64, max: usize) -> Vec<Span> {
         let run = self.runs.partition_point(|run| run.last.0 < from);
         let runs = self.runs.range(run..).map(SettledRun::as_span);
-        let hot = self.hot.partition_point(|hot| hot.last() < from);
-        let hot = self.hot.range(hot..).map(Hot::as_span);
+        let hot = self.hot.from(|hot| hot.last() < from).map(Hot::as_span);
         runs.chain(hot).take_while(|span| span.first.0 < to).take(max).collect()
     }
 
@@ -125,7 +120,7 @@ impl Log {
                 / u128::from(length);
             return Some(run.min_timestamp.plus(time as u64));
         }
-        self.hot.get(self.hot.partition_point(|hot| hot.last() < offset)).map(|hot| Millis(hot.timestamp))
+        self.hot.from(|hot| hot.last() < offset).next().map(|hot| Millis(hot.timestamp))
     }
 
     /// When the message at `offset` was published at the latest.
@@ -133,7 +128,7 @@ impl Log {
         if let Some(run) = self.runs.get(self.runs.partition_point(|run| run.last.0 < offset)) {
             return Some(run.max_timestamp);
         }
-        self.hot.get(self.hot.partition_point(|hot| hot.last() < offset)).map(|hot| Millis(hot.timestamp))
+        self.hot.from(|hot| hot.last() < offset).next().map(|hot| Millis(hot.timestamp))
     }
 
     /// Stretches that would be left behind: together where nothing lies between that stays, since what they become is one run, and runs
@@ -181,11 +176,7 @@ impl Log {
     /// Puts new runs in the place of what was left behind, as [`Log::check_settle`] allows.
     pub fn settle(&mut self, leaving: &Leaving, runs: &[SettledRun]) {
         match leaving {
-            Leaving::Journal(to) => {
-                while self.hot.front().is_some_and(|hot| hot.position < to.0) {
-                    self.hot.pop_front();
-                }
-            }
+            Leaving::Journal(to) => self.hot.drop_while(|hot| hot.position < to.0),
             Leaving::Files(files) => self.runs.retain(|run| !files.contains(&run.file)),
         }
         for run in runs.iter().filter(|run| run.last.0 >= self.base) {

@@ -7,6 +7,7 @@ mod attach;
 mod bindings;
 mod browse;
 mod buckets;
+mod chunked;
 mod consumers;
 mod cursor;
 mod damage;
