@@ -31,8 +31,8 @@ const PACKED_OFFSETS_MAX: u64 = i32::MAX as u64;
 const COMPACTION_KEYS_MAX: usize = 1 << 20;
 /// Batches from which on the part of the journal that holds them is read at one go.
 const CROWD_BATCHES_MIN: usize = 1_000;
-/// Bytes that are copied before the job looks around: so few that whoever publishes on the same core hardly waits.
-const STEP_BYTES: u64 = 128 << 10;
+/// Bytes that are gone through before the job looks around: so few that whoever publishes on the same core hardly waits.
+const STEP_BYTES: usize = 128 << 10;
 
 /// Why nothing was settled. Nothing has changed; it is tried again.
 #[derive(Debug, thiserror::Error)]
@@ -73,8 +73,7 @@ pub(crate) fn copy(
         writer: store.create(id)?,
         runs: Vec::new(),
         packed: Packed::default(),
-        pause,
-        paused_at: 0,
+        pace: Pace { pause, bytes: 0 },
     };
     if let Some((from, to)) = crowded_region(&plan).filter(|_| plan.logs.len() > JOB_LOGS_FEW) {
         files.read_region(from, to)?;
@@ -114,14 +113,32 @@ struct Copier<'a> {
     writer: Writer,
     runs: Vec<SettledRun>,
     packed: Packed,
+    pace: Pace<'a>,
+}
+
+/// When a job looks around.
+struct Pace<'a> {
     pause: &'a mut dyn FnMut() -> bool,
-    paused_at: u64,
+    /// Bytes that were gone through since.
+    bytes: usize,
+}
+
+impl Pace<'_> {
+    /// Pauses if a step's bytes were gone through, copied or not: reading takes the disk from others too.
+    fn went_through(&mut self, bytes: usize) -> Result<(), Error> {
+        self.bytes += bytes;
+        if self.bytes < STEP_BYTES {
+            return Ok(());
+        }
+        self.bytes = 0;
+        if (self.pause)() { Ok(()) } else { Err(Error::Stopped) }
+    }
 }
 
 impl Copier<'_> {
     fn log(&mut self, plan: &LogPlan, files: &mut Files) -> Result<(), Error> {
         let latest = match plan.compact {
-            Some(_) => Some(latest_of_keys(plan, files)?),
+            Some(_) => Some(latest_of_keys(plan, files, &mut self.pace)?),
             None => None,
         };
         let choice = Choice { plan, latest };
@@ -132,23 +149,14 @@ impl Copier<'_> {
             let mut failed = None;
             files.visit(plan.log, span, span.first, LOAD_BYTES_MAX, |_, batch| {
                 let result = self.batch(&choice, batch, &mut run)?;
-                failed = result.err();
+                failed = result.and_then(|()| self.pace.went_through(batch.len())).err();
                 Ok(if failed.is_some() { Flow::Enough } else { Flow::More })
             })?;
             failed.map_or(Ok(()), Err)?;
-            self.look_around()?;
         }
         self.write_packed(plan.log, &mut run)?;
         self.runs.extend(run);
         Ok(())
-    }
-
-    fn look_around(&mut self) -> Result<(), Error> {
-        if self.writer.bytes() - self.paused_at < STEP_BYTES {
-            return Ok(());
-        }
-        self.paused_at = self.writer.bytes();
-        if (self.pause)() { Ok(()) } else { Err(Error::Stopped) }
     }
 
     /// Copies what is chosen of one batch.
@@ -265,9 +273,14 @@ impl Choice<'_> {
 }
 
 /// The first pass of a compaction.
-fn latest_of_keys(plan: &LogPlan, files: &mut Files) -> Result<HashMap<u128, Offset>, Error> {
+fn latest_of_keys(
+    plan: &LogPlan,
+    files: &mut Files,
+    pace: &mut Pace<'_>,
+) -> Result<HashMap<u128, Offset>, Error> {
     let mut latest = HashMap::new();
     for span in &plan.spans {
+        let mut stopped = None;
         files.visit(plan.log, span, span.first, LOAD_BYTES_MAX, |_: Place, batch| {
             for record in batch::records(batch)? {
                 let record = record?;
@@ -277,8 +290,10 @@ fn latest_of_keys(plan: &LogPlan, files: &mut Files) -> Result<HashMap<u128, Off
                     latest.insert(key, record.offset);
                 }
             }
-            Ok(Flow::More)
+            stopped = pace.went_through(batch.len()).err();
+            Ok(if stopped.is_some() { Flow::Enough } else { Flow::More })
         })?;
+        stopped.map_or(Ok(()), Err)?;
     }
     Ok(latest)
 }
@@ -391,5 +406,19 @@ mod tests {
         assert!(crate::scan::checked_batch(&bytes).is_ok());
         assert_eq!(scanned(&bytes), [7, 9, 1000]);
         assert!(packed.take().is_none());
+    }
+    #[test]
+    fn a_job_looks_around_after_each_step_and_ends_when_it_is_told_to() {
+        let mut left = 2;
+        let mut pause = || {
+            left -= 1;
+            left > 0
+        };
+        let mut pace = Pace { pause: &mut pause, bytes: 0 };
+        assert!(pace.went_through(STEP_BYTES - 1).is_ok());
+        assert!(pace.went_through(1).is_ok());
+        assert!(pace.went_through(STEP_BYTES - 1).is_ok());
+        assert!(matches!(pace.went_through(STEP_BYTES), Err(Error::Stopped)));
+        assert_eq!(left, 0);
     }
 }
