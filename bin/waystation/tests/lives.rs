@@ -5,6 +5,7 @@
 //! message is in one place.
 //!
 //! Seeds draw what comes and when; threads and processes of jq run as they like, so that a seed does not replay step for step.
+//! (Where it does: `crates/features/routes/tests/simulation.rs`.)
 //!
 //! - `LIVES_SEED=<n>` runs that seed alone, `LIVES_SEEDS=<n>` so many.
 

@@ -1,9 +1,10 @@
 //! What every other crate speaks in: ids, positions, time, named limits, names, the message and its
-//! stored form, and the world (clock, disk, randomness) as traits.
+//! stored form, and the world (clock, disk, chance) as traits.
 //!
 //! This crate refuses to know queues, topics, protocols, journals, sockets and tasks.
 
 pub mod batch;
+pub mod chance;
 pub mod class;
 pub mod disk;
 pub mod filter;
@@ -20,6 +21,7 @@ pub mod value;
 pub mod varint;
 pub mod vhost;
 
+pub use chance::Chance;
 pub use class::Class;
 pub use ids::{Attempt, ClientId, ConsumerId, EntityId, MessageId, Offset, Position, Tag};
 

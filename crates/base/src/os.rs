@@ -19,6 +19,7 @@ use rustix::{
 
 use self::removal::Handle;
 use crate::{
+    chance::Chance,
     disk::{Disk, File, LockError},
     time::{Clock, Millis},
 };
@@ -40,6 +41,16 @@ pub fn random() -> io::Result<u128> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
     Ok(u128::from_le_bytes(bytes))
+}
+
+/// The operating system's randomness.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OsChance;
+
+impl Chance for OsChance {
+    fn draw(&self) -> io::Result<u128> {
+        random()
+    }
 }
 
 /// The operating system's file system.

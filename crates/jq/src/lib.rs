@@ -16,6 +16,8 @@ mod worker;
 mod write;
 
 pub use fault::{Failure, Limits};
+#[cfg(feature = "by-hand")]
+pub use pool::Hand;
 pub use pool::{Command, Pool};
 pub use program::{Error, Program};
 pub use worker::serve as serve_worker;

@@ -30,6 +30,9 @@ const NICE: i32 = 5;
 /// What is read at once.
 const READ_BYTES: usize = 64 << 10;
 
+/// What was defined, by number: each compiled, or why it cannot be.
+pub(crate) type Programs = HashMap<u64, Result<Filter<Data>, String>>;
+
 /// Is the whole life of a child: limits itself to `memory_bytes` beyond what it has at its start, and serves until its standard input
 /// ends, which it does also when the server dies.
 pub fn serve(memory_bytes: usize) -> io::Result<()> {
@@ -85,7 +88,7 @@ fn wait_for_end() -> io::Result<()> {
 
 /// Answers each document before the next is begun, so that the server knows which one a child died of.
 fn answer_all(input: &mut impl Read, output: &mut impl Write) -> io::Result<()> {
-    let mut programs = HashMap::new();
+    let mut programs = Programs::new();
     let (mut buffer, mut answers) = (Vec::new(), Vec::new());
     answer::encode(&Answer::Ready, &mut answers);
     loop {
@@ -121,7 +124,8 @@ fn next_frame(input: &mut impl Read, buffer: &mut Vec<u8>) -> io::Result<Option<
     }
 }
 
-fn obey(programs: &mut HashMap<u64, Result<Filter<Data>, String>>, request: &Request<'_>) -> Option<Verdict> {
+/// Does what is asked; gives what came of a document.
+pub(crate) fn obey(programs: &mut Programs, request: &Request<'_>) -> Option<Verdict> {
     match request {
         Request::Forget => programs.clear(),
         Request::Define { id, variables, text } => {

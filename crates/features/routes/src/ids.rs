@@ -1,6 +1,7 @@
 //! Fresh ids of one moment.
 
-use waystation_base::{MessageId, Millis};
+use waystation_base::{Chance, MessageId, Millis};
+use waystation_broker::Refusal;
 
 /// [`MessageId::new`] uses the top ten bytes; this is one in the last of them.
 const STEP: u128 = 1 << 48;
@@ -12,8 +13,12 @@ pub(crate) struct Ids {
 }
 
 impl Ids {
-    pub fn new(now: Millis, random: u128) -> Ids {
-        Ids { now, random }
+    /// From now on.
+    pub fn draw(now: Millis, chance: &dyn Chance) -> Result<Ids, Refusal> {
+        match chance.draw() {
+            Ok(random) => Ok(Ids { now, random }),
+            Err(error) => Err(Refusal::Stopped(format!("no randomness: {error}"))),
+        }
     }
 
     /// The moment.

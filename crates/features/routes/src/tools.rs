@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use waystation_base::Clock;
+use waystation_base::{Chance, Clock, os::OsChance};
 use waystation_host::Broker;
 use waystation_jq::{Failure, Pool, Program};
 use waystation_outbound::{breaker::Breakers, exchange::Client};
@@ -24,12 +24,25 @@ pub struct Tools {
     pub jq: Pool,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// Where ids and jitter come from.
+    pub(crate) chance: Arc<dyn Chance>,
+    /// Where routes are compiled.
+    pub(crate) compiling: Compiling,
     /// Who may be asked by HTTP.
     pub(crate) services: Option<Arc<Services>>,
     /// What holds the topics that steps look into.
     pub(crate) broker: Option<Broker>,
     /// Tables on topics.
     pub(crate) tables: Tables,
+}
+
+/// Where routes are compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Compiling {
+    /// Beside the runtime's own threads.
+    Beside,
+    /// Where it is asked for.
+    Here,
 }
 
 /// HTTP services that steps may ask.
@@ -43,7 +56,15 @@ pub struct Services {
 impl Tools {
     /// For routes that ask no services.
     pub fn new(jq: Pool, clock: Arc<dyn Clock>) -> Tools {
-        Tools { jq, clock, services: None, broker: None, tables: Tables::default() }
+        let (chance, compiling) = (Arc::new(OsChance), Compiling::Beside);
+        Tools { jq, clock, chance, compiling, services: None, broker: None, tables: Tables::default() }
+    }
+
+    /// The same with nothing that a seed does not decide: chance is given, and routes are compiled by whoever declares them, not by other
+    /// threads that run as they like.
+    #[must_use]
+    pub fn simulated(self, chance: Arc<dyn Chance>) -> Tools {
+        Tools { chance, compiling: Compiling::Here, ..self }
     }
 
     /// The same for routes that may.

@@ -9,7 +9,6 @@ use waystation_host::{Browse, Delivery, Target};
 use crate::{
     Error, Program, RouteSteps, Routes,
     limits::{TRIAL_MESSAGES_MAX, TRIAL_MS_MAX, TRIAL_SCAN_MAX},
-    routes::compile,
     run::{self, Evaluation, Output, Say},
     spec::Taken,
 };
@@ -75,9 +74,9 @@ impl Routes {
             messages.extend(self.last_messages(&taken, trial.last.min(TRIAL_MESSAGES_MAX)).await?);
         }
         messages.truncate(TRIAL_MESSAGES_MAX);
-        let program = compile(name, tried).await?;
+        let program = self.compile(name, tried).await?;
         let present = match (&trial.spec, &present) {
-            (Some(_), Some(present)) => Some(compile(name, present).await?),
+            (Some(_), Some(present)) => Some(self.compile(name, present).await?),
             _ => None,
         };
         let mut all = Vec::with_capacity(messages.len());

@@ -138,9 +138,9 @@ impl Child {
             request::encode(&Request::Forget, &mut out);
         }
         if self.known.insert(job.program.id) {
-            job.put_program(&mut out);
+            request::encode(&job.definition(), &mut out);
         }
-        job.put(&mut out);
+        request::encode(&job.request(), &mut out);
         self.outgoing.extend_from_slice(&out);
         self.pending_bytes += job.bytes();
         self.pending_time += job.expected;

@@ -15,10 +15,7 @@ use super::APART;
 use crate::{
     Failure,
     eval::Verdict,
-    frame::{
-        FRAME_BYTES_MAX,
-        request::{self, Request},
-    },
+    frame::{FRAME_BYTES_MAX, request::Request},
     program::Inner,
 };
 
@@ -93,22 +90,21 @@ impl Job {
         self.program.apart_until.store(until, Ordering::Relaxed);
     }
 
-    /// Appends the request to define its program.
-    pub fn put_program(&self, out: &mut Vec<u8>) {
+    /// The request to define its program.
+    pub fn definition(&self) -> Request<'_> {
         let variables = self.program.variables.iter().map(String::as_str).collect();
-        request::encode(&Request::Define { id: self.program.id, variables, text: &self.program.text }, out);
+        Request::Define { id: self.program.id, variables, text: &self.program.text }
     }
 
-    /// Appends the request to run it.
-    pub fn put(&self, out: &mut Vec<u8>) {
-        let run = Request::Run {
+    /// The request to run it.
+    pub fn request(&self) -> Request<'_> {
+        Request::Run {
             id: self.program.id,
             output_bytes: u32::try_from(self.bounds.output_bytes).unwrap_or(u32::MAX),
             outputs: u32::try_from(self.bounds.outputs).unwrap_or(u32::MAX),
             input: &self.input,
             variables: self.variables.iter().map(|value| &value[..]).collect(),
-        };
-        request::encode(&run, out);
+        }
     }
 
     /// Tells who waits.

@@ -1,6 +1,8 @@
 //! The children and what waits for them.
 
 mod child;
+#[cfg(feature = "by-hand")]
+mod hand;
 mod job;
 mod lane;
 mod process;
@@ -12,6 +14,8 @@ use bytes::Bytes;
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::{Failure, Limits, Program};
+#[cfg(feature = "by-hand")]
+pub use hand::Hand;
 use job::{Bounds, Job};
 use lane::Lane;
 use queue::Queue;

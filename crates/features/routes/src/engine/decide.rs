@@ -1,6 +1,6 @@
 //! What becomes of a message after its evaluation, or after its outputs were refused: sent, a dead letter, or tried again?
 
-use waystation_base::{Attempt, Class, Message, Millis, Name, os};
+use waystation_base::{Attempt, Chance, Class, Message, Millis, Name};
 use waystation_broker::{
     Refusal, Source,
     deaths::{self, Death},
@@ -72,20 +72,26 @@ pub(crate) fn class_of(refusal: &Refusal) -> &'static str {
 }
 
 /// Decides by the evaluation.
-pub(super) fn decide(done: &Done, retry: &RetryPolicy, now: Millis) -> Verdict {
+pub(super) fn decide(done: &Done, retry: &RetryPolicy, now: Millis, chance: &dyn Chance) -> Verdict {
     let Some((step, fault)) = &done.evaluation.fault else { return Verdict::Send };
     match fault.class() {
-        Some(class) => again_or_bury(done, retry, now, (class, step, fault.reason.clone())),
+        Some(class) => again_or_bury(done, retry, now, chance, (class, step, fault.reason.clone())),
         None => Verdict::Bury { step: step.to_string(), error: fault.reason.clone(), class: None },
     }
 }
 
 /// Decides when the outputs were refused.
-pub(super) fn decide_refused(done: &Done, retry: &RetryPolicy, now: Millis, refusal: &Refusal) -> Verdict {
+pub(super) fn decide_refused(
+    done: &Done,
+    retry: &RetryPolicy,
+    now: Millis,
+    chance: &dyn Chance,
+    refusal: &Refusal,
+) -> Verdict {
     let class = class_of(refusal);
     match meaning(refusal) {
         Meaning::Never => Verdict::Bury { step: "to".to_owned(), error: refusal.to_string(), class: None },
-        _ => again_or_bury(done, retry, now, (class, "to", refusal.to_string())),
+        _ => again_or_bury(done, retry, now, chance, (class, "to", refusal.to_string())),
     }
 }
 
@@ -93,11 +99,12 @@ fn again_or_bury(
     done: &Done,
     retry: &RetryPolicy,
     now: Millis,
+    chance: &dyn Chance,
     (class, step, error): (&'static str, &str, String),
 ) -> Verdict {
     let (attempt, message) = (done.delivery.attempt.0, &done.delivery.message);
     let age_ms = now.since(stored_at(message.id.as_bytes()));
-    let chance = os::random().unwrap_or_default() as u64;
+    let chance = chance.draw().unwrap_or_default() as u64;
     match retry.judge(&Failed { attempt, age_ms, class: Some(class), delay_ms: None, chance }) {
         retry::Verdict::Again { pause_ms } => Verdict::Again { delay_ms: pause_ms, error },
         retry::Verdict::GivenUp(_) => {

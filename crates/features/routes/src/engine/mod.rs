@@ -84,6 +84,7 @@ impl Worker {
                 }
             }
             tokio::select! {
+                biased;
                 () = stopped(&mut stop) => return,
                 () = time::sleep(AGAIN) => {}
             }
@@ -144,7 +145,9 @@ impl Turn<'_> {
     async fn go(&mut self, stop: &mut watch::Receiver<bool>) -> Option<String> {
         loop {
             let has_room = self.held_bytes < WINDOW_BYTES_MAX;
+            // What is begun is ended first: it makes room for what comes, and is bounded by it.
             tokio::select! {
+                biased;
                 () = stopped(stop) => return None,
                 settled = next_settled(&mut self.settling), if self.settling.is_some() => {
                     self.settling = None;

@@ -9,9 +9,9 @@ use std::{
     },
 };
 
-use waystation_base::{Clock, Message, Name, os};
+use waystation_base::{Chance, Clock, Message, Name};
 use waystation_broker::{
-    Refusal, Source,
+    Source,
     command::{Outcome, Payload, Publish, Settle, Settlement, Target, Transaction},
     spec::RetryPolicy,
 };
@@ -36,6 +36,7 @@ use crate::{
 pub(super) struct Settler {
     broker: Broker,
     clock: Arc<dyn Clock>,
+    chance: Arc<dyn Chance>,
     route: Name,
     source: Source,
     dead_letter: Name,
@@ -63,6 +64,7 @@ impl Settler {
         Settler {
             broker: worker.broker.clone(),
             clock: worker.tools.clock.clone(),
+            chance: worker.tools.chance.clone(),
             route: worker.program.name.clone(),
             source: worker.source.clone(),
             dead_letter: worker.dead_letter.clone(),
@@ -81,8 +83,9 @@ impl Settler {
 
     /// Settles a batch, or says why nothing can be stored.
     pub async fn settle(&self, batch: Vec<Done>) -> Result<(), String> {
+        let (now, chance) = (self.clock.now(), &*self.chance);
         let verdicts: Vec<Verdict> =
-            batch.iter().map(|done| decide(done, &self.retry, self.clock.now())).collect();
+            batch.iter().map(|done| decide(done, &self.retry, now, chance)).collect();
         match self.commit(&batch, &verdicts).await {
             Ok(()) => return Ok(()),
             Err(Unstored::Refused(refusal)) if meaning(&refusal) == Meaning::Everything => {
@@ -118,7 +121,9 @@ impl Settler {
             verdict = match (meaning(&refusal), &verdict) {
                 (Meaning::Everything, _) => return Err(refusal.to_string()),
                 (Meaning::Lost, _) => return Ok(()),
-                (_, Verdict::Send) => decide_refused(done, &self.retry, self.clock.now(), &refusal),
+                (_, Verdict::Send) => {
+                    decide_refused(done, &self.retry, self.clock.now(), &*self.chance, &refusal)
+                }
                 (_, Verdict::Bury { error, .. }) => {
                     tracing::warn!(route = %self.route, dead_letter = %self.dead_letter, %refusal, "a failed message cannot be dead-lettered now; it is tried again");
                     Verdict::Again { delay_ms: self.retry.most_ms, error: format!("{error}; {refusal}") }
@@ -145,8 +150,7 @@ impl Settler {
 
     async fn commit(&self, batch: &[Done], verdicts: &[Verdict]) -> Result<(), Unstored> {
         let now = self.clock.now();
-        let random = os::random().map_err(|error| Refusal::Stopped(format!("no randomness: {error}")))?;
-        let mut ids = Ids::new(now, random);
+        let mut ids = Ids::draw(now, &*self.chance)?;
         let mut draft = Draft::default();
         for (done, verdict) in batch.iter().zip(verdicts) {
             self.draft(&mut draft, &mut ids, done, verdict);

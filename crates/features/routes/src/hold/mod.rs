@@ -59,6 +59,7 @@ impl Holder {
             tracing::warn!(route = %self.program.name, step = %self.plan.at, %why, "a step waits");
             self.live.waits(&self.plan.at, why);
             tokio::select! {
+                biased;
                 () = stopped(&mut stop) => return,
                 () = time::sleep(AGAIN) => {}
             }

@@ -1,7 +1,7 @@
 //! What does a step know when it begins? What its queue holds, read whole before anything is decided.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
@@ -53,8 +53,8 @@ impl Turn<'_> {
     fn recall(&mut self, held: Vec<Kept>) -> Vec<Kept> {
         let (notes, rest): (Vec<_>, Vec<_>) =
             held.into_iter().partition(|(_, says)| is_role(says, Role::Tried));
-        let there: HashSet<u64> = rest.iter().map(|(held, _)| held.delivery.tag.offset().0).collect();
-        let mut newest: HashMap<SmolStr, (Tries, Vec<Held>)> = HashMap::new();
+        let there: BTreeSet<u64> = rest.iter().map(|(held, _)| held.delivery.tag.offset().0).collect();
+        let mut newest: BTreeMap<SmolStr, (Tries, Vec<Held>)> = BTreeMap::new();
         for (note, says) in notes {
             self.held.add(note.weight());
             let tries = says.as_ref().and_then(|says| Tries::read(says, &note.delivery.message.headers));

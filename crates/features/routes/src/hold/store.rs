@@ -3,7 +3,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use waystation_base::{Millis, Offset, Tag, os};
+use waystation_base::{Millis, Offset, Tag};
 use waystation_broker::{
     Refusal,
     effect::Published,
@@ -219,7 +219,7 @@ impl Holder {
         };
         tried.times += 1;
         let since = *tried.since.get_or_insert(now);
-        let chance = os::random().unwrap_or_default() as u64;
+        let chance = self.tools.chance.draw().unwrap_or_default() as u64;
         let (attempt, age_ms) = (tried.times, now.since(since));
         let failed = Failed { attempt, age_ms, class: Some(class), delay_ms: None, chance };
         match self.retry.judge(&failed) {
@@ -260,9 +260,8 @@ impl Holder {
     }
 
     fn begin(&self) -> Result<Draft, Refusal> {
-        let random = os::random().map_err(|error| Refusal::Stopped(format!("no randomness: {error}")))?;
         let now = self.tools.clock.now();
-        Ok(Draft::new(Ids::new(now, random), now))
+        Ok(Draft::new(Ids::draw(now, &*self.tools.chance)?, now))
     }
 
     async fn commit(&self, parts: &[&Part<Held>]) -> Result<(), Unstored> {

@@ -44,6 +44,8 @@ pub struct Turn<'a> {
     pub(super) holder: &'a Holder,
     pub(super) own: Consumer,
     replies: Option<Consumer>,
+    /// Which of both was heard last.
+    heard: usize,
     /// How many messages should come back from each.
     pub(super) back: [u64; 2],
     /// Until then replies are waited for that should come back; no time is up before they are there.
@@ -78,6 +80,7 @@ impl<'a> Turn<'a> {
             holder,
             own,
             replies: consumers.next(),
+            heard: REPLIES,
             back,
             patience: Instant::now(),
             state: State::new(holder.plan.rules),
@@ -100,7 +103,9 @@ impl<'a> Turn<'a> {
         loop {
             self.work();
             let (has_room, pause) = (self.due.has_room(), self.pause());
+            // What time brings is looked for in each turn, whatever else comes.
             tokio::select! {
+                biased;
                 () = stopped(stop) => return Ok(()),
                 stored = next_stored(&mut self.storing), if self.storing.is_some() => {
                     self.storing = None;
@@ -109,10 +114,12 @@ impl<'a> Turn<'a> {
                 Some(evaluated) = self.evaluating.next(), if !self.evaluating.is_empty() => {
                     self.ready.push_back(evaluated);
                 }
-                event = self.own.next(), if has_room => self.take(OWN, event)?,
-                event = next_of(&mut self.replies), if has_room => {
-                    self.patience = Instant::now() + BACK;
-                    self.take(REPLIES, event)?;
+                (source, event) = next_of(&mut self.own, &mut self.replies, self.heard), if has_room => {
+                    self.heard = source;
+                    if source == REPLIES {
+                        self.patience = Instant::now() + BACK;
+                    }
+                    self.take(source, event)?;
                 }
                 () = time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
             }
@@ -270,10 +277,25 @@ impl<'a> Turn<'a> {
     }
 }
 
-async fn next_of(consumer: &mut Option<Consumer>) -> Option<Event> {
-    match consumer {
-        Some(consumer) => consumer.next().await,
-        None => std::future::pending().await,
+/// The next of either, and from which: the one that was not heard last comes first, so that much of one keeps nobody from hearing the other.
+async fn next_of(own: &mut Consumer, replies: &mut Option<Consumer>, heard: usize) -> (usize, Option<Event>) {
+    let replies = async {
+        match replies {
+            Some(consumer) => consumer.next().await,
+            None => std::future::pending().await,
+        }
+    };
+    match heard {
+        REPLIES => tokio::select! {
+            biased;
+            event = own.next() => (OWN, event),
+            event = replies => (REPLIES, event),
+        },
+        _ => tokio::select! {
+            biased;
+            event = replies => (REPLIES, event),
+            event = own.next() => (OWN, event),
+        },
     }
 }
 

@@ -15,24 +15,29 @@ use crate::{
     live::Live,
     names,
     spec::Destination,
+    tools::Compiling,
 };
 
 pub(super) fn invalid(field: &str, reason: impl ToString) -> Error {
     Error::Invalid(Invalid { field: field.to_owned(), reason: reason.to_string() })
 }
 
-/// Compiles beside the runtime, since many programs take their time, and few at once, since each takes a stack.
-pub(crate) async fn compile(name: &Name, spec: &RouteSteps) -> Result<Arc<Program>, Error> {
-    static TURNS: Semaphore = Semaphore::const_new(COMPILING_MAX);
-    let (name, spec) = (name.clone(), spec.clone());
-    // It is never closed.
-    let _turn = TURNS.acquire().await;
-    let compiled = tokio::task::spawn_blocking(move || Program::compile(&name, &spec)).await;
-    let compiled = compiled.map_err(|error| Refusal::Stopped(format!("a compilation failed: {error}")))?;
-    Ok(Arc::new(compiled?))
-}
-
 impl Routes {
+    /// Compiles beside the runtime, since many programs take their time, and few at once, since each takes a stack.
+    pub(crate) async fn compile(&self, name: &Name, spec: &RouteSteps) -> Result<Arc<Program>, Error> {
+        static TURNS: Semaphore = Semaphore::const_new(COMPILING_MAX);
+        if self.0.tools.compiling == Compiling::Here {
+            return Ok(Arc::new(Program::compile(name, spec)?));
+        }
+        let (name, spec) = (name.clone(), spec.clone());
+        // It is never closed.
+        let _turn = TURNS.acquire().await;
+        let compiled = tokio::task::spawn_blocking(move || Program::compile(&name, &spec)).await;
+        let compiled =
+            compiled.map_err(|error| Refusal::Stopped(format!("a compilation failed: {error}")))?;
+        Ok(Arc::new(compiled?))
+    }
+
     /// What a declaration would come to, and what is there now.
     async fn weigh(
         &self,
@@ -43,7 +48,7 @@ impl Routes {
         if name.is_reserved() {
             return Err(invalid("name", "names that start with '$' are reserved"));
         }
-        compile(name, spec).await?;
+        self.compile(name, spec).await?;
         let (old, count) = {
             let entries = self.0.entries.lock().await;
             (entries.get(name).map(|entry| entry.document.clone()), entries.len())

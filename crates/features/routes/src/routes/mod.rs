@@ -13,8 +13,6 @@ use waystation_base::{Millis, Name};
 use waystation_broker::Refusal;
 use waystation_host::{Broker, task::Task};
 
-pub(crate) use declare::compile;
-
 use crate::{
     Counts, Error, RouteState, RouteSteps, Tools,
     document::{Document, PREFIX},

@@ -7,10 +7,7 @@ use waystation_broker::{
     spec::{QueueSpec, Spec, SubscriptionSpec},
 };
 
-use super::{
-    Entry, Routes,
-    declare::{compile, invalid},
-};
+use super::{Entry, Routes, declare::invalid};
 use crate::{
     Error, RouteSteps, names,
     spec::{Destination, Needs, Taken},
@@ -105,7 +102,7 @@ impl Routes {
         if !spec.holds() {
             return Ok(());
         }
-        for plan in &compile(name, spec).await?.holds {
+        for plan in &self.compile(name, spec).await?.holds {
             let queue = Spec::Queue(plan.declaration());
             self.0.broker.declare(plan.queue.clone(), queue, true, SessionId::default()).await?;
         }
@@ -123,13 +120,13 @@ impl Routes {
             return Ok(());
         }
         let kept = match kept {
-            Some(spec) => Some(compile(name, spec).await?),
+            Some(spec) => Some(self.compile(name, spec).await?),
             None => None,
         };
         let is_kept = |queue: &Name| {
             kept.as_ref().is_some_and(|kept| kept.holds.iter().any(|plan| plan.queue == *queue))
         };
-        for plan in compile(name, spec).await?.holds.iter().filter(|plan| !is_kept(&plan.queue)) {
+        for plan in self.compile(name, spec).await?.holds.iter().filter(|plan| !is_kept(&plan.queue)) {
             let delete = Delete {
                 kind: Kind::Queue,
                 name: plan.queue.clone(),

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use waystation_base::Name;
 use waystation_host::task::Task;
 
-use super::{Entry, Routes, declare::compile};
+use super::{Entry, Routes};
 use crate::{
     Error, RouteSteps,
     document::Document,
@@ -57,7 +57,7 @@ impl Routes {
         Ok(Worker {
             broker: self.0.broker.clone(),
             tools: self.0.tools.clone(),
-            program: compile(name, spec).await?,
+            program: self.compile(name, spec).await?,
             source: spec.from.taken(name)?.source(),
             dead_letter: spec.dead_letter(name)?,
             order: spec.order,

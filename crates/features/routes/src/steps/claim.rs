@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use waystation_base::{Message, Name, Offset, Tag, message::header, os};
+use waystation_base::{Message, Name, Offset, Tag, message::header};
 use waystation_host::{Broker, Browse, Target};
 use waystation_jq::Program;
 
@@ -66,8 +66,7 @@ impl Claim {
     /// topic's retention ends, and another is stored.
     async fn put_aside(&self, run: &Run<'_>, whole: &Message) -> Result<String, Fault> {
         let now = run.tools.clock.now();
-        let random = os::random().map_err(passing)?;
-        let id = Ids::new(now, random).next();
+        let id = Ids::draw(now, &*run.tools.chance).map_err(passing)?.next();
         let mut message = Message::new(id, now, whole.body.clone());
         message.key = whole.key.clone();
         for name in

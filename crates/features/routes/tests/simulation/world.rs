@@ -1,0 +1,270 @@
+//! What routes live in: a disk, a clock, clients and operators, and the ends of the process.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use waystation_base::Millis;
+use waystation_broker::{
+    Refusal,
+    command::{Outcome, Payload, Publish, Settle, Target, Transaction},
+};
+use waystation_testkit::{
+    disk::{Crash, Faults, SimDisk},
+    random::Random,
+};
+
+use crate::{
+    books::{Books, Written, may_come_back},
+    doc::{Doc, KINDS, VALUES},
+    node::{Node, name, sink},
+    plan::{self, Plan, SINKS},
+};
+
+/// The data directory.
+pub const DATA: &str = "/data";
+/// When a story begins: milliseconds since 1970.
+const BEGIN: Millis = Millis(1_700_000_000_000);
+/// Runs of the process in one story.
+const RUNS: u64 = 5;
+/// Virtual milliseconds that a run lasts at most before it is cut.
+const RUN_MS_MAX: u64 = 400;
+/// Virtual milliseconds that the process is down at most.
+const DOWN_MS_MAX: u64 = 300;
+/// Dead letters that are looked at at a time: more than there are.
+const LETTERS_MAX: u32 = 1_000;
+/// Rounds in which everything must have come out at the end.
+const ROUNDS_MAX: usize = 2_000;
+
+/// What was done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Did {
+    published: u64,
+    accepted: u64,
+    brought_back: u64,
+    paused: u64,
+    expired: u64,
+    crashes: u64,
+    /// The disk failed.
+    failures: u64,
+    moments: u64,
+}
+
+impl Did {
+    fn all(&mut self) -> [&mut u64; 8] {
+        let Did { published, accepted, brought_back, paused, expired, crashes, failures, moments } = self;
+        [published, accepted, brought_back, paused, expired, crashes, failures, moments]
+    }
+
+    pub fn add(&mut self, mut other: Did) {
+        for (sum, more) in self.all().into_iter().zip(other.all()) {
+            *sum += *more;
+        }
+    }
+
+    pub fn is_busy(mut self) -> bool {
+        self.all().iter().all(|count| **count > 0)
+    }
+}
+
+pub struct World {
+    random: Random,
+    disk: SimDisk,
+    now: Millis,
+    plan: Arc<Plan>,
+    /// Nothing fails but what messages are to blame for.
+    is_calm: bool,
+    books: Books,
+    /// Whether the broker said that it has each message.
+    sent: BTreeMap<u64, bool>,
+    did: Did,
+}
+
+/// Lives through the story of a seed; gives what was done, and the entries of the journal.
+pub fn live(seed: u64) -> (Did, Vec<Written>) {
+    let mut random = Random::new(seed);
+    let (is_calm, plan) = (random.one_in(2), Arc::new(Plan::draw(&mut random)));
+    let (disk, books) = (SimDisk::new(random.any()), Books::new(plan.clone(), is_calm));
+    let (sent, did) = (BTreeMap::new(), Did::default());
+    let mut world = World { random, disk, now: BEGIN, plan, is_calm, books, sent, did };
+    for run in 0..=RUNS {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        let runtime = runtime.expect("a runtime");
+        runtime.block_on(world.run(run));
+        // All ends where it waits.
+        drop(runtime);
+        world.crash();
+    }
+    world.end()
+}
+
+impl World {
+    async fn run(&mut self, run: u64) {
+        let node = Node::open(&self.disk, self.now, &mut self.random, self.is_calm || run == RUNS).await;
+        if run == 0 {
+            node.declare(&self.plan, self.is_calm).await;
+        }
+        if run == RUNS {
+            self.finish(&node).await;
+        } else {
+            self.work(&node).await;
+        }
+        self.now = node.clock.now().plus(self.random.below(DOWN_MS_MAX));
+    }
+
+    /// Works until it is cut somewhere.
+    async fn work(&mut self, node: &Node) {
+        if self.random.one_in(4) {
+            let faults = Faults { write_error_one_in: 200, sync_error_one_in: 120, ..Faults::default() };
+            self.disk.set_faults(faults);
+        }
+        let cut = Duration::from_millis(self.random.range(1, RUN_MS_MAX));
+        let acting = async { while self.act(node).await.is_ok() {} };
+        // Whoever waits for an answer then never hears it.
+        if tokio::time::timeout(cut, acting).await.is_ok() {
+            self.did.failures += 1;
+        }
+    }
+
+    /// The process or the power is gone; reads what is left.
+    fn crash(&mut self) {
+        self.disk.set_faults(Faults::default());
+        self.disk.crash(if self.random.one_in(3) { Crash::Kill } else { Crash::Power });
+        self.did.crashes += 1;
+        self.books.read(&self.disk);
+        for (n, surely) in &self.sent {
+            assert!(self.books.has(*n) || !surely, "{n} was confirmed");
+        }
+    }
+
+    /// Works off all that is there.
+    async fn finish(&mut self, node: &Node) {
+        for number in 0..self.plan.routes.len() {
+            node.routes.set_paused(&name(&plan::name(number)), false, &node.broker).await.expect("it works");
+        }
+        let mut rounds = 0;
+        loop {
+            rounds += 1;
+            assert!(rounds < ROUNDS_MAX, "what is left never came out");
+            for place in SINKS {
+                self.consume(node, place, true).await.expect("consumed");
+            }
+            let (mut brought_back, mut waiting) = (0, 0);
+            for number in 0..self.plan.routes.len() {
+                brought_back += self.bring_back(node, number).await.expect("brought back");
+                waiting += node.waiting(&self.plan, number).await;
+            }
+            if brought_back == 0 && waiting == 0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // What is durable behind it makes all of it durable.
+        node.broker.put_document(name("end"), Some("end".into())).await.expect("written");
+    }
+
+    fn end(mut self) -> (Did, Vec<Written>) {
+        assert_eq!(self.books.under_way(), BTreeMap::new(), "messages that no route is done with");
+        (self.did.moments, self.did.expired) = self.books.figures();
+        (self.did, self.books.written)
+    }
+
+    async fn act(&mut self, node: &Node) -> Result<(), Refusal> {
+        let number = self.random.below(self.plan.routes.len() as u64) as usize;
+        match self.random.below(12) {
+            0..=5 => self.publish(node, number).await,
+            6..=9 => {
+                let place = *self.random.pick(&SINKS).expect("a place");
+                self.consume(node, place, false).await
+            }
+            10 => self.bring_back(node, number).await.map(|_| ()),
+            _ => self.pause(node, number).await,
+        }?;
+        tokio::time::sleep(Duration::from_millis(self.random.below(6))).await;
+        Ok(())
+    }
+
+    async fn publish(&mut self, node: &Node, number: usize) -> Result<(), Refusal> {
+        let (mut messages, mut numbers) = (Vec::new(), Vec::new());
+        let (to, takes_topic) = (plan::source(number), self.plan.routes[number].takes_topic);
+        for _ in 0..self.random.range(1, 6) {
+            let (n, now) = (self.sent.len() as u64, node.clock.now());
+            let kind = (*self.random.pick(&KINDS).expect("a kind")).to_owned();
+            let doc = Doc { n, a: self.random.below(VALUES), way: String::new(), kind };
+            let mut message = doc.message(now);
+            let waits = !takes_topic && self.random.one_in(5);
+            message.deliver_at = waits.then(|| now.plus(self.random.range(1, 150)));
+            message.key = self.random.maybe(70, |random| vec![b'a' + random.below(3) as u8].into());
+            self.books.expect(&to, &doc);
+            self.sent.insert(n, false);
+            numbers.push(n);
+            messages.push(message);
+        }
+        node.broker.publish(name(&to), messages).await?;
+        self.did.published += numbers.len() as u64;
+        self.sent.extend(numbers.into_iter().map(|n| (n, true)));
+        Ok(())
+    }
+
+    async fn consume(&mut self, node: &Node, place: &str, all: bool) -> Result<(), Refusal> {
+        // Some leases are over before the messages are settled.
+        let (lease, wait) = (Some(self.random.range(1, 40) * 40), Duration::from_millis(5));
+        let taken = node.broker.receive(sink(place), 8, wait, lease, node.clock.now()).await?;
+        let mut settlements = Vec::new();
+        for delivery in &taken {
+            let outcome = match self.random.below(10) {
+                chance if all || chance < 7 => Outcome::Accepted,
+                7 => Outcome::Requeued { delay_ms: self.random.below(30) },
+                8 => Outcome::Lost,
+                // Its lease ends.
+                _ => continue,
+            };
+            settlements.push(delivery.settlement(outcome));
+        }
+        let count = settlements.len() as u64;
+        match node.broker.settle(sink(place), settlements).await {
+            Ok(()) => {
+                self.did.accepted += count;
+                Ok(())
+            }
+            Err(Refusal::Stopped(why)) => Err(Refusal::Stopped(why)),
+            // Some lease was over before: then nothing of it was done.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Brings dead letters back that failed for what may do better; gives how many.
+    async fn bring_back(&mut self, node: &Node, number: usize) -> Result<u64, Refusal> {
+        let source = sink(&plan::dead(number));
+        let (wait, lease) = (Duration::from_millis(1), Some(30_000));
+        let taken = node.broker.receive(source.clone(), LETTERS_MAX, wait, lease, node.clock.now()).await?;
+        let (mut messages, mut settlements) = (Vec::new(), Vec::new());
+        for delivery in taken {
+            let comes_back = may_come_back(&delivery.message);
+            settlements.push(delivery.settlement(if comes_back {
+                Outcome::Accepted
+            } else {
+                Outcome::Released
+            }));
+            if comes_back {
+                let mut message = delivery.message;
+                message.headers.0.retain(|(name, _)| !name.starts_with("ws-death"));
+                messages.push(message);
+            }
+        }
+        let count = messages.len() as u64;
+        let to = Target::Address(name(&plan::source(number)));
+        let publish = Publish { to, partition: None, payload: Payload::Messages(messages) };
+        let publishes = if count > 0 { vec![publish] } else { Vec::new() };
+        let settlements = vec![Settle { source, settlements }];
+        node.broker.transact(Transaction { publishes, settlements }).await?;
+        self.did.brought_back += count;
+        Ok(count)
+    }
+
+    async fn pause(&mut self, node: &Node, number: usize) -> Result<(), Refusal> {
+        // It mostly works.
+        let is_paused = self.random.one_in(3);
+        let paused = node.routes.set_paused(&name(&plan::name(number)), is_paused, &node.broker).await;
+        self.did.paused += u64::from(matches!(paused, Ok(true)));
+        Ok(())
+    }
+}
