@@ -8,7 +8,7 @@ use std::{
 };
 
 use waystation_base::{Message, Position, message::header};
-use waystation_broker::{Kind, entry::Reason};
+use waystation_broker::entry::Reason;
 use waystation_journal::{FileJournal, Journal, Options, Preparation, Verify};
 use waystation_testkit::{
     disk::SimDisk,
@@ -17,13 +17,29 @@ use waystation_testkit::{
 
 use crate::{
     doc::Doc,
+    holds::Holds,
     order::Orders,
-    plan::{self, Plan, SINKS, Unit},
+    plan::{self, Place, Plan, Unit},
     world::DATA,
 };
 
 /// An entry: where, of what kind, and what it says.
 pub type Written = (Position, u8, Vec<u8>);
+
+/// What was seen in a journal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Moments that were looked at.
+    pub moments: u64,
+    /// Messages whose time was over at the end of their way.
+    pub expired: u64,
+    /// Aggregates and numbered messages that steps let go.
+    pub whole: u64,
+    /// Of them, those that were let go since time was up.
+    pub timed_out: u64,
+    /// Those that came too late for that.
+    pub late: u64,
+}
 
 /// See the module.
 pub struct Books {
@@ -36,12 +52,16 @@ pub struct Books {
 
 struct Facts {
     plan: Arc<Plan>,
+    is_calm: bool,
     orders: Orders,
+    holds: Holds,
     /// Of each message that was sent, what it is to come to.
     expected: BTreeMap<u64, BTreeMap<Unit, i64>>,
     /// What it comes to as it lies, with what was taken at the end of its way.
     come_to: BTreeMap<u64, BTreeMap<Unit, i64>>,
     touched: BTreeSet<u64>,
+    /// All that came.
+    came: BTreeSet<u64>,
     moments: u64,
     /// How much lies where on its way still.
     under_way: BTreeMap<String, i64>,
@@ -52,10 +72,13 @@ impl Books {
     pub fn new(plan: Arc<Plan>, is_calm: bool) -> Books {
         let facts = Facts {
             orders: Orders::new(plan.clone(), is_calm),
+            holds: Holds::new(plan.clone()),
             plan,
+            is_calm,
             expected: BTreeMap::new(),
             come_to: BTreeMap::new(),
             touched: BTreeSet::new(),
+            came: BTreeSet::new(),
             moments: 0,
             under_way: BTreeMap::new(),
             expired: 0,
@@ -104,48 +127,61 @@ impl Books {
 
     /// Messages that the journal has.
     pub fn has(&self, n: u64) -> bool {
-        self.facts.come_to.contains_key(&n)
+        self.facts.came.contains(&n)
     }
 
-    /// How many messages lie where that no route is done with.
-    pub fn under_way(&self) -> BTreeMap<&str, i64> {
-        let places = self.facts.under_way.iter().filter(|(_, count)| **count != 0);
-        places.map(|(place, count)| (place.as_str(), *count)).collect()
+    /// Asserts that no message lies where some route is not done with it.
+    pub fn check_end(&self) {
+        let under_way: Vec<_> = self.facts.under_way.iter().filter(|(_, count)| **count != 0).collect();
+        assert!(under_way.is_empty(), "messages that no route is done with: {under_way:?}");
     }
 
-    /// Moments that were looked at, and messages whose time was over at the end of their way.
-    pub fn figures(&self) -> (u64, u64) {
-        (self.facts.moments, self.facts.expired)
+    /// Books of the same story in which nothing stands yet.
+    pub fn anew(&self) -> Books {
+        let mut books = Books::new(self.facts.plan.clone(), self.facts.is_calm);
+        books.facts.expected = self.facts.expected.clone();
+        books
+    }
+
+    /// What was seen.
+    pub fn figures(&self) -> Figures {
+        let Facts { moments, expired, holds, .. } = &self.facts;
+        Figures {
+            moments: *moments,
+            expired: *expired,
+            whole: holds.whole,
+            timed_out: holds.timed_out,
+            late: holds.late,
+        }
     }
 }
 
-/// What lies in a place counts as this, if the place is one of routes or of their clients; and whether it is on its way there.
-fn counted(plan: &Plan, lying: &Lying) -> Option<(Doc, Vec<Unit>, bool)> {
-    let (name, message) = (lying.name.as_str(), &lying.stored.message);
-    let units = |address: &str| {
+/// What lies in a place counts as this, each with the number of what it came from; and whether it is on its way there.
+fn counted(plan: &Plan, place: Place, lying: &Lying) -> Option<(Vec<(u64, Unit)>, bool)> {
+    let message = &lying.stored.message;
+    let comes_to = |address: &str| {
         let doc = Doc::of(message);
-        let units = plan.comes_to(address, &doc);
-        (doc, units)
+        plan.comes_to(address, &doc).into_iter().map(|unit| (doc.n, unit)).collect()
     };
-    if lying.kind == Kind::Topic {
-        return None;
-    }
-    if let Some(of) = name.strip_prefix("$routes.r") {
-        let (doc, units) = units(&format!("m{of}"));
-        return Some((doc, units, true));
-    }
-    if let Some(number) = name.strip_prefix('r').and_then(|it| it.strip_suffix(".dead")) {
+    let held =
+        |number| Doc::all_of(message).into_iter().map(|doc| (doc.n, plan::held(number, doc))).collect();
+    match place {
+        Place::Other => None,
+        Place::Held(_) if is_note(message) => None,
+        Place::Source(number) => Some((comes_to(&plan::source(number)), true)),
+        Place::Held(number) => Some((held(number), true)),
         // What could not be stored, or be worked on, is not at the end of its way: somebody brings it back.
-        let is_over = !may_come_back(message);
-        let address = if is_over { name.to_owned() } else { format!("m{number}") };
-        let (doc, units) = units(&address);
-        return Some((doc, units, !is_over));
+        Place::Dead(number) if may_come_back(message) => Some((comes_to(&plan::source(number)), true)),
+        Place::Dead(number) if plan.routes[number].hold().is_some() => Some((held(number), false)),
+        Place::Whole(number) => Some((held(number), false)),
+        Place::Dead(_) | Place::Sink => Some((comes_to(lying.name.as_str()), false)),
     }
-    let is_end = SINKS.contains(&name);
-    (is_end || plan::route_of(name).is_some()).then(|| {
-        let (doc, units) = units(name);
-        (doc, units, !is_end)
-    })
+}
+
+/// Whether a message on a step's queue says something of others.
+pub fn is_note(message: &Message) -> bool {
+    let role = message.headers.text("ws-hold-role");
+    role.is_some_and(|role| ["marker", "tried", "given_up"].contains(&role))
 }
 
 /// Whether a dead letter failed for what may do better later.
@@ -157,23 +193,32 @@ impl Facts {
     fn note(&mut self, change: Change) {
         match change {
             Change::Comes(lying) => {
+                let place = Plan::place(lying.kind, lying.name.as_str());
                 self.orders.come(&lying);
-                if let Some((doc, units, is_under_way)) = counted(&self.plan, &lying) {
-                    self.add(doc.n, units, 1);
+                if let Some((units, is_under_way)) = counted(&self.plan, place, &lying) {
+                    if matches!(place, Place::Source(_)) {
+                        self.came.insert(Doc::of(&lying.stored.message).n);
+                    }
+                    self.holds.come(place, &lying.stored.message);
+                    self.add(units, 1);
                     self.count(&lying, i64::from(is_under_way));
                 }
             }
             Change::Goes(lying, reason) => {
-                let Some((doc, units, is_under_way)) = counted(&self.plan, &lying) else { return };
+                let place = Plan::place(lying.kind, lying.name.as_str());
+                let Some((units, is_under_way)) = counted(&self.plan, place, &lying) else { return };
                 self.count(&lying, -i64::from(is_under_way));
-                let is_end = SINKS.contains(&lying.name.as_str());
+                let is_end = matches!(place, Place::Sink | Place::Whole(_));
                 match reason {
                     Reason::Accepted if is_end => {}
                     Reason::Expired if is_end => self.expired += 1,
-                    _ => self.add(doc.n, units, -1),
+                    _ => self.add(units, -1),
                 }
             }
-            Change::Moment => self.check_moment(),
+            Change::Moment => {
+                self.holds.end_step();
+                self.check_moment();
+            }
         }
     }
 
@@ -181,12 +226,11 @@ impl Facts {
         *self.under_way.entry(lying.name.to_string()).or_default() += by;
     }
 
-    fn add(&mut self, n: u64, units: Vec<Unit>, by: i64) {
-        let come_to = self.come_to.entry(n).or_default();
-        for unit in units {
-            *come_to.entry(unit).or_default() += by;
+    fn add(&mut self, units: Vec<(u64, Unit)>, by: i64) {
+        for (n, unit) in units {
+            *self.come_to.entry(n).or_default().entry(unit).or_default() += by;
+            self.touched.insert(n);
         }
-        self.touched.insert(n);
     }
 
     /// Each message that was moved comes to what its routes promise: each result once, none lost, and no other.

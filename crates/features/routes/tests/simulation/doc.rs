@@ -18,6 +18,9 @@ pub struct Doc {
     pub a: u64,
     /// What was done with it on its way.
     pub way: String,
+    /// The sequence that it belongs to, and its number there, from 1.
+    pub line: u64,
+    pub number: u64,
     /// The header.
     #[serde(skip)]
     pub kind: String,
@@ -30,6 +33,19 @@ impl Doc {
         let body = serde_json::from_slice(&message.body);
         let doc: Doc = body.unwrap_or_else(|error| panic!("{error}: {:?}", message.body));
         Doc { kind, ..doc }
+    }
+
+    /// What an aggregate holds, or a message alone.
+    pub fn all_of(message: &Message) -> Vec<Doc> {
+        match serde_json::from_slice(&message.body) {
+            Ok(all) => all,
+            Err(_) => vec![Doc::of(message)],
+        }
+    }
+
+    /// The same as far as an aggregate tells it.
+    pub fn bare(self) -> Doc {
+        Doc { kind: String::new(), ..self }
     }
 
     /// The message that is published for it.

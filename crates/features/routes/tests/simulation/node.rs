@@ -6,23 +6,26 @@ use std::{
     time::Duration,
 };
 
-use waystation_base::{Chance, Clock, Millis, Name};
+use waystation_base::{Chance, Clock, Message, Millis, Name};
 use waystation_broker::{
     SessionId, Source,
     spec::{Overflow, QueueSpec, Spec, SubscriptionSpec, TopicSpec},
 };
-use waystation_host::{Broker, Options, open_by_hand};
+use waystation_host::{Broker, Browse, Options, Target, open_by_hand};
 use waystation_jq::{Limits, Pool};
 use waystation_routes::{RouteSteps, Routes, Tools};
 use waystation_testkit::{disk::SimDisk, random::Random};
 
 use crate::{
+    books::may_come_back,
     plan::{self, Plan, STORE, TOPIC},
     world::DATA,
 };
 
 /// Messages that the small queue holds.
 const SMALL_MAX: u64 = 6;
+/// Messages of a queue that are looked at at a time.
+const PAGE_MAX: usize = 1_000;
 /// Milliseconds that messages live in the other one, where time is over for them.
 const LIFE_MS: u64 = 200;
 
@@ -120,11 +123,14 @@ impl Node {
         let small = QueueSpec { max_messages, overflow, ..QueueSpec::default() };
         let out = QueueSpec { ttl_ms: Some(LIFE_MS), ..QueueSpec::default() };
         let topic = || Spec::Topic(TopicSpec::default());
-        self.make("small", Spec::Queue(small)).await;
+        self.make("small", Spec::Queue(small.clone())).await;
         self.make("out", Spec::Queue(out)).await;
         self.make(TOPIC, topic()).await;
         self.make(STORE, topic()).await;
         self.make("readers", Spec::Subscription(SubscriptionSpec::new(TOPIC))).await;
+        for (number, _) in plan.holds() {
+            self.make(&plan::whole(number), Spec::Queue(small.clone())).await;
+        }
         for (number, route) in plan.routes.iter().enumerate() {
             let source = if route.takes_topic { topic() } else { Spec::Queue(QueueSpec::default()) };
             self.make(&plan::source(number), source).await;
@@ -141,9 +147,9 @@ impl Node {
         self.broker.declare(name(text), spec, false, SessionId::default()).await.expect("declared");
     }
 
-    /// Messages that a route has not taken yet, or is at.
+    /// Messages that a route has not taken yet, is at, or holds, and then those that are to be brought back to it.
     pub async fn waiting(&self, plan: &Plan, number: usize) -> u64 {
-        match plan.routes[number].takes_topic {
+        let waiting = match plan.routes[number].takes_topic {
             true => {
                 let own = name(&format!("$routes.{}", plan::name(number)));
                 let own = self.broker.subscription(own).await.expect("a subscription");
@@ -152,6 +158,29 @@ impl Node {
             false => {
                 let queue = self.broker.queue(name(&plan::source(number))).await.expect("a queue");
                 queue.ready + queue.in_flight + queue.delayed
+            }
+        };
+        let waiting = match plan.routes[number].hold() {
+            Some(hold) => {
+                let queue = format!("$routes.{}.{}", plan::name(number), hold.word());
+                let is_marker = |message: &Message| message.headers.text("ws-hold-role") == Some("marker");
+                waiting + self.lying(&queue, |message| !is_marker(message)).await
+            }
+            None => waiting,
+        };
+        waiting + self.lying(&plan::dead(number), may_come_back).await
+    }
+
+    /// Messages in a queue that count.
+    async fn lying(&self, queue: &str, counts: impl Fn(&Message) -> bool) -> u64 {
+        let (mut count, mut from) = (0, None);
+        loop {
+            let browse = Browse { from, max: PAGE_MAX, bytes_max: 64 << 20, ..Browse::default() };
+            let page = self.broker.browse(Target::Queue(name(queue)), browse).await.expect("browsed");
+            count += page.messages.iter().filter(|delivery| counts(&delivery.message)).count() as u64;
+            from = page.next;
+            if from.is_none() {
+                return count;
             }
         }
     }

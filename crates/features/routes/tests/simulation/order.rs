@@ -3,10 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use waystation_base::message::header;
-use waystation_broker::Kind;
 use waystation_testkit::model::Lying;
 
-use crate::plan::{self, Plan};
+use crate::plan::{Place, Plan};
 
 /// See the module.
 pub struct Orders {
@@ -28,8 +27,9 @@ impl Orders {
     /// A message lies in a place from now on.
     pub fn come(&mut self, lying: &Lying) {
         let (name, message) = (lying.name.as_str(), &lying.stored.message);
-        // A dead letter has the cause that it came with.
-        if lying.kind == Kind::Topic || !self.is_calm || name.ends_with(".dead") {
+        // A dead letter has the cause that it came with; what a step lets go is looked at by itself.
+        let place = Plan::place(lying.kind, name);
+        if !self.is_calm || matches!(place, Place::Dead(_) | Place::Whole(_) | Place::Other) {
             return;
         }
         let number = message.headers.text("ws-route").and_then(|name| name.strip_prefix('r')?.parse().ok());
@@ -37,7 +37,7 @@ impl Orders {
         if let (Some(number), Some((stood, key))) = (number, self.stood.get(cause).cloned()) {
             self.check(number, name, stood, key);
         }
-        if plan::route_of(name).is_some() || name.starts_with("$routes.") {
+        if matches!(place, Place::Source(_)) {
             self.arrived += 1;
             if message.deliver_at.is_none() {
                 let key = message.key.as_ref().map(|key| key.to_vec());

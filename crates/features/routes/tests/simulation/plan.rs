@@ -2,10 +2,12 @@
 //! model of its own, which knows nothing of how the engine does it.
 
 use serde_json::{Value, json};
+use waystation_broker::Kind;
 use waystation_testkit::random::Random;
 
 use crate::{
     doc::{Doc, KINDS, VALUES},
+    hold::Hold,
     step::{Step, declarations, follow},
 };
 
@@ -17,8 +19,13 @@ pub const TOPIC: &str = "news";
 pub const STORE: &str = "store";
 /// The most routes of one plan.
 const ROUTES_MAX: u64 = 5;
+/// The most routes behind them that hold messages.
+const HOLDS_MAX: u64 = 2;
 /// Of them, the most that divide messages.
 const SPLITS_MAX: usize = 2;
+
+/// How deep conditions are nested.
+const NESTED_MAX: u32 = 3;
 
 /// A place, and what lies there in the end.
 pub type Unit = (String, Doc);
@@ -30,7 +37,33 @@ pub struct Route {
     pub takes_topic: bool,
     pub order: &'static str,
     pub record: bool,
-    pub steps: Vec<Step>,
+    pub way: Way,
+}
+
+/// What it does.
+#[derive(Debug)]
+pub enum Way {
+    /// Looks at each message alone.
+    Steps(Vec<Step>),
+    /// Holds messages until others have come or time has passed.
+    Hold(Hold),
+}
+
+/// What lies in a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Messages that the route of this number takes.
+    Source(usize),
+    /// What its step holds.
+    Held(usize),
+    /// What that lets go.
+    Whole(usize),
+    /// Its dead letters.
+    Dead(usize),
+    /// What is at the end of its way.
+    Sink,
+    /// Nothing that counts: copies in topics, records, bodies put aside.
+    Other,
 }
 
 /// All of them; the first takes from `m0`, the second from `m1`, and each sends to those behind it alone.
@@ -41,17 +74,56 @@ pub struct Plan {
 
 impl Plan {
     pub fn draw(random: &mut Random) -> Plan {
-        let (count, mut routes, mut splits) = (random.range(1, ROUTES_MAX) as usize, Vec::new(), 0);
+        let count = random.range(1, ROUTES_MAX) as usize;
+        let holds: Vec<Hold> = (0..random.below(HOLDS_MAX + 1)).map(|_| Hold::draw(random)).collect();
+        // What has numbers of its own cannot come from another route.
+        let open = holds.iter().enumerate().filter(|(_, hold)| !hold.is_resequencer());
+        let open: Vec<String> = open.map(|(number, _)| source(count + number)).collect();
+        let (mut ways, mut splits) = (Vec::new(), 0);
         for number in 0..count {
-            let mut targets: Vec<String> = (number + 1..count).map(source).collect();
+            let mut targets: Vec<String> = (number + 1..count).map(source).chain(open.clone()).collect();
             targets.extend(["small", "out", TOPIC].map(str::to_owned));
             let steps = Step::draw_all(random, &targets, splits < SPLITS_MAX);
             splits += usize::from(steps.iter().any(Step::divides));
+            ways.push(Way::Steps(steps));
+        }
+        ways.extend(holds.into_iter().map(Way::Hold));
+        let mut route = |way| {
             let order = random.pick(&["source", "key", "none"]).copied().unwrap_or_default();
             let (takes_topic, record) = (random.one_in(3), random.one_in(2));
-            routes.push(Route { takes_topic, order, record, steps });
+            Route { takes_topic, order, record, way }
+        };
+        Plan { routes: ways.into_iter().map(&mut route).collect() }
+    }
+
+    /// Where consumers take what is at the end of its way.
+    pub fn sinks(&self) -> Vec<String> {
+        let wholes = self.holds().map(|(number, _)| whole(number));
+        SINKS.iter().map(|sink| (*sink).to_owned()).chain(wholes).collect()
+    }
+
+    /// Routes with steps that hold messages.
+    pub fn holds(&self) -> impl Iterator<Item = (usize, &Hold)> {
+        self.routes.iter().enumerate().filter_map(|(number, route)| Some((number, route.hold()?)))
+    }
+
+    /// What lies in a place of this name.
+    pub fn place(kind: Kind, name: &str) -> Place {
+        let number = |text: &str| text.parse::<usize>().ok();
+        if kind == Kind::Topic {
+            return Place::Other;
         }
-        Plan { routes }
+        if SINKS.contains(&name) {
+            return Place::Sink;
+        }
+        let own = || match name.strip_prefix("$routes.r")?.split_once('.') {
+            None => number(name.strip_prefix("$routes.r")?).map(Place::Source),
+            Some((of, _)) => number(of).map(Place::Held),
+        };
+        let source = || route_of(name).map(Place::Source);
+        let whole = || number(name.strip_prefix("whole")?).map(Place::Whole);
+        let dead = || number(name.strip_prefix('r')?.strip_suffix(".dead")?).map(Place::Dead);
+        own().or_else(source).or_else(whole).or_else(dead).unwrap_or(Place::Other)
     }
 
     /// What a message comes to that is published to an address.
@@ -60,7 +132,12 @@ impl Plan {
             let sink = if address == TOPIC { "readers" } else { address };
             return vec![(sink.to_owned(), doc.clone())];
         };
-        match follow(&self.routes[number].steps, doc) {
+        let steps = match &self.routes[number].way {
+            Way::Steps(steps) => steps,
+            Way::Hold(hold) if hold.takes(doc) => return vec![held(number, doc.clone())],
+            Way::Hold(_) => return Vec::new(),
+        };
+        match follow(steps, doc) {
             Some(sent) => sent.iter().flat_map(|(to, doc)| self.comes_to(to, doc)).collect(),
             None => vec![(dead(number), doc.clone())],
         }
@@ -82,16 +159,37 @@ pub fn dead(number: usize) -> String {
     format!("r{number}.dead")
 }
 
+/// Where it sends what its step lets go.
+pub fn whole(number: usize) -> String {
+    format!("whole{number}")
+}
+
+/// What is held, put together or late, is one thing: which of them it is depends on what comes when.
+pub fn held(number: usize, doc: Doc) -> Unit {
+    (format!("held by r{number}"), doc.bare())
+}
+
 /// The route that takes from an address.
 pub fn route_of(address: &str) -> Option<usize> {
     address.strip_prefix('m')?.parse().ok()
 }
 
 impl Route {
+    /// Its step that holds messages.
+    pub fn hold(&self) -> Option<&Hold> {
+        match &self.way {
+            Way::Hold(hold) => Some(hold),
+            Way::Steps(_) => None,
+        }
+    }
+
     /// What is declared.
     pub fn declaration(&self, number: usize) -> Value {
         let from = if self.takes_topic { "topic" } else { "queue" };
-        let steps = declarations(&self.steps);
+        let steps = match &self.way {
+            Way::Steps(steps) => declarations(steps),
+            Way::Hold(hold) => hold.steps(&whole(number)),
+        };
         json!({
             "from": {from: source(number)},
             "order": self.order,
@@ -125,7 +223,11 @@ pub enum Form {
 
 impl Ask {
     pub fn draw(random: &mut Random) -> Ask {
-        match random.below(8) {
+        Ask::nested(random, NESTED_MAX)
+    }
+
+    fn nested(random: &mut Random, depth: u32) -> Ask {
+        match random.below(if depth > 0 { 8 } else { 6 }) {
             0 | 1 => Ask::Less(random.range(1, VALUES - 1)),
             2 | 3 => {
                 let divisor = random.range(2, 4);
@@ -135,8 +237,8 @@ impl Ask {
                 let form = random.pick(&[Form::Selector, Form::Filter, Form::Jq]);
                 Ask::Kind(random.pick(&KINDS).expect("a kind"), *form.expect("a form"))
             }
-            6 => Ask::Not(Box::new(Ask::draw(random))),
-            _ => Ask::All(vec![Ask::draw(random), Ask::draw(random)]),
+            6 => Ask::Not(Box::new(Ask::nested(random, depth - 1))),
+            _ => Ask::All(vec![Ask::nested(random, depth - 1), Ask::nested(random, depth - 1)]),
         }
     }
 

@@ -13,10 +13,11 @@ use waystation_testkit::{
 };
 
 use crate::{
-    books::{Books, Written, may_come_back},
+    books::{Books, Figures, may_come_back},
     doc::{Doc, KINDS, VALUES},
+    hold::Hold,
     node::{Node, name, sink},
-    plan::{self, Plan, SINKS},
+    plan::{self, Plan},
 };
 
 /// The data directory.
@@ -25,6 +26,8 @@ pub const DATA: &str = "/data";
 const BEGIN: Millis = Millis(1_700_000_000_000);
 /// Runs of the process in one story.
 const RUNS: u64 = 5;
+/// Sequences of numbered messages, for each route that wants such.
+const LINES: u64 = 3;
 /// Virtual milliseconds that a run lasts at most before it is cut.
 const RUN_MS_MAX: u64 = 400;
 /// Virtual milliseconds that the process is down at most.
@@ -41,17 +44,29 @@ pub struct Did {
     accepted: u64,
     brought_back: u64,
     paused: u64,
-    expired: u64,
     crashes: u64,
     /// The disk failed.
     failures: u64,
-    moments: u64,
+    saw: Figures,
 }
 
 impl Did {
-    fn all(&mut self) -> [&mut u64; 8] {
-        let Did { published, accepted, brought_back, paused, expired, crashes, failures, moments } = self;
-        [published, accepted, brought_back, paused, expired, crashes, failures, moments]
+    fn all(&mut self) -> [&mut u64; 11] {
+        let Did { published, accepted, brought_back, paused, crashes, failures, saw } = self;
+        let Figures { moments, expired, whole, timed_out, late } = saw;
+        [
+            published,
+            accepted,
+            brought_back,
+            paused,
+            crashes,
+            failures,
+            moments,
+            expired,
+            whole,
+            timed_out,
+            late,
+        ]
     }
 
     pub fn add(&mut self, mut other: Did) {
@@ -75,16 +90,32 @@ pub struct World {
     books: Books,
     /// Whether the broker said that it has each message.
     sent: BTreeMap<u64, bool>,
+    /// Messages that were made.
+    made: u64,
+    /// Of each sequence of a route: its last number that was made, and messages that are sent later than those behind them.
+    lines: BTreeMap<(usize, u64), u64>,
+    kept_back: Vec<(usize, Doc)>,
     did: Did,
 }
 
-/// Lives through the story of a seed; gives what was done, and the entries of the journal.
-pub fn live(seed: u64) -> (Did, Vec<Written>) {
+/// Lives through the story of a seed; gives what was done, and what the journal says.
+pub fn live(seed: u64) -> (Did, Books) {
     let mut random = Random::new(seed);
     let (is_calm, plan) = (random.one_in(2), Arc::new(Plan::draw(&mut random)));
     let (disk, books) = (SimDisk::new(random.any()), Books::new(plan.clone(), is_calm));
-    let (sent, did) = (BTreeMap::new(), Did::default());
-    let mut world = World { random, disk, now: BEGIN, plan, is_calm, books, sent, did };
+    let mut world = World {
+        random,
+        disk,
+        now: BEGIN,
+        plan,
+        is_calm,
+        books,
+        sent: BTreeMap::new(),
+        made: 0,
+        lines: BTreeMap::new(),
+        kept_back: Vec::new(),
+        did: Did::default(),
+    };
     for run in 0..=RUNS {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         let runtime = runtime.expect("a runtime");
@@ -144,15 +175,16 @@ impl World {
         loop {
             rounds += 1;
             assert!(rounds < ROUNDS_MAX, "what is left never came out");
-            for place in SINKS {
-                self.consume(node, place, true).await.expect("consumed");
+            for place in self.plan.sinks() {
+                self.consume(node, &place, true).await.expect("consumed");
             }
-            let (mut brought_back, mut waiting) = (0, 0);
+            // In the order in which messages pass them: what one is done with is not overlooked on its way to the next.
+            let mut waiting = 0;
             for number in 0..self.plan.routes.len() {
-                brought_back += self.bring_back(node, number).await.expect("brought back");
                 waiting += node.waiting(&self.plan, number).await;
+                self.bring_back(node, number).await.expect("brought back");
             }
-            if brought_back == 0 && waiting == 0 {
+            if waiting == 0 {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -161,10 +193,10 @@ impl World {
         node.broker.put_document(name("end"), Some("end".into())).await.expect("written");
     }
 
-    fn end(mut self) -> (Did, Vec<Written>) {
-        assert_eq!(self.books.under_way(), BTreeMap::new(), "messages that no route is done with");
-        (self.did.moments, self.did.expired) = self.books.figures();
-        (self.did, self.books.written)
+    fn end(mut self) -> (Did, Books) {
+        self.books.check_end();
+        self.did.saw = self.books.figures();
+        (self.did, self.books)
     }
 
     async fn act(&mut self, node: &Node) -> Result<(), Refusal> {
@@ -172,10 +204,10 @@ impl World {
         match self.random.below(12) {
             0..=5 => self.publish(node, number).await,
             6..=9 => {
-                let place = *self.random.pick(&SINKS).expect("a place");
-                self.consume(node, place, false).await
+                let place = self.random.pick(&self.plan.sinks()).expect("a place").clone();
+                self.consume(node, &place, false).await
             }
-            10 => self.bring_back(node, number).await.map(|_| ()),
+            10 => self.bring_back(node, number).await,
             _ => self.pause(node, number).await,
         }?;
         tokio::time::sleep(Duration::from_millis(self.random.below(6))).await;
@@ -185,10 +217,8 @@ impl World {
     async fn publish(&mut self, node: &Node, number: usize) -> Result<(), Refusal> {
         let (mut messages, mut numbers) = (Vec::new(), Vec::new());
         let (to, takes_topic) = (plan::source(number), self.plan.routes[number].takes_topic);
-        for _ in 0..self.random.range(1, 6) {
-            let (n, now) = (self.sent.len() as u64, node.clock.now());
-            let kind = (*self.random.pick(&KINDS).expect("a kind")).to_owned();
-            let doc = Doc { n, a: self.random.below(VALUES), way: String::new(), kind };
+        for doc in self.docs(number) {
+            let (n, now) = (doc.n, node.clock.now());
             let mut message = doc.message(now);
             let waits = !takes_topic && self.random.one_in(5);
             message.deliver_at = waits.then(|| now.plus(self.random.range(1, 150)));
@@ -202,6 +232,40 @@ impl World {
         self.did.published += numbers.len() as u64;
         self.sent.extend(numbers.into_iter().map(|n| (n, true)));
         Ok(())
+    }
+
+    /// What is published to a route's source.
+    fn docs(&mut self, number: usize) -> Vec<Doc> {
+        let count = self.random.range(1, 6);
+        let is_numbered = self.plan.routes[number].hold().is_some_and(Hold::is_resequencer);
+        let mut docs: Vec<Doc> = (0..count).map(|_| self.doc(number, is_numbered)).collect();
+        if is_numbered {
+            for at in 0..docs.len() {
+                let other = self.random.below(docs.len() as u64) as usize;
+                docs.swap(at, other);
+            }
+            let late =
+                self.kept_back.iter().position(|(of, _)| *of == number).filter(|_| self.random.one_in(3));
+            docs.extend(late.map(|at| self.kept_back.remove(at).1));
+            if docs.len() > 1 && self.random.one_in(4) {
+                self.kept_back.extend(docs.pop().map(|doc| (number, doc)));
+            }
+        }
+        docs
+    }
+
+    fn doc(&mut self, number: usize, is_numbered: bool) -> Doc {
+        let (n, a) = (self.made, self.random.below(VALUES));
+        let kind = (*self.random.pick(&KINDS).expect("a kind")).to_owned();
+        self.made += 1;
+        let mut doc = Doc { n, a, way: String::new(), line: 0, number: 0, kind };
+        if is_numbered {
+            doc.line = self.random.below(LINES);
+            let last = self.lines.entry((number, doc.line)).or_default();
+            *last += 1;
+            doc.number = *last;
+        }
+        doc
     }
 
     async fn consume(&mut self, node: &Node, place: &str, all: bool) -> Result<(), Refusal> {
@@ -231,10 +295,10 @@ impl World {
         }
     }
 
-    /// Brings dead letters back that failed for what may do better; gives how many.
-    async fn bring_back(&mut self, node: &Node, number: usize) -> Result<u64, Refusal> {
+    /// Brings dead letters back that failed for what may do better.
+    async fn bring_back(&mut self, node: &Node, number: usize) -> Result<(), Refusal> {
         let source = sink(&plan::dead(number));
-        let (wait, lease) = (Duration::from_millis(1), Some(30_000));
+        let (wait, lease) = (Duration::from_millis(5), Some(30_000));
         let taken = node.broker.receive(source.clone(), LETTERS_MAX, wait, lease, node.clock.now()).await?;
         let (mut messages, mut settlements) = (Vec::new(), Vec::new());
         for delivery in taken {
@@ -257,7 +321,7 @@ impl World {
         let settlements = vec![Settle { source, settlements }];
         node.broker.transact(Transaction { publishes, settlements }).await?;
         self.did.brought_back += count;
-        Ok(count)
+        Ok(())
     }
 
     async fn pause(&mut self, node: &Node, number: usize) -> Result<(), Refusal> {
