@@ -193,7 +193,7 @@ impl State {
 
 impl Inner {
     const RETRY: Duration = Duration::from_millis(500);
-    const STEP_BYTES: usize = 256 << 10;
+    const STEP_BYTES: usize = 1 << 20;
     /// Zeros are synced in steps of this size, so that a commit beside never waits for many.
     const SYNC_BYTES: u64 = 4 << 20;
 
