@@ -6,7 +6,7 @@ use smol_str::SmolStr;
 
 use super::{
     Action, Answer, Call, ChannelKey, Confirms, ConsumerKey, DeliveryTag, Failure, Held, Publishing, Remains,
-    Ticket, Timeout, Transaction, Unacked, Verdict,
+    Ticket, Timed, Timeout, Transaction, Unacked, Verdict,
 };
 use crate::{
     limits::{CONSUMERS_PER_CHANNEL_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_PARTS_MAX},
@@ -48,6 +48,7 @@ pub(super) struct Channel {
     unacked: Unacked<Held>,
     /// How many of them consumers were given: those that were got do not count against the prefetch.
     consumed: usize,
+    timed: Timed,
     last_tag: u64,
     prefetch: u16,
     prefetch_global: u16,
@@ -91,6 +92,7 @@ impl Channel {
             mode: Mode::Plain,
             unacked: Unacked::default(),
             consumed: 0,
+            timed: Timed::default(),
             last_tag: 0,
             prefetch: 0,
             prefetch_global: 0,
@@ -155,6 +157,7 @@ impl Channel {
         let tag = DeliveryTag(self.last_tag);
         if let Some(held) = held {
             self.consumed += usize::from(held.consumer.is_some());
+            self.timed.note(tag, &held);
             self.unacked.push(tag, held);
         }
         tag
@@ -182,9 +185,9 @@ impl Channel {
         }
     }
 
-    /// The time-outs of deliveries that are not settled.
-    pub fn timeouts(&self) -> impl Iterator<Item = Timeout> {
-        self.unacked.iter().filter_map(|(_, held)| held.timeout)
+    /// Of each length the time-out of the oldest delivery that is not settled: those behind it end later.
+    pub fn timeouts(&mut self) -> Vec<Timeout> {
+        self.timed.oldest(&self.unacked)
     }
 
     pub fn outstanding(&self) -> (usize, usize) {
@@ -531,6 +534,7 @@ impl Channel {
 
     fn tx_rollback(&mut self, out: &mut Vec<Action>) -> Result<(), Failure> {
         let transaction = self.transaction()?;
+        transaction.settlements.iter().for_each(|(tag, held, _)| self.timed.note(*tag, held));
         self.unacked.restore(transaction.settlements.into_iter().map(|(tag, held, _)| (tag, held)));
         self.send(tx::RollbackOk {}, out);
         Ok(())

@@ -8,6 +8,7 @@ mod handshake;
 mod state;
 #[cfg(test)]
 mod tests;
+mod timed;
 pub mod unacked;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub use confirms::{Confirm, Confirms, PublishSeq};
 pub use failure::{Failure, Resource};
 pub use handshake::peer_proof;
 pub use state::Session;
+use timed::Timed;
 pub use unacked::{DeliveryTag, Unacked};
 
 /// A channel from its opening to its end: numbers are used again, this is not.

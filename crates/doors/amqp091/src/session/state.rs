@@ -415,12 +415,13 @@ impl Session {
 
     /// Open channels with a delivery that should have been settled by now, each with how long that was allowed; and whether there are
     /// others with a time-out.
-    pub fn overdue(&self, now: Millis) -> (Vec<(ChannelKey, u64)>, bool) {
+    pub fn overdue(&mut self, now: Millis) -> (Vec<(ChannelKey, u64)>, bool) {
         let (mut overdue, mut others) = (Vec::new(), false);
-        for channel in self.channels.values().filter(|channel| !channel.is_closing()) {
-            match channel.timeouts().find(|timeout| timeout.at <= now) {
+        for channel in self.channels.values_mut().filter(|channel| !channel.is_closing()) {
+            let timeouts = channel.timeouts();
+            match timeouts.iter().find(|timeout| timeout.at <= now) {
                 Some(timeout) => overdue.push((channel.key, timeout.after_ms)),
-                None => others |= channel.timeouts().next().is_some(),
+                None => others |= !timeouts.is_empty(),
             }
         }
         (overdue, others)

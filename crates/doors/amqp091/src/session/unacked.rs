@@ -81,9 +81,10 @@ impl<T> Unacked<T> {
         self.entries = all.into_iter().map(|(tag, held)| (tag, Some(held))).collect();
     }
 
-    /// All that is outstanding, oldest first, with tags.
-    pub fn iter(&self) -> impl Iterator<Item = (DeliveryTag, &T)> {
-        self.entries.iter().filter_map(|(tag, held)| Some((*tag, held.as_ref()?)))
+    /// What is outstanding from a tag on, oldest first; what lies before costs nothing.
+    pub fn iter_from(&self, tag: DeliveryTag) -> impl Iterator<Item = (DeliveryTag, &T)> {
+        let from = self.entries.partition_point(|(at, _)| *at < tag);
+        self.entries.range(from..).filter_map(|(tag, held)| Some((*tag, held.as_ref()?)))
     }
 
     fn tidy(&mut self) {
@@ -181,8 +182,10 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(unacked.len(), model.len());
-                let kept: Vec<u64> = unacked.iter().map(|(tag, _)| tag.0).collect();
-                prop_assert_eq!(kept, model.keys().copied().collect::<Vec<_>>());
+                for from in [0, next / 2, next + 1] {
+                    let kept: Vec<u64> = unacked.iter_from(DeliveryTag(from)).map(|(tag, _)| tag.0).collect();
+                    prop_assert_eq!(kept, model.range(from..).map(|(tag, _)| *tag).collect::<Vec<_>>());
+                }
             }
         }
     }
