@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{World, name, queue, send_to, subscription};
+use common::{World, fair, name, queue, send_to, subscribed, subscription};
 use waystation_base::{
     Attempt, ConsumerId,
     limits::{FAIR_AHEAD_MAX, TENANTS_MAX},
@@ -14,10 +14,6 @@ use waystation_broker::{
     spec::{Fair, MessageRate, Mode, Order, Overflow, QueueSpec, Spec, SubscriptionSpec},
     view::HeldBack,
 };
-
-fn fair() -> Fair {
-    Fair { header: "tenant".into(), ..Fair::default() }
-}
 
 fn rate(messages: u32, per_ms: u64, burst: u32) -> Option<MessageRate> {
     Some(MessageRate { messages, per_ms, burst: Some(burst) })
@@ -294,18 +290,6 @@ fn it_is_said_what_keeps_messages_back() {
     assert_eq!(w.take(consumer)[0].attempt, Attempt(1));
     w.run(Command::Credit(consumer, 5)).expect("more credit");
     assert!(w.queue_info("q").held_back.is_empty());
-}
-
-/// A subscription `s` to `t` that is fair to tenants.
-fn subscribed(change: impl FnOnce(&mut SubscriptionSpec)) -> World {
-    let mut w = World::new();
-    w.topic("t", |_| ());
-    w.queue("dead", |_| ());
-    w.subscribe("s", "t", |spec| {
-        spec.fair = Some(Box::new(fair()));
-        change(spec);
-    });
-    w
 }
 
 /// Takes messages of `s` one after the other and accepts each.

@@ -3,29 +3,14 @@
 
 mod common;
 
-use common::{World, name, queue, send_to, subscription};
+use common::{World, fair, name, queue, send_to, subscribed, subscription};
 use waystation_broker::{
     Command, SessionId,
     command::{Declare, Failure, Hold, Outcome, Payload, Publish, Settle, Settlement, Transaction},
     effect::Handed,
-    spec::{Fair, Mode, Spec, SubscriptionSpec, TopicSpec},
+    spec::{Fair, Mode, Spec, TopicSpec},
     view::HeldBack,
 };
-
-fn fair() -> Fair {
-    Fair { header: "tenant".into(), ..Fair::default() }
-}
-
-/// A fair subscription `s` to the topic `t`.
-fn subscribed(change: impl FnOnce(&mut SubscriptionSpec)) -> World {
-    let mut w = World::new();
-    w.topic("t", |_| ());
-    w.subscribe("s", "t", |spec| {
-        spec.fair = Some(Box::new(fair()));
-        change(spec);
-    });
-    w
-}
 
 #[test]
 fn a_tenants_concurrency_does_not_stop_consumers_that_settle_at_once() {
@@ -48,7 +33,6 @@ fn what_expires_in_a_tenants_line_goes_in_time_though_the_tenant_gets_nothing() 
         spec.fair = Some(Box::new(Fair { concurrency: Some(1), ..fair() }));
         spec.dead_letter = Some("dead".to_owned());
     });
-    w.queue("dead", |_| ());
     send_to(&mut w, "t", "a", 2);
     let mut short = w.message("short");
     short.headers.set("tenant", "a");

@@ -17,7 +17,7 @@ use waystation_broker::{
     effect::{Closed, Handed, Notice, Published},
     place::{Load, Loaded, LogId, Meta, Place, Purpose},
     settle::{Leaving, Outcome as Settled, SettledRun},
-    spec::{QueueSpec, RouteKind, RouteSpec, Spec, SubscriptionSpec, TopicSpec},
+    spec::{Fair, QueueSpec, RouteKind, RouteSpec, Spec, SubscriptionSpec, TopicSpec},
     view::{QueueInfo, SubscriptionInfo},
 };
 
@@ -68,6 +68,23 @@ pub struct World {
 pub fn name(text: &str) -> Name {
     let name = if text.starts_with('$') { Name::reserved(text) } else { Name::new(text) };
     name.expect("a good name")
+}
+
+/// Fair to the tenants whom the header `tenant` names.
+pub fn fair() -> Fair {
+    Fair { header: "tenant".into(), ..Fair::default() }
+}
+
+/// A subscription `s` to the topic `t` that is fair to tenants, and a queue for its dead letters.
+pub fn subscribed(change: impl FnOnce(&mut SubscriptionSpec)) -> World {
+    let mut w = World::new();
+    w.topic("t", |_| ());
+    w.queue("dead", |_| ());
+    w.subscribe("s", "t", |spec| {
+        spec.fair = Some(Box::new(fair()));
+        change(spec);
+    });
+    w
 }
 
 /// Messages `a1`, `a2`… of the tenant `a`, whom the header `tenant` names, to any address.
