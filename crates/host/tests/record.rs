@@ -2,12 +2,13 @@
 
 mod common;
 
-use std::{cell::Cell, fs, path::Path};
+use std::{cell::Cell, fs, path::Path, sync::Arc};
 
 use common::*;
-use waystation_base::{Message, MessageId, Millis};
+use waystation_base::{Message, MessageId, Millis, os::OsDisk};
 use waystation_broker::entry::Reason;
 use waystation_host::{Broker, Options};
+use waystation_journal::record::Store;
 use waystation_record::{Gap, Happening, Mention, Options as RecordOptions, Record, Sought, What};
 
 /// Bounds so small that the journal is trimmed soon, and files of the record are written for it.
@@ -243,5 +244,67 @@ async fn messages_that_are_told_of_together_are_found_each_with_what_became_of_i
     // What is in a file is not in memory after a restart.
     let running = start(recorded(dir.path()));
     check(running.broker.record().expect("there is one"));
+    running.stop().await;
+}
+
+/// Makes each record file one of another format version, as far as those go that begin alike in all versions.
+fn rewrite(dir: &Path, version: u32) -> Vec<std::path::PathBuf> {
+    let store = Store::open(Arc::new(OsDisk), &dir.join("record")).expect("a store");
+    for id in store.files().expect("listed") {
+        let meta = store.table(id).expect("a file").meta;
+        let mut meta: serde_json::Value = serde_json::from_slice(&meta).expect("json");
+        (meta["version"], meta["clients"]) = (version.into(), "in another form".into());
+        let writer = store.create(id).expect("begun");
+        writer.finish(&mut Vec::new(), meta.to_string().as_bytes()).expect("written");
+    }
+    files(dir)
+}
+
+#[tokio::test]
+async fn files_of_an_earlier_format_go_and_what_is_missing_with_them_is_told() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let running = start(recorded(dir.path()));
+    declare_queue(&running.broker, "q").await;
+    publish_many(&running.broker, 3000).await;
+    until_trimmed(&running.broker, 1 << 20).await;
+    running.stop().await;
+    let earlier = rewrite(dir.path(), 1);
+    assert!(!earlier.is_empty());
+    let running = start(recorded(dir.path()));
+    let after = publish_many(&running.broker, 50).await;
+    let record = running.broker.record().expect("there is one").clone();
+    assert_eq!(told(&record, after[0]), ["published"]);
+    let status = record.status();
+    assert_eq!(status.damage, Vec::<String>::new());
+    let [gap] = &status.gaps[..] else { panic!("{:?}", status.gaps) };
+    assert!(gap.from < gap.to && gap.after <= gap.before && gap.after > Millis(0), "{gap:?}");
+    assert!(gap.why.contains("format version 1"), "{gap:?}");
+    let there = running.broker.overview().await.expect("there").journal_end.0;
+    until_trimmed(&running.broker, there).await;
+    until("the files to go", || async { earlier.iter().all(|path| !path.exists()) }).await;
+    running.stop().await;
+    let running = start(recorded(dir.path()));
+    let record = running.broker.record().expect("there is one").clone();
+    assert_eq!(record.status().gaps, status.gaps, "it is told after a restart too");
+    assert_eq!(told(&record, after[0]), ["published"]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn files_of_a_later_format_stay_and_are_told() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let running = start(recorded(dir.path()));
+    declare_queue(&running.broker, "q").await;
+    publish_many(&running.broker, 3000).await;
+    until_trimmed(&running.broker, 1 << 20).await;
+    running.stop().await;
+    let later = rewrite(dir.path(), 1_000);
+    let running = start(recorded(dir.path()));
+    let there = running.broker.overview().await.expect("there").journal_end.0;
+    until_trimmed(&running.broker, there).await;
+    let damage = running.broker.record().expect("there is one").status().damage;
+    assert_eq!(damage.len(), later.len());
+    assert!(damage.iter().all(|told| told.contains("is of format version 1000")), "{damage:?}");
+    assert!(later.iter().all(|path| path.exists()), "whoever goes back to that program finds them");
     running.stop().await;
 }

@@ -150,6 +150,22 @@ pub struct Meta {
 /// The version of [`Meta`] that this code writes and reads.
 pub const VERSION: u32 = 3;
 
+/// What every version says, and is read first: the rest may have another form.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Head {
+    /// The version of the rest.
+    pub version: u32,
+    /// The journal from here …
+    pub from: Position,
+    /// … to here is in it.
+    pub to: Position,
+    /// The time of the first fact.
+    pub first: Millis,
+    /// The time of the last one.
+    pub last: Millis,
+}
+
 impl Meta {
     /// What is named in it.
     pub fn name(&self, id: EntityId) -> Option<(Kind, &Name)> {

@@ -17,7 +17,7 @@ use crate::{
     options::{Options, Sources},
     recent::Recent,
     record::{Inner, Record, State},
-    shelf::{Shelf, Summary, expired, in_order},
+    shelf::{Outdated, Shelf, Summary, expired, in_order},
 };
 
 /// How much less than others the thread is given of the processor.
@@ -48,6 +48,8 @@ struct Worker {
     observer: Observer,
     position: Position,
     next_file: u32,
+    /// Files of an earlier format, which go when the next file is written.
+    outdated: Vec<u32>,
     aged_at: Millis,
     written_at: Millis,
     /// Writing a file failed; it is tried again after this time.
@@ -96,14 +98,17 @@ impl Worker {
         let Sources { clock, reader, committer, known, .. } = sources;
         let ids = store.files()?;
         let shelf = Shelf::new(store);
-        let (mut files, mut damaged) = (Vec::new(), Vec::new());
+        let (mut files, mut damaged, mut outdated) = (Vec::new(), Vec::new(), Outdated::default());
         for id in &ids {
             match shelf.summary(*id) {
                 Ok(summary) => files.push(summary),
-                Err(error) => {
-                    tracing::error!(%error, "a record file cannot be read: what it tells is missing from the record");
-                    damaged.push(error.to_string());
-                }
+                Err(error) => match error.outdated() {
+                    Some(head) => outdated.add(*id, head),
+                    None => {
+                        tracing::error!(%error, "a record file cannot be read: what it tells is missing from the record");
+                        damaged.push(error.to_string());
+                    }
+                },
             }
         }
         let (mut files, superfluous) = in_order(files);
@@ -118,7 +123,18 @@ impl Worker {
         let clients = newest.map(|opened| opened.meta.known.clone()).unwrap_or_default();
         let position = files.last().map_or(reader.start(), |file| file.to);
         let feed = Feed::new(position, end);
-        let recent = Recent::begin(position);
+        let mut recent = Recent::begin(position);
+        if !outdated.ids.is_empty() {
+            let (gap, files) = (outdated.gap(position), outdated.ids.len());
+            let (from, to) = gap.iter().map(|gap| (gap.after.0, gap.before.0)).next().unwrap_or_default();
+            tracing::warn!(
+                files,
+                from_ms = from,
+                to_ms = to,
+                "record files of an earlier format are not read, and go when the next one is written: what the journal does not hold any more is missing from the record"
+            );
+            recent.gaps.extend(gap);
+        }
         let state = State { recent, files, unfinished: None, damaged, unreadable: 0, untold: 0 };
         let inner = Arc::new(Inner::new(feed.clone(), shelf, state));
         let observer = Observer::new(options.rules.clone(), known, clients, inner.rates.clone());
@@ -134,6 +150,7 @@ impl Worker {
             observer,
             position,
             next_file,
+            outdated: outdated.ids,
             aged_at: Millis(0),
             written_at: Millis(0),
             retry_at: Millis(0),
@@ -324,6 +341,16 @@ impl Worker {
             tracing::warn!(%error, "a record file that was written anew could not be removed");
         }
         self.feed.set_checkpoint(self.position);
+        self.remove_outdated();
+    }
+
+    /// Removes files of an earlier format: not before the file is written that says what is missing with them.
+    fn remove_outdated(&mut self) {
+        for id in std::mem::take(&mut self.outdated) {
+            if let Err(error) = self.inner.shelf.remove(id) {
+                tracing::warn!(%error, "a record file of an earlier format could not be removed");
+            }
+        }
     }
 
     fn look_at_age(&mut self) {

@@ -6,13 +6,13 @@ use std::{
 };
 
 use waystation_base::{Millis, Position};
-use waystation_journal::record::{Error, Store, Table};
+use waystation_journal::record::{Error, Store, Table, layout::LayoutError};
 
 use crate::{
     HashMap,
     block::put_key,
     fact::{Place, published_id},
-    meta::{Client, Gap, Meta, VERSION},
+    meta::{Client, Gap, Head, Meta, VERSION},
     recent::Recent,
     runs::Runs,
 };
@@ -75,14 +75,28 @@ pub(crate) enum OpenError {
     File(#[from] Error),
     #[error("record file {0} cannot be understood: {1}")]
     Meta(u32, serde_json::Error),
-    #[error("record file {0} is of version {1}, and this program reads version {VERSION} only")]
-    Version(u32, u32),
+    #[error("record file {0} is of format version {version}, and this program reads version {VERSION} only", version = .1.version)]
+    Version(u32, Head),
 }
 
 impl OpenError {
     /// Whether the file is not there any more.
     pub(crate) fn is_gone(&self) -> bool {
         matches!(self, OpenError::File(error) if error.is_gone())
+    }
+
+    /// What the file is about, if an earlier program wrote it in a form that this one does not read. A later one's is not outdated:
+    /// that program may come back.
+    pub(crate) fn outdated(&self) -> Option<Head> {
+        match self {
+            OpenError::Version(_, head) if head.version < VERSION => Some(*head),
+            OpenError::File(Error::Damaged { why: LayoutError::Version { found, read }, .. })
+                if found < read =>
+            {
+                Some(Head::default())
+            }
+            _ => None,
+        }
     }
 }
 
@@ -109,10 +123,12 @@ impl Shelf {
             return Ok(opened);
         }
         let table = self.store.table(id)?;
-        let meta: Meta = serde_json::from_slice(&table.meta).map_err(|error| OpenError::Meta(id, error))?;
-        if meta.version != VERSION {
-            return Err(OpenError::Version(id, meta.version));
+        let unreadable = |error| OpenError::Meta(id, error);
+        let head: Head = serde_json::from_slice(&table.meta).map_err(unreadable)?;
+        if head.version != VERSION {
+            return Err(OpenError::Version(id, head));
         }
+        let meta: Meta = serde_json::from_slice(&table.meta).map_err(unreadable)?;
         let opened = Arc::new(Opened { table, meta });
         self.cache(|cache| {
             if cache.files.len() >= OPEN_FILES_MAX {
@@ -179,6 +195,31 @@ impl Shelf {
         let json = serde_json::to_vec(&meta).expect("what stands beside facts has a JSON form");
         let bytes = writer.finish(&mut index, &json)?;
         Ok(Summary::of(id, bytes, &meta))
+    }
+}
+
+/// Files that an earlier program wrote in a form that this one does not read, together.
+#[derive(Default)]
+pub(crate) struct Outdated {
+    /// Which.
+    pub(crate) ids: Vec<u32>,
+    about: Option<Head>,
+}
+
+impl Outdated {
+    pub(crate) fn add(&mut self, id: u32, head: Head) {
+        self.ids.push(id);
+        let all = self.about.get_or_insert(head);
+        (all.from, all.to) = (all.from.min(head.from), all.to.max(head.to));
+        (all.first, all.last) = (all.first.min(head.first), all.last.max(head.last));
+    }
+
+    /// What is missing with them, if all that lies behind `recorded` is read off the journal anew.
+    pub(crate) fn gap(&self, recorded: Position) -> Option<Gap> {
+        let Head { version, from, to, first, last } = self.about?;
+        let to = to.min(recorded);
+        let why = format!("it was in files of format version {version}, which this program does not read");
+        (from < to).then_some(Gap { from, to, after: first, before: last, why })
     }
 }
 
