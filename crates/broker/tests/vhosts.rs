@@ -7,6 +7,7 @@ use waystation_base::ConsumerId;
 use waystation_broker::{
     Command, Kind, Refusal,
     command::{Hold, Outcome},
+    effect::Closed,
     spec::{MessageRate, QueueSpec, Spec, TopicSpec, VhostLimits},
     view::HeldBack,
 };
@@ -92,6 +93,48 @@ fn a_rate_holds_over_all_its_queues_and_time_lets_the_next_one_go() {
     assert_eq!(came(&mut w), [0, 1]);
     w.pass(100);
     assert_eq!(came(&mut w), [1, 0], "and so on in turn");
+}
+
+#[test]
+fn who_gets_one_by_one_has_a_turn_beside_consumers_that_never_stop() {
+    let mut w = world();
+    w.topic("v::t", |_| ());
+    w.subscribe("v::s", "v::t", |_| ());
+    w.publish("v::t", &["s"; 50]);
+    limit(&mut w, "v", rate(10, 1_000));
+    let stream =
+        w.attach_with(subscription("v::s"), 50, |attach| attach.hold = Hold::None).expect("attached");
+    assert_eq!(w.take(stream).len(), 1);
+    let mut came = Vec::new();
+    for _ in 0..3 {
+        let get = w.attach_with(queue("v::a"), 1, |attach| attach.hold = Hold::Once).expect("attached");
+        (0..3).for_each(|_| w.pass(100));
+        came.extend(w.bodies(get));
+        assert!(w.closed.contains(&(get, Closed::PullEnded)));
+    }
+    assert_eq!(came, ["a1", "a2", "a3"], "in turn with the stream");
+    assert_eq!(w.take(stream).len(), 6, "and all else goes to the stream");
+}
+
+#[test]
+fn who_gets_one_waits_for_the_virtual_hosts_limit_so_long_and_no_longer() {
+    let mut w = world();
+    limit(&mut w, "v", concurrency(1));
+    let holder = w.attach(queue("v::b"), 1);
+    let held = w.take(holder);
+    let get = |w: &mut World| w.attach_with(queue("v::a"), 1, |it| it.hold = Hold::Once).expect("attached");
+    let first = get(&mut w);
+    w.pass(1_999);
+    assert!(!w.closed.contains(&(first, Closed::PullEnded)));
+    w.pass(1);
+    assert!(w.closed.contains(&(first, Closed::PullEnded)) && w.take(first).is_empty());
+    let second = get(&mut w);
+    w.accept(queue("v::b"), &held[0]);
+    assert_eq!((w.bodies(second), w.take(holder).len()), (vec!["a1".to_owned()], 0), "it came first");
+    let all = w.attach(queue("free"), 9);
+    assert_eq!(w.take(all).len(), 4);
+    let empty = w.attach_with(queue("free"), 1, |it| it.hold = Hold::Once).expect("attached");
+    assert!(w.closed.contains(&(empty, Closed::PullEnded)), "where nothing limits it nobody waits");
 }
 
 #[test]

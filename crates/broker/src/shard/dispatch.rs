@@ -37,6 +37,10 @@ pub(super) const FIND_MESSAGES_MAX: usize = 4_096;
 /// Milliseconds for which one who does not wait still waits for messages that are being read.
 pub(super) const LOOK_MS_MAX: u64 = 1_000;
 
+/// Milliseconds for which one who takes one message at once waits for the queue's turn in its virtual host's line. Beside consumers
+/// that take whatever room there is, whoever asks again and again would else get nothing for ever.
+pub(super) const TURN_MS_MAX: u64 = 2_000;
+
 /// What is next in line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pick {
@@ -507,12 +511,18 @@ impl Outlet {
         }
     }
 
-    /// Those that take one message at once go without if there is none; what must first be read is waited for.
+    /// Those that take one message at once go without if there is none; what must first be read is waited for, and the turn that the
+    /// virtual host gives.
     fn end_gets(&mut self, ctx: &mut Ctx<'_>) {
         let looking = self.is_looking();
+        let wait_ms = if self.shut_by_vhost().is_some() || looking && self.takes_turns() {
+            Some(TURN_MS_MAX)
+        } else {
+            looking.then_some(LOOK_MS_MAX)
+        };
         for consumer in self.consumers.take_gets() {
-            if looking {
-                ctx.timers.push((ctx.now.plus(LOOK_MS_MAX), Timer::Pull(self.id, consumer)));
+            if let Some(wait_ms) = wait_ms {
+                ctx.timers.push((ctx.now.plus(wait_ms), Timer::Pull(self.id, consumer)));
             } else {
                 self.consumers.remove(consumer);
                 ctx.gone.push(consumer);

@@ -229,6 +229,11 @@ impl Outlet {
         }
     }
 
+    /// Whether there may be a turn of its virtual host to wait for.
+    pub fn takes_turns(&self) -> bool {
+        self.member.is_some()
+    }
+
     /// Why the virtual host holds messages back, if it does.
     pub fn shut_by_vhost(&self) -> Option<HeldBack> {
         self.member?.shut.map(HeldBack::from)
