@@ -278,7 +278,8 @@ impl Catalog {
         .await
     }
 
-    /// Removes a virtual host with all that is in it.
+    /// Removes a virtual host with all that is in it. If that fails on the way the virtual host is still there, with what is left of
+    /// it, and can be removed again.
     pub async fn delete_vhost(&self, broker: &Broker, name: &str) -> Result<(), Error> {
         if name == vhost::DEFAULT {
             return Err(Error::DefaultVhost);
@@ -286,28 +287,37 @@ impl Catalog {
         let (catalog, broker, name) = (self.clone(), broker.clone(), name.to_owned());
         whole(async move {
             let _one = catalog.0.changing.lock().await;
-            let book = catalog.book();
-            if !book.vhosts.contains_key(&name) {
-                return Err(Error::NoVhost(name));
-            }
-            // Nobody gets in any more before things go.
-            write(&broker, &vhost_document(&name), None).await?;
-            catalog.modify(|book| book.remove_vhost(&name));
-            for (rank, host, policy) in book.policies.keys().filter(|(_, host, _)| *host == name) {
-                write(&broker, &policy_document(*rank, host, policy), None).await?;
-            }
-            for (host, component, parameter) in book.parameters.keys().filter(|(host, ..)| *host == name) {
-                write(&broker, &parameter_document(host, component, parameter), None).await?;
-            }
-            // It is gone: what fails on the way leaves nothing of it in force.
-            let forgotten = catalog.access().forget_host(&broker, &name).await;
-            let emptied = empty_host(&broker, &name).await;
-            broker.limit_vhost(name.clone(), VhostLimits::default()).await?;
+            let host = catalog.vhost(&name).ok_or_else(|| Error::NoVhost(name.clone()))?;
+            // Nobody gets in any more before things go, and nobody stays.
+            catalog.modify(|book| drop(book.vhosts.remove(&name)));
             catalog.access().tell_gone(Gone::Vhost(&name));
-            forgotten?;
-            emptied
+            let cleared = catalog.clear_vhost(&broker, &name).await;
+            if cleared.is_err() {
+                let limits = host.limits.clone();
+                catalog.modify(|book| book.put_vhost(host));
+                // A broker that takes nothing any more has forgotten them with its memory when it is there again.
+                let _ = broker.limit_vhost(name, limits).await;
+            }
+            cleared
         })
         .await
+    }
+
+    /// Removes all that belongs to a virtual host, and its document last.
+    async fn clear_vhost(&self, broker: &Broker, name: &str) -> Result<(), Error> {
+        let book = self.book();
+        for (rank, host, policy) in book.policies.keys().filter(|(_, host, _)| host == name) {
+            write(broker, &policy_document(*rank, host, policy), None).await?;
+        }
+        for (host, component, parameter) in book.parameters.keys().filter(|(host, ..)| host == name) {
+            write(broker, &parameter_document(host, component, parameter), None).await?;
+        }
+        self.access().forget_host(broker, name).await?;
+        empty_host(broker, name).await?;
+        broker.limit_vhost(name.to_owned(), VhostLimits::default()).await?;
+        write(broker, &vhost_document(name), None).await?;
+        self.modify(|book| book.remove_vhost(name));
+        Ok(())
     }
 
     /// Sets a policy and applies it; says whether it is new.

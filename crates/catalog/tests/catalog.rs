@@ -1,6 +1,13 @@
 //! Do virtual hosts and policies hold what they say, at once and over a restart?
 
-use std::{future::Future, path::Path, sync::Arc};
+use std::{
+    future::Future,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+};
 
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -10,11 +17,14 @@ use waystation_base::{
     os::{OsClock, OsDisk},
 };
 use waystation_broker::{
-    Refusal, SessionId,
-    spec::{Overflow, QueueSpec, Spec},
+    Kind, Refusal, SessionId,
+    spec::{Overflow, QueueSpec, Spec, VhostLimits},
 };
-use waystation_catalog::{ApplyTo, Catalog, Error, Policy, RECORD_NAME_BYTES_MAX, Rank, VHOSTS_MAX, Vhost};
+use waystation_catalog::{
+    ApplyTo, Catalog, Error, Parameter, Policy, RECORD_NAME_BYTES_MAX, Rank, VHOSTS_MAX, Vhost,
+};
 use waystation_host::{Broker, Options};
+use waystation_testkit::disk::{Crash, Faults, SimDisk};
 
 /// Runs `test` against a broker on `dir`, and ends it in good order.
 async fn with<F: Future<Output = ()>>(dir: &Path, test: impl FnOnce(Broker, Catalog) -> F) {
@@ -164,4 +174,77 @@ async fn limits_that_are_changed_at_the_same_time_are_all_kept() {
         assert_eq!(missing, Err(Error::NoVhost("none".into())));
     })
     .await;
+}
+
+/// A broker on a disk that fails, until `test` ends; how the broker ends is of no matter.
+async fn on<F: Future<Output = ()>>(disk: &SimDisk, test: impl FnOnce(Broker, Catalog) -> F) {
+    let options = Options {
+        journal_file_bytes: 256 << 10,
+        hot_bytes: 512 << 10,
+        snapshot_bytes: 256 << 10,
+        cache_bytes: 128 << 10,
+        ..Options::new("/data")
+    };
+    let (broker, driver, _) =
+        waystation_host::open(options, Arc::new(disk.clone()), Arc::new(OsClock)).expect("opened");
+    let (stop, stopped) = oneshot::channel::<()>();
+    let driver = tokio::spawn(driver.run(async { drop(stopped.await) }));
+    let catalog = Catalog::new(Access::new(vec![]).expect("no tokens"));
+    catalog.load(&broker).await.expect("loaded");
+    test(broker, catalog).await;
+    drop(stop);
+    let _ = driver.await.expect("joined");
+}
+
+#[tokio::test]
+async fn a_deletion_that_fails_on_the_way_is_completed_by_another_one() {
+    let (mut failed, mut halfway) = (0, 0);
+    for seed in 0..40 {
+        let disk = SimDisk::new(seed);
+        let broken = disk.clone();
+        let deleted = Arc::new(AtomicBool::new(false));
+        let done = deleted.clone();
+        on(&disk, |broker, catalog| async move {
+            let limits = VhostLimits { max_queues: Some(9), ..VhostLimits::default() };
+            let shop = Vhost { limits, ..vhost("shop") };
+            catalog.put_vhost(&broker, shop, Some("guest".into())).await.expect("new");
+            for number in 0..4 {
+                declare(&broker, &format!("shop::q{number}"), QueueSpec::default()).await;
+                let set = policy("shop", &format!("p{number}"), json!({"max-length": 5}));
+                catalog.put_policy(&broker, Rank::User, set).await.expect("set");
+                let (vhost, component, name) = ("shop".to_owned(), "c".to_owned(), format!("n{number}"));
+                let parameter = Parameter { vhost, component, name, value: json!({}) };
+                catalog.put_parameter(&broker, parameter).await.expect("set");
+            }
+            broken.set_faults(Faults { sync_error_one_in: 10, ..Faults::default() });
+            let result = catalog.delete_vhost(&broker, "shop").await;
+            done.store(result.is_ok(), Ordering::Relaxed);
+            assert_eq!(catalog.has_vhost("shop"), result.is_err(), "what is not gone is there");
+            broken.set_faults(Faults::default());
+        })
+        .await;
+        disk.crash(Crash::Kill);
+        let deleted = deleted.load(Ordering::Relaxed);
+        failed += u32::from(!deleted);
+        let left = Arc::new(AtomicU32::new(0));
+        let counted = left.clone();
+        on(&disk, |broker, catalog| async move {
+            counted.store(catalog.policies(Rank::User).len() as u32, Ordering::Relaxed);
+            match catalog.delete_vhost(&broker, "shop").await {
+                Ok(()) => assert!(!deleted, "what is deleted stays so"),
+                // The last write may have been the one that failed after all was written.
+                gone => assert_eq!(gone, Err(Error::NoVhost("shop".into()))),
+            }
+            assert!(catalog.policies(Rank::User).is_empty() && catalog.parameters().is_empty());
+            assert!(catalog.access().permissions().iter().all(|it| it.vhost != "shop"));
+            assert!(broker.query(|view| view.vhosts()).await.expect("asked").is_empty(), "no limits");
+            let kinds = [Kind::Queue, Kind::Route];
+            let names =
+                broker.query(move |view| kinds.map(|kind| view.names(kind, None, 100)).concat()).await;
+            assert!(names.expect("asked").iter().all(|name| !name.as_str().starts_with("shop::")));
+        })
+        .await;
+        halfway += u32::from((1..4).contains(&left.load(Ordering::Relaxed)));
+    }
+    assert!(failed > 0 && halfway > 0, "{failed} failed, {halfway} with some policies gone");
 }
