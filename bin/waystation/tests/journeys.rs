@@ -286,6 +286,43 @@ fn business_keys_are_declared_with_queues_and_topics_and_changed_while_they_live
     server.cli(&wrong).bad(4, "is no name for a business key");
 }
 
+#[test]
+fn business_keys_of_a_policy_hold_for_exchanges_queues_and_topics_and_go_with_it() {
+    let setup = Setup::new();
+    let server = setup.start();
+    server.ok("queue create plain");
+    server.ok("queue create own --business shop=header:x-shop");
+    server.ok("route create sales --kind topic");
+    server.ok("route bind sales --to plain --key #");
+    server.ok("queue create apart");
+    let set = |pattern: &str, definition: &str| {
+        let of = format!("p{}", pattern.len());
+        server.cli(&["policy", "set", &of, "--pattern", pattern, "--definition", definition])
+    };
+    set("^sales$", r#"{"business-keys": {"order": {"jq": ".order"}}}"#).good();
+    set("^(own|apart)$", r#"{"business-keys": {"order": {"jq": ".id"}, "shop": {"header": "other"}}}"#)
+        .good();
+    server.ok("route create late --kind fanout");
+    set("^late$", r#"{"business-keys": {"order": {"jq": "not a path"}}}"#).bad(4, "business keys");
+    server.ok(r#"publish sales {"order":1} --routing-key a"#);
+    server.ok(r#"publish own {"id":2} --header x-shop=s7"#);
+    server.ok(r#"publish plain {"order":3}"#);
+    let found =
+        |query: &str| journey(&server, &format!("business={query}"))["messages"].as_array().map(Vec::len);
+    assert_eq!(found("order:1"), Some(1), "what was published to the exchange, in the queue that took it");
+    assert_eq!(found("order:2"), Some(1));
+    assert_eq!(found("shop:s7"), Some(1), "what is declared goes before the policy");
+    assert_eq!(found("order:3"), Some(0), "the policy is about the exchange");
+    let shown = server.json("queue show apart");
+    assert_eq!(
+        (&shown["spec"]["business"], &shown["effective"]["business"]["order"]),
+        (&Value::Null, &json!({"jq": ".id"}))
+    );
+    server.ok("policy delete p7");
+    server.ok(r#"publish sales {"order":4} --routing-key a"#);
+    assert_eq!((found("order:4"), found("order:1")), (Some(0), Some(1)));
+}
+
 /// A token and its hash.
 fn token() -> (String, String) {
     let made = common::run(&["token", "new", "shop", "--json"]).json();

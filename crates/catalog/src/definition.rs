@@ -1,8 +1,13 @@
 //! Which settings may a policy have, with which values? Refused in RabbitMQ's words where wrong.
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
+use waystation_broker::spec::{BusinessKeys, business::check_keys};
 
 use super::records::Rank;
+
+/// The one setting that is not RabbitMQ's: business keys of what is published to queues, streams and exchanges.
+pub(super) const BUSINESS_KEYS: &str = "business-keys";
 
 /// What a setting's value must be.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -14,6 +19,8 @@ enum Shape {
     Text,
     /// One of these.
     OneOf(&'static [&'static str]),
+    /// Business keys, each with where it is found.
+    Keys,
     /// Whatever: for a matter that is not there on a single server, such as mirrors.
     Ignored,
 }
@@ -37,6 +44,7 @@ const SETTINGS: &[(&str, Shape, &str, bool)] = &[
     ("queue-version", Shape::Positive, "queue version", false),
     ("stream-max-segment-size-bytes", Shape::Number, "segment size", false),
     ("consumer-timeout", Shape::Number, "consumer timeout", false),
+    (BUSINESS_KEYS, Shape::Keys, "set of business keys", false),
     ("queue-master-locator", Shape::Ignored, "", false),
     ("queue-leader-locator", Shape::Ignored, "", false),
     ("initial-cluster-size", Shape::Ignored, "", false),
@@ -84,6 +92,9 @@ pub(super) fn check(definition: &Map<String, Value>, rank: Rank) -> Result<(), S
         if !fits(*shape, value) {
             return Err(format!("{value} is not a valid {called}"));
         }
+        if *shape == Shape::Keys {
+            business_keys(value).map_err(|reason| format!("{value} is not a valid {called}: {reason}"))?;
+        }
     }
     if definition.contains_key("max-age")
         && definition["max-age"].as_str().and_then(crate::terms::age_ms).is_none()
@@ -93,12 +104,19 @@ pub(super) fn check(definition: &Map<String, Value>, rank: Rank) -> Result<(), S
     Ok(())
 }
 
+/// Reads business keys as a declaration's field has them.
+pub(super) fn business_keys(value: &Value) -> Result<BusinessKeys, String> {
+    let keys = BusinessKeys::deserialize(value).map_err(|error| error.to_string())?;
+    check_keys(&keys).map(|()| keys)
+}
+
 fn fits(shape: Shape, value: &Value) -> bool {
     match shape {
         Shape::Number => value.is_u64(),
         Shape::Positive => value.as_u64().is_some_and(|number| number > 0),
         Shape::Text => value.is_string(),
         Shape::OneOf(known) => value.as_str().is_some_and(|text| known.contains(&text)),
+        Shape::Keys => value.is_object(),
         Shape::Ignored => true,
     }
 }
@@ -125,6 +143,12 @@ mod tests {
         check_all(json!({"max-age": "7"}), Rank::User, Err("\"7\" is not a valid max age"));
         check_all(json!({"max-age": "7D"}), Rank::User, Ok(()));
         check_all(json!({"ha-mode": "all"}), Rank::User, Ok(()));
+        let keys = json!({"business-keys": {"order": {"jq": ".order.id"}, "shop": {"header": "x-shop"}}});
+        check_all(keys, Rank::User, Ok(()));
+        check_all(json!({"business-keys": 5}), Rank::User, Err("5 is not a valid set of business keys"));
+        let wrong = "{\"a:b\":{\"header\":\"x\"}} is not a valid set of business keys: 'a:b' is no name for a business key: it has 1 \
+                     to 64 bytes, and neither = nor :";
+        check_all(json!({"business-keys": {"a:b": {"header": "x"}}}), Rank::User, Err(wrong));
         check_all(json!({"max-length": 5}), Rank::Operator, Ok(()));
         let refused = "[{dead-letter-exchange,\"x\"}] are not recognised policy settings";
         check_all(json!({"dead-letter-exchange": "x"}), Rank::Operator, Err(refused));

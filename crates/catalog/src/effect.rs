@@ -2,9 +2,11 @@
 
 use serde_json::{Map, Value, json};
 use waystation_base::vhost;
-use waystation_broker::spec::{Overflow, QueueSpec, RouteSpec, TopicSpec};
+use waystation_broker::spec::{
+    BusinessKeys, Overflow, QueueSpec, RouteSpec, TopicSpec, business::BUSINESS_KEYS_MAX,
+};
 
-use super::definition::NARROWING;
+use super::definition::{BUSINESS_KEYS, NARROWING, business_keys};
 use crate::terms::{age_ms, set_dead_letter, set_overflow};
 
 /// A policy and an operator's policy together: of what both set, the narrower counts.
@@ -58,7 +60,22 @@ pub(super) fn queue(host: &str, name: &str, spec: QueueSpec, definition: &Map<St
         spec.dead_letter_key = text(definition, "dead-letter-routing-key").map(str::to_owned);
     }
     settle_overflow(&declared, &mut spec, text(definition, "overflow"));
+    spec.business = business(declared.business.clone(), definition);
     spec.over(&declared)
+}
+
+/// What was declared goes before the policy; past the bound for both the policy's last by name are left out.
+fn business(
+    declared: Option<Box<BusinessKeys>>,
+    definition: &Map<String, Value>,
+) -> Option<Box<BusinessKeys>> {
+    let policy = definition.get(BUSINESS_KEYS).and_then(|keys| business_keys(keys).ok());
+    let Some(policy) = policy.filter(|keys| !keys.is_empty()) else { return declared };
+    let mut keys = declared.unwrap_or_default();
+    let room = BUSINESS_KEYS_MAX.saturating_sub(keys.len());
+    let more: Vec<_> = policy.into_iter().filter(|(name, _)| !keys.contains_key(name)).take(room).collect();
+    keys.extend(more);
+    Some(keys)
 }
 
 /// An argument goes before the policy. A queue whose limit comes from another door keeps what that door said of it.
@@ -81,6 +98,7 @@ pub(super) fn topic(spec: TopicSpec, definition: &Map<String, Value>) -> TopicSp
     spec.retention_ms = declared.retention_ms.or(text(definition, "max-age").and_then(age_ms));
     spec.retention_bytes =
         declared.retention_bytes.or(number(definition, "max-length-bytes").map(|bytes| bytes.max(1)));
+    spec.business = business(declared.business.clone(), definition);
     spec.over(&declared)
 }
 
@@ -90,6 +108,7 @@ pub(super) fn route(host: &str, spec: RouteSpec, definition: &Map<String, Value>
     let mut spec = declared.clone();
     let alternate = text(definition, "alternate-exchange").filter(|name| !name.is_empty());
     spec.alternate = declared.alternate.clone().or(alternate.map(|name| vhost::join(host, name)));
+    spec.business = business(declared.business.clone(), definition);
     spec.over(&declared)
 }
 
@@ -155,5 +174,37 @@ mod tests {
         let exchange = route("v", RouteSpec::default(), &policy);
         assert_eq!(exchange.alternate.as_deref(), Some("v::lost"));
         assert_eq!(route("v", exchange, &Map::new()), RouteSpec::default());
+    }
+
+    #[test]
+    fn business_keys_of_a_policy_come_after_those_declared_and_go_with_it() {
+        let keys = |value: Value| business_keys(&value).expect("keys");
+        let policy =
+            definition(json!({"business-keys": {"order": {"jq": ".id"}, "shop": {"header": "x-shop"}}}));
+        let declared = Some(Box::new(keys(json!({"order": {"jq": ".order.id"}}))));
+        let both = keys(json!({"order": {"jq": ".order.id"}, "shop": {"header": "x-shop"}}));
+        let exchange = RouteSpec { business: declared.clone(), ..RouteSpec::default() };
+        let under = route("/", exchange.clone(), &policy);
+        assert_eq!(under.business.as_deref(), Some(&both));
+        assert_eq!(route("/", under, &Map::new()), exchange);
+        let stream = topic(TopicSpec { business: declared.clone(), ..TopicSpec::default() }, &policy);
+        let queue = queue("/", "q", QueueSpec { business: declared, ..QueueSpec::default() }, &policy);
+        assert_eq!((stream.business.as_deref(), queue.business.as_deref()), (Some(&both), Some(&both)));
+
+        let many = |first: usize, count: usize| -> Value {
+            (first..first + count)
+                .map(|n| (format!("k{n:02}"), json!({"header": "x"})))
+                .collect::<Map<_, _>>()
+                .into()
+        };
+        let full = definition(json!({"business-keys": many(0, BUSINESS_KEYS_MAX)}));
+        let declared = Some(Box::new(keys(many(50, 1))));
+        let under = route("/", RouteSpec { business: declared, ..RouteSpec::default() }, &full);
+        let business = under.business.as_deref().expect("keys");
+        assert_eq!(business.len(), BUSINESS_KEYS_MAX);
+        assert!(
+            business.contains_key("k50") && business.contains_key("k14") && !business.contains_key("k15")
+        );
+        assert_eq!(under.check(), Ok(()));
     }
 }

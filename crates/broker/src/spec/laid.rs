@@ -38,6 +38,7 @@ impl QueueSpec {
         restore(&before, "dead_letter_route", &mut self.dead_letter_route);
         restore(&before, "dead_letter_key", &mut self.dead_letter_key);
         restore(&before, "overflow", &mut self.overflow);
+        restore(&before, "business", &mut self.business);
         self
     }
 
@@ -54,6 +55,7 @@ impl QueueSpec {
                 "dead_letter_route": declared.dead_letter_route,
                 "dead_letter_key": declared.dead_letter_key,
                 "overflow": declared.overflow,
+                "business": declared.business,
             });
             self.arguments.insert(BEFORE.to_owned(), before);
         }
@@ -67,14 +69,18 @@ impl TopicSpec {
         let before = take(&mut self.arguments);
         restore(&before, "retention_ms", &mut self.retention_ms);
         restore(&before, "retention_bytes", &mut self.retention_bytes);
+        restore(&before, "business", &mut self.business);
         self
     }
 
     /// This, laid over what was declared.
     pub fn over(mut self, declared: &TopicSpec) -> TopicSpec {
         if self != *declared {
-            let before =
-                json!({"retention_ms": declared.retention_ms, "retention_bytes": declared.retention_bytes});
+            let before = json!({
+                "retention_ms": declared.retention_ms,
+                "retention_bytes": declared.retention_bytes,
+                "business": declared.business,
+            });
             self.arguments.insert(BEFORE.to_owned(), before);
         }
         self
@@ -86,13 +92,15 @@ impl RouteSpec {
     pub fn declared(mut self) -> RouteSpec {
         let before = take(&mut self.arguments);
         restore(&before, "alternate", &mut self.alternate);
+        restore(&before, "business", &mut self.business);
         self
     }
 
     /// This, laid over what was declared.
     pub fn over(mut self, declared: &RouteSpec) -> RouteSpec {
         if self != *declared {
-            self.arguments.insert(BEFORE.to_owned(), json!({"alternate": declared.alternate}));
+            let before = json!({"alternate": declared.alternate, "business": declared.business});
+            self.arguments.insert(BEFORE.to_owned(), before);
         }
         self
     }
@@ -113,6 +121,7 @@ impl Spec {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::KeyFrom;
 
     #[test]
     fn what_was_declared_comes_back_from_under_whatever_was_laid_over_it() {
@@ -122,9 +131,11 @@ mod tests {
         assert!(laid.arguments.contains_key(BEFORE));
         assert_eq!(laid.declared(), declared);
         assert_eq!(declared.clone().over(&declared), declared, "nothing was laid over it");
-        let topic = TopicSpec { retention_ms: Some(5), ..TopicSpec::default() };
+        let keys = |name: &str| Some(Box::new([(name.into(), KeyFrom::Header("x".into()))].into()));
+        let topic = TopicSpec { retention_ms: Some(5), business: keys("a"), ..TopicSpec::default() };
         assert_eq!(topic.over(&TopicSpec::default()).declared(), TopicSpec::default());
-        let route = RouteSpec { alternate: Some("rest".into()), ..RouteSpec::default() };
-        assert_eq!(route.over(&RouteSpec::default()).declared(), RouteSpec::default());
+        let declared = RouteSpec { business: keys("b"), ..RouteSpec::default() };
+        let route = RouteSpec { alternate: Some("rest".into()), business: keys("a"), ..RouteSpec::default() };
+        assert_eq!(route.over(&declared).declared(), declared);
     }
 }
