@@ -140,7 +140,8 @@ impl Speaker {
 }
 
 fn unsaid(refused: management::Unsaid) -> Unsaid {
-    Unsaid { status: refused.status, reason: refused.reason }
+    let management::Unsaid { status, reason, refusal } = refused;
+    Unsaid { status, reason, refusal }
 }
 
 impl Definitions for Speaker {

@@ -4,6 +4,7 @@ use std::{future::Future, pin::Pin};
 
 use serde_json::{Map, Value};
 use waystation_access::Caller;
+use waystation_broker::Refusal;
 use waystation_host::Broker;
 
 /// An answer under way.
@@ -17,6 +18,8 @@ pub struct Unsaid {
     pub status: u16,
     /// In words.
     pub reason: String,
+    /// What the broker said, if it was that.
+    pub refusal: Option<Box<Refusal>>,
 }
 
 /// Reads and writes everything that is defined, on behalf of a caller who may do everything.

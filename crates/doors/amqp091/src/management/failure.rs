@@ -16,11 +16,24 @@ pub(super) struct Failure {
     pub status: StatusCode,
     pub error: &'static str,
     pub reason: Value,
+    /// What the broker said, if it was that.
+    pub refusal: Option<Box<Refusal>>,
 }
 
 impl Failure {
     fn new(status: StatusCode, error: &'static str, reason: impl Into<Value>) -> Failure {
-        Failure { status, error, reason: reason.into() }
+        Failure { status, error, reason: reason.into(), refusal: None }
+    }
+
+    /// What is wrong with several things in one answer: as the broker said it, if it said the same of each of them.
+    pub fn of_several(reason: String, each: &[Failure]) -> Failure {
+        let said = |failure: &Failure| failure.refusal.as_deref().map(std::mem::discriminant);
+        match each.first() {
+            Some(first) if first.refusal.is_some() && each.iter().all(|other| said(other) == said(first)) => {
+                Failure { reason: reason.into(), ..first.clone() }
+            }
+            _ => Failure::bad_request(reason),
+        }
     }
 
     /// The path names something that is not there.
@@ -73,14 +86,15 @@ impl Failure {
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Failure {
-        match &refusal {
+        let failure = match &refusal {
             Refusal::NotFound { .. } | Refusal::NotAttached => Failure::not_found(),
             Refusal::Draining | Refusal::Stopped(_) | Refusal::DiskLow | Refusal::Busy => {
                 Failure::busy(refusal.to_string())
             }
-            Refusal::Damaged(_) => Failure::internal(refusal),
+            Refusal::Damaged(_) => Failure::internal(&refusal),
             _ => Failure::bad_request(refusal.to_string()),
-        }
+        };
+        Failure { refusal: Some(Box::new(refusal)), ..failure }
     }
 }
 
@@ -131,5 +145,26 @@ impl IntoResponse for Failure {
                 .insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static(challenge));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_failures_are_told_as_the_broker_told_each_if_that_is_the_same() {
+        let full = |limit| Failure::from(Refusal::VhostFull { vhost: "v".into(), limit });
+        let low = || Failure::from(Refusal::DiskLow);
+        let check = |each: &[Failure], status, refusal: Option<Refusal>| {
+            let told = Failure::of_several("all".to_owned(), each);
+            assert_eq!((told.status.as_u16(), told.refusal.as_deref()), (status, refusal.as_ref()));
+            assert_eq!(told.reason, "all");
+        };
+        check(&[low(), low()], 503, Some(Refusal::DiskLow));
+        check(&[full(1), full(2)], 400, Some(Refusal::VhostFull { vhost: "v".into(), limit: 1 }));
+        check(&[low(), full(1)], 400, None);
+        check(&[low(), Failure::bad_request("no")], 400, None);
+        check(&[Failure::busy("no")], 400, None);
     }
 }

@@ -406,23 +406,28 @@ impl Plan {
         if mistakes.is_empty() {
             return Ok(());
         }
-        let told: Vec<&str> = mistakes.iter().take(MISTAKES_MAX).map(String::as_str).collect();
+        let (told, failures): (Vec<String>, Vec<Failure>) = mistakes.into_iter().unzip();
+        let count = told.len();
+        let told: Vec<String> = told.into_iter().take(MISTAKES_MAX).collect();
         let reason = format!(
             "{} objects were not imported; import again when that is mended: {}",
-            mistakes.len(),
+            count,
             told.join("; ")
         );
-        Err(Failure::bad_request(reason))
+        Err(Failure::of_several(reason, &failures))
     }
 }
 
-fn note(mistakes: &mut Vec<String>, result: Result<(), String>) {
+/// Which object was not imported, in words, and why.
+type Unmade = (String, Failure);
+
+fn note(mistakes: &mut Vec<Unmade>, result: Result<(), Unmade>) {
     mistakes.extend(result.err());
 }
 
-async fn carry_out(desk: &Desk, who: &Who, step: Step) -> Result<(), String> {
+async fn carry_out(desk: &Desk, who: &Who, step: Step) -> Result<(), Unmade> {
     let Step { thing, label, .. } = step;
-    import(desk, who, thing).await.map_err(|failure| format!("{label}: {}", words(&failure)))
+    import(desk, who, thing).await.map_err(|failure| (format!("{label}: {}", words(&failure)), failure))
 }
 
 async fn import(desk: &Desk, who: &Who, thing: Thing) -> Result<(), Failure> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use waystation_access::Caller;
+use waystation_broker::Refusal;
 use waystation_host::Broker;
 
 use super::{
@@ -20,12 +21,14 @@ pub struct Unsaid {
     pub status: u16,
     /// In words.
     pub reason: String,
+    /// What the broker said, if it was that.
+    pub refusal: Option<Box<Refusal>>,
 }
 
 impl From<Failure> for Unsaid {
     fn from(failure: Failure) -> Unsaid {
         let reason = failure.reason.as_str().map_or_else(|| failure.reason.to_string(), str::to_owned);
-        Unsaid { status: failure.status.as_u16(), reason }
+        Unsaid { status: failure.status.as_u16(), reason, refusal: failure.refusal }
     }
 }
 

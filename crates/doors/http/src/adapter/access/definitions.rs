@@ -49,6 +49,10 @@ struct ImportParams {
 
 impl From<Unsaid> for Failure {
     fn from(refused: Unsaid) -> Failure {
+        if let Some(refusal) = refused.refusal {
+            // The reason names the object too.
+            return Failure::from(*refusal).with(|problem| problem.detail = refused.reason);
+        }
         let kind = match refused.status {
             401 | 403 => Kind::Forbidden,
             404 => Kind::NotFound,
@@ -118,4 +122,26 @@ async fn import(
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
     OpenApiRouter::new().routes(routes!(export, import))
+}
+
+#[cfg(test)]
+mod tests {
+    use waystation_broker::Refusal;
+
+    use super::*;
+
+    #[test]
+    fn what_the_broker_refuses_is_told_as_what_it_is() {
+        let check = |status, refusal: Option<Refusal>, kind: &str, expected| {
+            let reason = "queue q: no".to_owned();
+            let Failure(problem) = Unsaid { status, reason, refusal: refusal.map(Box::new) }.into();
+            let told = (problem.kind.rsplit(':').next(), problem.status, problem.detail.as_str());
+            assert_eq!(told, (Some(kind), expected, "queue q: no"));
+        };
+        check(503, Some(Refusal::DiskLow), "disk-low", 503);
+        check(503, Some(Refusal::Draining), "draining", 503);
+        check(400, Some(Refusal::VhostFull { vhost: "v".into(), limit: 1 }), "limit", 409);
+        check(503, None, "overloaded", 503);
+        check(400, None, "invalid", 422);
+    }
 }
