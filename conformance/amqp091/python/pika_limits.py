@@ -1,7 +1,8 @@
 """How much may a virtual host and a user have, and for how long may a delivery stay unsettled?"""
+import pika
 import pika.exceptions
 
-from harness import equal, fresh, scenario
+from harness import equal, eventually, fresh, scenario
 from with_pika import Consumer, channel_of, connected, put, refused, take
 
 EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}
@@ -40,6 +41,47 @@ def a_virtual_host_has_as_many_queues_and_connections_as_it_may(server):
             pass
     finally:
         server.api("DELETE", f"vhosts/{vhost}")
+
+
+def samples(server, label, of):
+    """The metrics about a virtual host or user."""
+    status, _, data = server.request("GET", "/metrics")
+    equal(status, 200)
+    mark = f'{{{label}="{of}"}} '
+    lines = [line.split(mark) for line in data.decode().splitlines() if mark in line]
+    return {name.removeprefix(f"waystation_{label}_"): float(value) for name, value in lines}
+
+
+@scenario
+def limits_and_what_is_used_of_them_stand_in_the_metrics(server):
+    server.only_ours("RabbitMQ's metrics do not tell it")
+    vhost, user, password = fresh("measured"), fresh("measured"), fresh("secret")
+    limits = {"max_queues": 5, "max_connections": 7, "concurrency": 9}
+    equal(server.request("PUT", f"/v1/vhosts/{vhost}", {"limits": limits})[0], 201)
+    limits = {"max_connections": 3, "max_channels": 10}
+    equal(server.request("PUT", f"/v1/users/{user}", {"password": password, "limits": limits})[0], 201)
+    equal(server.request("PUT", f"/v1/permissions/{vhost}/{user}", EVERYTHING)[0], 201)
+    login = {"virtual_host": vhost, "credentials": pika.PlainCredentials(user, password)}
+    try:
+        with connected(server, **login) as one, connected(server, **login) as other:
+            channel = one.channel()
+            one.channel()
+            other.channel()
+            channel.queue_declare("q")
+            put(channel, "q", "m")
+            equal(take(channel, "q")[2], b"m")
+            equal(samples(server, "user", user),
+                  {"connections": 2, "connections_limit": 3, "channels": 3, "channels_limit": 10})
+            equal(samples(server, "vhost", vhost), {
+                "queues": 1, "queues_limit": 5, "connections": 2, "connections_limit": 7,
+                "messages_in_flight": 1, "messages_in_flight_limit": 9, "held_back": 0,
+            })
+        eventually(lambda: samples(server, "user", user)["connections"] == 0)
+        equal(server.request("PATCH", f"/v1/users/{user}", {"limits": {"max_channels": None}})[0], 200)
+        equal("channels_limit" in samples(server, "user", user), False)
+    finally:
+        server.request("DELETE", f"/v1/users/{user}")
+        server.request("DELETE", f"/v1/vhosts/{vhost}")
 
 
 @scenario

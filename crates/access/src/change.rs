@@ -14,7 +14,7 @@ use crate::{
     grant::{Grant, Permission, TopicGrant, TopicPermission},
     password::{Algorithm, PASSWORD_BYTES_MAX},
     state::{State, USERS_MAX, permission_document, topic_document, user_document},
-    user::{GUEST, Tags, USER_NAME_BYTES_MAX, User, UserLimits},
+    user::{GUEST, LimitsChange, Tags, USER_NAME_BYTES_MAX, User, UserLimits},
 };
 
 /// Why a change is refused.
@@ -84,8 +84,8 @@ pub struct UserChange {
     pub credential: Credential,
     /// Its tags; none: what they are.
     pub tags: Option<Tags>,
-    /// How much it may have open; none: as much as it may now.
-    pub limits: Option<UserLimits>,
+    /// How much it may have open.
+    pub limits: LimitsChange,
 }
 
 impl UserChange {
@@ -203,7 +203,7 @@ impl Access {
                 Credential::Keep => {}
             }
             user.tags = change.tags.unwrap_or(user.tags);
-            user.limits = change.limits.unwrap_or(user.limits);
+            user.limits = change.limits.of(user.limits);
             if change.name == GUEST {
                 access.declare_guest(&broker).await?;
             }

@@ -24,4 +24,4 @@ pub use operate::Gone;
 pub use password::{Algorithm, PASSWORD_BYTES_MAX};
 pub use state::USERS_MAX;
 pub use token::{NewToken, TokenEntry, TokenError, new_token};
-pub use user::{GUEST, Tags, USER_NAME_BYTES_MAX, User, UserLimits};
+pub use user::{GUEST, LimitsChange, Tags, USER_NAME_BYTES_MAX, User, UserLimits};

@@ -95,7 +95,7 @@ impl Access {
         if change.tags.as_ref().is_some_and(|tags| *tags != user.tags) {
             return Ok(Some("tags"));
         }
-        if change.limits.is_some_and(|limits| limits != user.limits) {
+        if change.limits.of(user.limits) != user.limits {
             return Ok(Some("limits"));
         }
         Ok(match &change.credential {

@@ -40,6 +40,32 @@ pub struct UserLimits {
     pub max_channels: Option<u32>,
 }
 
+/// What of a user's limits shall change; what is not said stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitsChange {
+    /// Connections; none within: no limit.
+    pub max_connections: Option<Option<u32>>,
+    /// Channels; none within: no limit.
+    pub max_channels: Option<Option<u32>>,
+}
+
+impl LimitsChange {
+    /// What becomes of limits.
+    pub fn of(self, limits: UserLimits) -> UserLimits {
+        UserLimits {
+            max_connections: self.max_connections.unwrap_or(limits.max_connections),
+            max_channels: self.max_channels.unwrap_or(limits.max_channels),
+        }
+    }
+}
+
+impl From<UserLimits> for LimitsChange {
+    /// Whatever they are, they become these.
+    fn from(all: UserLimits) -> LimitsChange {
+        LimitsChange { max_connections: Some(all.max_connections), max_channels: Some(all.max_channels) }
+    }
+}
+
 /// A user's tags, RabbitMQ's words; further ones may stand there and mean nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tags(pub Vec<String>);

@@ -4,8 +4,8 @@ use std::{future::Future, path::Path, sync::Arc};
 
 use tokio::sync::oneshot;
 use waystation_access::{
-    Access, Action, Algorithm, Credential, Error, GUEST, LoginError, PASSWORD_BYTES_MAX, Permission, Tags,
-    TokenEntry, TopicPermission, USER_NAME_BYTES_MAX, UserChange, new_token,
+    Access, Action, Algorithm, Credential, Error, GUEST, LimitsChange, LoginError, PASSWORD_BYTES_MAX,
+    Permission, Tags, TokenEntry, TopicPermission, USER_NAME_BYTES_MAX, UserChange, new_token,
 };
 use waystation_base::os::{OsClock, OsDisk};
 use waystation_host::{Broker, Options};
@@ -25,7 +25,12 @@ async fn with<F: Future<Output = ()>>(dir: &Path, test: impl FnOnce(Broker, Acce
 
 fn user(name: &str, password: &str, tags: &str) -> UserChange {
     let credential = Credential::Password(password.to_owned());
-    UserChange { name: name.to_owned(), credential, tags: Some(Tags::parse(tags)), limits: None }
+    UserChange {
+        name: name.to_owned(),
+        credential,
+        tags: Some(Tags::parse(tags)),
+        limits: LimitsChange::default(),
+    }
 }
 
 fn permission(name: &str, vhost: &str, write: &str) -> Permission {
@@ -168,7 +173,7 @@ async fn names_passwords_and_hashes_hold_at_their_bounds_and_are_refused_past_th
     assert_eq!(check(0, 1), Err(Error::Name(0)));
     assert_eq!(check(1, PASSWORD_BYTES_MAX + 1), Err(Error::Password));
     let hash = |text: &str| Credential::Hash(Algorithm::RabbitSha256, text.to_owned());
-    let with = |credential| UserChange { name: "n".into(), credential, tags: None, limits: None }.check();
+    let with = |credential| UserChange { credential, ..user("n", "p", "") }.check();
     assert!(matches!(with(hash("AAAA")), Err(Error::Hash { .. })));
     assert_eq!(with(hash("kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR")), Ok(()));
     assert_eq!(with(hash("")), Ok(()), "no password at all");

@@ -148,15 +148,16 @@ struct Problem {
 }
 
 /// A map in which a key that comes twice is an error; TOML sees to that itself, JSON does not.
-pub fn unique<'de, D, V>(deserializer: D) -> Result<BTreeMap<Name, V>, D::Error>
+pub fn unique<'de, D, N, V>(deserializer: D) -> Result<BTreeMap<N, V>, D::Error>
 where
     D: Deserializer<'de>,
+    N: Deserialize<'de> + Ord + fmt::Display,
     V: Deserialize<'de>,
 {
-    struct Unique<V>(PhantomData<V>);
+    struct Unique<N, V>(PhantomData<(N, V)>);
 
-    impl<'de, V: Deserialize<'de>> Visitor<'de> for Unique<V> {
-        type Value = BTreeMap<Name, V>;
+    impl<'de, N: Deserialize<'de> + Ord + fmt::Display, V: Deserialize<'de>> Visitor<'de> for Unique<N, V> {
+        type Value = BTreeMap<N, V>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("a table of declarations by name")
@@ -164,7 +165,7 @@ where
 
         fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
             let mut map = BTreeMap::new();
-            while let Some((name, spec)) = access.next_entry::<Name, V>()? {
+            while let Some((name, spec)) = access.next_entry::<N, V>()? {
                 if map.contains_key(&name) {
                     return Err(serde::de::Error::custom(format!("'{name}' is declared twice")));
                 }

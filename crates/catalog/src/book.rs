@@ -82,8 +82,8 @@ pub(super) struct Book {
     pub globals: BTreeMap<String, GlobalParameter>,
 }
 
-/// The virtual host that is always there.
-fn default_vhost() -> Vhost {
+/// The virtual host that is always there, as it is until somebody changes it.
+pub fn default_vhost() -> Vhost {
     let description = "Default virtual host".to_owned();
     Vhost { name: vhost::DEFAULT.to_owned(), description, ..Vhost::default() }
 }

@@ -10,6 +10,6 @@ mod effect;
 mod records;
 pub mod terms;
 
-pub use book::{Effective, PATTERN_BYTES_MAX};
+pub use book::{Effective, PATTERN_BYTES_MAX, default_vhost};
 pub use change::{Catalog, Error, RECORD_NAME_BYTES_MAX, VHOSTS_MAX, check_policy};
 pub use records::{ApplyTo, GlobalParameter, Parameter, Policy, Rank, Vhost};

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use serde_json::Value;
 use waystation_http::api::APPLY_TO;
 
 use super::{
-    entities::{Setting, object, setting, text},
+    entities::{Setting, number, object, setting, text},
     quality,
 };
 
@@ -33,6 +33,17 @@ pub struct Secret {
     pub no_password: bool,
 }
 
+/// How much a user may have open at a time.
+#[derive(Clone, Debug, Default, Args)]
+pub struct UserLimitFields {
+    /// How many AMQP connections it may have
+    #[arg(long, value_name = "N|none", value_parser = setting(number::<u32>))]
+    pub max_connections: Option<Setting<u32>>,
+    /// How many channels on all of them
+    #[arg(long, value_name = "N|none", value_parser = setting(number::<u32>))]
+    pub max_channels: Option<Setting<u32>>,
+}
+
 /// Commands about users.
 #[derive(Debug, Subcommand)]
 pub enum UserCommand {
@@ -44,6 +55,8 @@ pub enum UserCommand {
         #[arg(long, value_delimiter = ',', value_name = "TAG")]
         tags: Vec<String>,
         #[command(flatten)]
+        limits: UserLimitFields,
+        #[command(flatten)]
         secret: Secret,
     },
     /// List users
@@ -53,13 +66,16 @@ pub enum UserCommand {
         /// Its name
         name: String,
     },
-    /// Change its tags
+    /// Change its tags and limits: what is given, and leave the rest as it is
+    #[command(group = ArgGroup::new("what").args(["tags", "max_connections", "max_channels"]).required(true).multiple(true))]
     Change {
         /// Its name
         name: String,
         /// All its tags from now on, with commas, or none
-        #[arg(long, value_name = "TAGS|none", required = true, value_parser = setting(text))]
-        tags: Setting<String>,
+        #[arg(long, value_name = "TAGS|none", value_parser = setting(text))]
+        tags: Option<Setting<String>>,
+        #[command(flatten)]
+        limits: UserLimitFields,
     },
     /// Change its password
     Password {

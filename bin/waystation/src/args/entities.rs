@@ -21,10 +21,12 @@ pub fn setting<T: Clone + Send + Sync + 'static>(
     move |text| if text == "none" { Ok(Setting(None)) } else { read(text).map(|value| Setting(Some(value))) }
 }
 
-fn number<T: FromStr>(text: &str) -> Result<T, String> {
+/// A whole number.
+pub fn number<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("'{text}' is not a whole number in range"))
 }
 
+/// Any text.
 pub fn text(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }

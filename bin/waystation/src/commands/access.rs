@@ -1,6 +1,7 @@
 //! How are users, permissions, virtual hosts and policies set, shown and taken away?
 
 use reqwest::Method;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use waystation_http::api::{
     Declaration, Declared, List, Permission, Policy, Removed, TopicPermission, User, Vhost,
@@ -9,8 +10,11 @@ use waystation_http::api::{
 use super::secret;
 use crate::{
     args::{
-        access::{PermissionCommand, PolicyCommand, PolicyPlace, UserCommand, VhostCommand, VhostFields},
-        entities::Setting,
+        access::{
+            PermissionCommand, PolicyCommand, PolicyPlace, UserCommand, UserLimitFields, VhostCommand,
+            VhostFields,
+        },
+        entities::{self, Setting},
     },
     client::{Client, segments},
     exit::{Exit, Failure},
@@ -63,7 +67,7 @@ impl Context {
     }
 
     /// A table, or JSON; nothing for nothing.
-    fn list<T: serde::Serialize>(
+    fn list<T: Serialize>(
         &self,
         columns: &[&str],
         items: &[T],
@@ -112,21 +116,26 @@ pub async fn user(client: Client, command: UserCommand, output: Output) -> Resul
     let context = Context { client, output };
     let path = |name: &str| segments(&["v1", "users", name]);
     match command {
-        UserCommand::Add { name, tags, secret } => {
+        UserCommand::Add { name, tags, limits, secret } => {
             let mut fields = Map::from_iter([("tags".to_owned(), json!(tags))]);
+            put_limits(&mut fields, &limits);
             secret::put(&mut fields, &name, &secret, true)?;
             context.put(&path(&name), false, &fields.into(), &format!("user {name}")).await
         }
         UserCommand::List => {
             let users: Vec<User> = context.pages("/v1/users").await?;
-            context.list(&["user", "tags", "password"], &users, |user| {
+            context.list(&["user", "tags", "password", "limits"], &users, |user| {
                 let password = if user.has_password { "yes" } else { "none" };
-                vec![user.name.clone(), user.tags.join(","), password.to_owned()]
+                vec![user.name.clone(), user.tags.join(","), password.to_owned(), in_a_line(&user.limits)]
             })
         }
         UserCommand::Show { name } => show_user(&context, &name).await,
-        UserCommand::Change { name, tags } => {
-            let fields = Map::from_iter([("tags".to_owned(), json!(words(&tags)))]);
+        UserCommand::Change { name, tags, limits } => {
+            let mut fields = Map::new();
+            if let Some(tags) = &tags {
+                fields.insert("tags".to_owned(), json!(words(tags)));
+            }
+            put_limits(&mut fields, &limits);
             change_user(&context, &name, fields).await
         }
         UserCommand::Password { name, secret } => {
@@ -137,6 +146,16 @@ pub async fn user(client: Client, command: UserCommand, output: Output) -> Resul
         UserCommand::Delete { name, if_exists } => {
             context.delete(&path(&name), if_exists, &format!("user {name}")).await
         }
+    }
+}
+
+/// Puts the limits that were said into a request.
+fn put_limits(fields: &mut Map<String, Value>, said: &UserLimitFields) {
+    let mut limits = Map::new();
+    entities::put(&mut limits, "max_connections", &said.max_connections);
+    entities::put(&mut limits, "max_channels", &said.max_channels);
+    if !limits.is_empty() {
+        fields.insert("limits".to_owned(), limits.into());
     }
 }
 
@@ -157,8 +176,8 @@ async fn show_user(context: &Context, name: &str) -> Result<Exit, Failure> {
     (value["permissions"], value["topic_permissions"]) = (json!(permissions), json!(topics));
     context.output.say(&value, || {
         let password = if user.has_password { "yes" } else { "none" };
-        let head =
-            format!("user      {}\ntags      {}\npassword  {password}", user.name, user.tags.join(","));
+        let (name, tags, limits) = (&user.name, user.tags.join(","), in_a_line(&user.limits));
+        let head = format!("user      {name}\ntags      {tags}\npassword  {password}\nlimits    {limits}");
         let mut parts = vec![head];
         if !permissions.is_empty() {
             parts.push(output::table(PERMISSION, permissions.iter().map(permission_row).collect()));
@@ -247,17 +266,19 @@ fn vhost_body(mut have: Vhost, fields: &VhostFields) -> Value {
 
 /// The limits of a virtual host in a line, and which of them hold messages back now.
 fn limits_of(host: &Vhost) -> String {
-    let limits = serde_json::to_value(&host.limits).unwrap_or_default();
-    let limits = limits.as_object().into_iter().flatten();
-    let mut said: Vec<String> = limits
-        .map(|(name, value)| match name.as_str() {
-            "rate" => format!("rate={}/{}ms", value["messages"], value["per_ms"]),
-            name => format!("{name}={value}"),
-        })
-        .collect();
     let held_back = host.state.iter().flat_map(|state| &state.held_back);
-    said.extend(held_back.map(|why| format!("held back: {}", json!(why).as_str().unwrap_or_default())));
-    said.join(" ")
+    let why = held_back.map(|why| format!(" held back: {}", json!(why).as_str().unwrap_or_default()));
+    in_a_line(&host.limits) + &why.collect::<String>()
+}
+
+/// Limits in a line.
+fn in_a_line(limits: &impl Serialize) -> String {
+    let limits = serde_json::to_value(limits).unwrap_or_default();
+    let each = limits.as_object().into_iter().flatten().map(|(name, value)| match name.as_str() {
+        "rate" => format!("rate={}/{}ms", value["messages"], value["per_ms"]),
+        name => format!("{name}={value}"),
+    });
+    each.collect::<Vec<_>>().join(" ")
 }
 
 pub async fn vhost(client: Client, command: VhostCommand, output: Output) -> Result<Exit, Failure> {

@@ -13,7 +13,9 @@ use waystation_alerts::{AlertSpec, Rule};
 use waystation_base::Name;
 use waystation_broker::{Kind, spec::Spec};
 use waystation_calls::Operation;
-use waystation_http::api::{Declared, OperationDeclaration, OperationInfo, Removed};
+use waystation_http::api::{
+    self as http, Declared, OperationDeclaration, OperationInfo, Removed, User, Vhost,
+};
 use waystation_webhooks::push::{PushInfo, PushSpec};
 
 use crate::{
@@ -24,12 +26,14 @@ use crate::{
     topology::{
         Declaration, Feature, File, Plan,
         plan::{self, Each, Note, Target},
+        subjects::{self, Subject, Subjects},
     },
 };
 
 pub async fn run(client: Client, args: Apply, output: Output) -> Result<Exit, Failure> {
     let wanted = read(&args.file)?;
-    let mut plan = Plan::new(&current(&client).await?, &wanted, args.prune);
+    let users = if wanted.subjects.users.is_empty() { Users::Unasked } else { Users::Needed };
+    let mut plan = Plan::new(&current(&client, users).await?, &wanted, args.prune);
     ask(&client, &wanted, &mut plan).await?;
     let doing = !args.dry_run && !args.check && plan.is_possible();
     if !output.json {
@@ -104,6 +108,7 @@ async fn carry_out(client: &Client, wanted: &File, plan: &Plan, output: Output) 
         let taken = match each {
             Each::Topology(step) => take(client, step).await,
             Each::Feature(step) => take_feature(client, wanted, step, output).await,
+            Each::Subject(step) => take_subject(client, step).await,
         };
         taken.map_err(|failure| {
             let failure = failure.during(format!("{} (step {} of {})", each.target(), done + 1, steps.len()));
@@ -134,6 +139,18 @@ async fn take_feature(
         writeln!(io::stderr(), "warning: {} {}: {warning}", target.kind, target.name)?;
     }
     Ok(())
+}
+
+async fn take_subject(client: &Client, step: &plan::Step<subjects::Target>) -> Result<(), Failure> {
+    let subjects::Target { kind, name } = &step.target;
+    // All of a virtual host; of a user that is there its limits alone.
+    let method = match (kind, &step.action) {
+        (Subject::User, plan::Action::Change { .. }) => Method::PATCH,
+        _ => Method::PUT,
+    };
+    let request = client.request(method, &segments(&["v1", kind.table(), name])).json(&step.body());
+    let request = if *kind == Subject::Vhost { request.query(&[("change", true)]) } else { request };
+    client.json(request).await.map(|_: http::Declaration| ())
 }
 
 /// Gone between plan and step: that is what was wanted.
@@ -170,7 +187,7 @@ pub async fn export(client: Client, to: Option<PathBuf>, format: TopologyFormat)
         TopologyFormat::Toml => Format::Toml,
         TopologyFormat::Json => Format::Json,
     };
-    let text = current(&client)
+    let text = current(&client, Users::Seen)
         .await?
         .write(format)
         .map_err(|error| Failure::usage(error.to_string()).advise("--format json writes all of it"))?;
@@ -211,8 +228,36 @@ fn left_out(route: &Name) {
     let _ = writeln!(io::stderr(), "waystation: route '{route}' is left out: {why}");
 }
 
-async fn current(client: &Client) -> Result<File, Failure> {
-    let mut file = File::default();
+/// Whether users are asked for: only administrators see them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Users {
+    /// The file says nothing of them.
+    Unasked,
+    /// They go into an export, if they may be seen.
+    Seen,
+    /// The file says something of them.
+    Needed,
+}
+
+async fn subjects_of(client: &Client, users: Users) -> Result<Subjects, Failure> {
+    let mut subjects = Subjects::default();
+    client.all("/v1/vhosts").await?.into_iter().for_each(|it: Vhost| subjects.insert_vhost(it));
+    if users == Users::Unasked {
+        return Ok(subjects);
+    }
+    match client.all("/v1/users").await {
+        Ok(all) => all.into_iter().for_each(|it: User| subjects.insert_user(it)),
+        Err(failure) if failure.exit == Exit::Denied && users == Users::Seen => {
+            // What cannot be written is no reason to stop.
+            let _ = writeln!(io::stderr(), "waystation: users are left out: only administrators see them");
+        }
+        Err(failure) => return Err(failure.during("reading the users that the file speaks of")),
+    }
+    Ok(subjects)
+}
+
+async fn current(client: &Client, users: Users) -> Result<File, Failure> {
+    let mut file = File { subjects: subjects_of(client, users).await?, ..File::default() };
     for kind in [Kind::Queue, Kind::Topic, Kind::Subscription, Kind::Route] {
         for info in client.list(kind, None).await? {
             if let Info::Steps(info) = info {

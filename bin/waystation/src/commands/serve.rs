@@ -92,6 +92,13 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
         let registry = registry.clone();
         Arc::new(move || registry.figures())
     };
+    let open: waystation_http::Opened = {
+        let registry = registry.clone();
+        Arc::new(move || {
+            let waystation_amqp091::Open { vhosts, users } = registry.open();
+            waystation_http::Open { vhosts, users }
+        })
+    };
     let catalog = Catalog::new(access.clone());
     let managed = amqp.managed(&broker, &catalog, &registry, &clock, &drain);
     let http = waystation_http::serve(
@@ -112,6 +119,7 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
                 recorded(&broker),
                 Arc::new(move || traced.as_ref().map(|counts| counts.figures()).unwrap_or_default()),
             ],
+            open,
             pushes: pushes.clone(),
             callbacks,
             redrives,

@@ -1,6 +1,6 @@
-//! How is a topology file read and written that declares operations, pushes and routes with steps too?
+//! How is a topology file read and written that declares operations, pushes, routes with steps, virtual hosts and users too?
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -14,11 +14,13 @@ use waystation_alerts::AlertSpec;
 use waystation_base::Name;
 use waystation_broker::spec::{QueueSpec, SubscriptionSpec, TopicSpec};
 use waystation_calls::Operation;
+use waystation_http::api::VhostSpec;
 use waystation_webhooks::push::PushSpec;
 
 use super::{
-    declaration::{Declaration, Feature},
+    declaration::{Declaration, Feature, Wrong},
     route::{Fields, Kind},
+    subjects::{Subjects, UserFields},
 };
 
 /// Operations, pushes, routes with steps.
@@ -33,6 +35,8 @@ pub struct File {
     pub features: Declarations,
     /// Per declaration, what a server has and does not show.
     pub left_out: BTreeMap<(Feature, Name), Vec<String>>,
+    /// Virtual hosts and users.
+    pub subjects: Subjects,
 }
 
 /// The same as it is written. One table for each kind, so that each error has its place.
@@ -53,6 +57,10 @@ struct Document {
     pushes: BTreeMap<Name, PushSpec>,
     #[serde(deserialize_with = "unique")]
     alerts: BTreeMap<Name, AlertSpec>,
+    #[serde(deserialize_with = "unique")]
+    vhosts: BTreeMap<String, VhostSpec>,
+    #[serde(deserialize_with = "unique")]
+    users: BTreeMap<String, UserFields>,
     /// What an export says of what it does not have; for people.
     #[serde(rename = "left_out")]
     _left_out: Map<String, Value>,
@@ -61,8 +69,9 @@ struct Document {
 impl File {
     /// Reads a file, TOML or JSON, and checks every declaration in it.
     pub fn read(bytes: &[u8]) -> Result<File, Error> {
-        let Document { queues, topics, subscriptions, routes, operations, pushes, alerts, .. } =
-            document::read(bytes)?;
+        let Document {
+            queues, topics, subscriptions, routes, operations, pushes, alerts, vhosts, users, ..
+        } = document::read(bytes)?;
         let operations = operations
             .into_iter()
             .map(|(name, spec)| ((Feature::Operation, name), Declaration::Operation(Box::new(spec))));
@@ -76,6 +85,9 @@ impl File {
             topology: Topology { queues, topics, subscriptions, routes: BTreeMap::new() },
             features: operations.chain(pushes).chain(alerts).collect(),
             left_out: BTreeMap::new(),
+            subjects: Subjects { vhosts, users }.checked().map_err(|(target, wrong)| {
+                wrong_in(text, &target.kind, (target.kind.table(), &target.name), wrong)
+            })?,
         };
         for (name, fields) in routes {
             let kind = fields.read().map_err(|(field, reason)| {
@@ -91,28 +103,30 @@ impl File {
         }
         file.topology.check_in(text)?;
         for ((feature, name), declaration) in &file.features {
-            declaration.check(name).map_err(|(field, reason)| {
-                let at = document::locate_field(text, &[feature.table(), name.as_str()], &field);
-                let field = if field.is_empty() { String::new() } else { format!("field '{field}': ") };
-                Error::at(text, at, format!("{feature} '{name}': {field}{reason}"))
-            })?;
+            declaration
+                .check(name)
+                .map_err(|wrong| wrong_in(text, feature, (feature.table(), name.as_str()), wrong))?;
         }
         Ok(file)
     }
 
     /// How many declarations there are.
     pub fn count(&self) -> usize {
-        self.topology.specs().len() + self.features.len()
+        self.topology.specs().len() + self.features.len() + self.subjects.count()
     }
 
     /// The file's text; defaults are left out, and what is secret, with a word about that.
     pub fn write(&self, format: Format) -> Result<String, Unwritable> {
         let text = export::write(&export::governed(&self.topology), format)?;
         match format {
-            Format::Toml => self
-                .features
-                .iter()
-                .try_fold(text, |text, (key, declaration)| Ok(text + &self.toml(key, declaration)?)),
+            Format::Toml => {
+                let text = self.subjects.said().into_iter().try_fold(text, |text, (target, said)| {
+                    let one = json!({target.kind.table(): {target.name.as_str(): said}});
+                    Ok(format!("{text}\n{}", toml::to_string(&one).map_err(Unwritable::new)?))
+                })?;
+                let mut features = self.features.iter();
+                features.try_fold(text, |text, (key, declaration)| Ok(text + &self.toml(key, declaration)?))
+            }
             Format::Json => Ok(self.json(&text)),
         }
     }
@@ -139,11 +153,26 @@ impl File {
         for ((feature, name), declaration) in &self.features {
             put(feature.table(), name.to_string(), Value::Object(declaration.said()));
         }
+        for (target, said) in self.subjects.said() {
+            put(target.kind.table(), target.name, Value::Object(said));
+        }
         for ((feature, name), left_out) in &self.left_out {
             put("left_out", format!("{}.{name}", feature.table()), json!(left_out));
         }
         format!("{:#}\n", Value::Object(all))
     }
+}
+
+/// What is wrong in one declaration, where it stands.
+fn wrong_in(
+    text: &str,
+    what: &dyn fmt::Display,
+    (table, name): (&str, &str),
+    (field, reason): Wrong,
+) -> Error {
+    let at = document::locate_field(text, &[table, name], &field);
+    let field = if field.is_empty() { String::new() } else { format!("field '{field}': ") };
+    Error::at(text, at, format!("{what} '{name}': {field}{reason}"))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Which steps lead from what a server has to what a file says, operations, pushes and routes with steps included?
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -18,6 +18,8 @@ use super::{
     declaration::{Declaration, Feature},
     fields,
     file::File,
+    room,
+    subjects::{self, Changes},
 };
 
 /// An operation, a push or a route with steps by name.
@@ -27,6 +29,12 @@ pub struct Target {
     pub kind: Feature,
     /// What it is called.
     pub name: Name,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
+    }
 }
 
 /// What to do with it.
@@ -54,10 +62,10 @@ pub enum Action {
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Step {
+pub struct Step<T = Target> {
     /// With what.
     #[serde(flatten)]
-    pub target: Target,
+    pub target: T,
     /// What to do.
     #[serde(flatten)]
     pub action: Action,
@@ -74,12 +82,12 @@ impl Step {
     }
 }
 
-/// Something that stands against a declaration.
+/// Something that stands against a declaration, or that should be known about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Note {
+pub struct Note<T = Target> {
     /// Which.
     #[serde(flatten)]
-    pub target: Target,
+    pub target: T,
     /// What.
     pub text: String,
 }
@@ -99,15 +107,19 @@ pub struct Plan {
     pub unchanged: Vec<Target>,
     /// What is there and not wanted, and stays.
     pub left: Vec<Target>,
+    /// Virtual hosts and users.
+    pub subjects: Changes,
 }
 
-/// A step of either kind.
+/// A step of one of the kinds.
 #[derive(Clone, Copy, Debug)]
 pub enum Each<'a> {
     /// Of the topology.
     Topology(&'a admin::Step),
     /// Of a feature.
     Feature(&'a Step),
+    /// Of a virtual host or user.
+    Subject(&'a Step<subjects::Target>),
 }
 
 impl Each<'_> {
@@ -115,7 +127,8 @@ impl Each<'_> {
     pub fn target(&self) -> String {
         match self {
             Each::Topology(step) => render::target(&step.target),
-            Each::Feature(step) => format!("{} {}", step.target.kind, step.target.name),
+            Each::Feature(step) => step.target.to_string(),
+            Each::Subject(step) => step.target.to_string(),
         }
     }
 }
@@ -124,7 +137,9 @@ impl Plan {
     /// The plan that makes `current` what `wanted` says; what the server says of each step is not in it yet.
     pub fn new(current: &File, wanted: &File, prune: bool) -> Plan {
         let topology = admin::plan(&current.topology, &with_queues(current, wanted), prune);
-        let mut plan = Plan { topology, ..Plan::default() };
+        let mut subjects = Changes::new(&current.subjects, &wanted.subjects);
+        subjects.conflicts = room::lacking(&topology, &subjects, current, wanted);
+        let mut plan = Plan { topology, subjects, ..Plan::default() };
         for ((kind, name), declaration) in &wanted.features {
             let target = Target { kind: *kind, name: name.clone() };
             let spec = declaration.shown();
@@ -169,11 +184,13 @@ impl Plan {
             && self.removals.is_empty()
             && self.steps.is_empty()
             && self.conflicts.is_empty()
+            && self.subjects.is_empty()
     }
 
     /// Whether it can be carried out.
     pub fn is_possible(&self) -> bool {
-        self.topology.conflicts.is_empty() && self.conflicts.is_empty()
+        let subjects = &self.subjects.conflicts;
+        self.topology.conflicts.is_empty() && self.conflicts.is_empty() && subjects.is_empty()
     }
 
     /// All steps in order: what is declared comes after what it names, and what is named goes after what names it.
@@ -185,28 +202,34 @@ impl Plan {
         let lowered = self.steps.iter().filter(|step| step.lowers_attempts()).map(Each::Feature);
         let features = self.steps.iter().filter(|step| !step.lowers_attempts());
         let features = self.removals.iter().chain(features).map(Each::Feature);
-        lowered.chain(made).chain(features).chain(gone).collect()
+        let subject = |last: bool| {
+            self.subjects.steps.iter().filter(move |step| step.lowers_queues() == last).map(Each::Subject)
+        };
+        subject(false).chain(lowered).chain(made).chain(features).chain(gone).chain(subject(true)).collect()
     }
 
     /// As lines of text.
     pub fn text(&self) -> String {
         let mut text: String = self.in_order().into_iter().map(one).collect();
         text += &render::notes(&self.topology);
-        for Note { target, text: why } in &self.conflicts {
-            text += &format!("! {} {}: {why}\n", target.kind, target.name);
-        }
+        text += &notes('!', &self.conflicts);
+        text += &notes('!', &self.subjects.conflicts);
+        text += &notes('?', &self.subjects.warnings);
         format!("{text}{}\n", self.counts())
     }
 
     fn counts(&self) -> Counts {
         let mut counts = Counts::of(&self.topology);
-        let creations = self.steps.iter().filter(|it| matches!(it.action, Action::Create { .. })).count();
-        counts.create += creations;
-        counts.change += self.steps.len() - creations;
+        let actions = self.steps.iter().map(|it| &it.action);
+        let actions = actions.chain(self.subjects.steps.iter().map(|it| &it.action));
+        let (creations, changes): (Vec<_>, Vec<_>) =
+            actions.partition(|it| matches!(it, Action::Create { .. }));
+        counts.create += creations.len();
+        counts.change += changes.len();
         counts.delete += self.removals.len();
-        counts.unchanged += self.unchanged.len();
+        counts.unchanged += self.unchanged.len() + self.subjects.unchanged.len();
         counts.left += self.left.len();
-        counts.conflicts += self.conflicts.len();
+        counts.conflicts += self.conflicts.len() + self.subjects.conflicts.len();
         counts
     }
 
@@ -218,39 +241,56 @@ impl Plan {
             .map(|each| match each {
                 Each::Topology(step) => json!(step),
                 Each::Feature(step) => json!(step),
+                Each::Subject(step) => json!(step),
             })
             .collect();
-        let topology = &self.topology;
+        let Plan { topology, subjects, .. } = self;
+        let mut conflicts = values(&topology.conflicts);
+        conflicts.extend(values(&self.conflicts));
+        conflicts.extend(values(&subjects.conflicts));
+        let mut unchanged = values(&topology.unchanged);
+        unchanged.extend(values(&self.unchanged));
+        unchanged.extend(values(&subjects.unchanged));
+        let warnings = [values(&topology.warnings), values(&subjects.warnings)].concat();
+        let left = [values(&topology.left), values(&self.left)].concat();
         json!({
             "steps": steps,
-            "conflicts": both(&topology.conflicts, &self.conflicts),
-            "warnings": topology.warnings,
-            "unchanged": both(&topology.unchanged, &self.unchanged),
-            "left": both(&topology.left, &self.left),
+            "conflicts": conflicts,
+            "warnings": warnings,
+            "unchanged": unchanged,
+            "left": left,
         })
     }
 }
 
-fn both(one: &[impl Serialize], other: &[impl Serialize]) -> Vec<Value> {
-    one.iter().map(|it| json!(it)).chain(other.iter().map(|it| json!(it))).collect()
+fn values(of: &[impl Serialize]) -> Vec<Value> {
+    of.iter().map(|it| json!(it)).collect()
+}
+
+fn notes<T: fmt::Display>(sign: char, notes: &[Note<T>]) -> String {
+    notes.iter().map(|Note { target, text }| format!("{sign} {target}: {text}\n")).collect()
 }
 
 fn one(each: Each<'_>) -> String {
-    let (sign, lines): (_, Vec<String>) = match each {
+    let (action, stays) = match each {
         Each::Topology(step) => return render::steps([step]),
-        Each::Feature(Step { action: Action::Delete, target }) => {
-            let stays = match target.kind {
+        Each::Subject(step) => (&step.action, ""),
+        Each::Feature(step) => (
+            &step.action,
+            match step.target.kind {
                 Feature::Operation => "its calls go on",
                 Feature::Push | Feature::Route => "its messages stay where they are",
                 Feature::Alert => "others or the defaults hold",
-            };
-            return format!("- {} ({stays})\n", each.target());
-        }
-        Each::Feature(Step { action: Action::Create { said, .. }, .. }) => {
+            },
+        ),
+    };
+    let (sign, lines): (_, Vec<String>) = match action {
+        Action::Delete => return format!("- {} ({stays})\n", each.target()),
+        Action::Create { said, .. } => {
             let line = |it: &Difference| format!("    {}: {}\n", it.field, render::value(&it.to));
             ("+", said.iter().map(line).collect())
         }
-        Each::Feature(Step { action: Action::Change { differences, .. }, .. }) => {
+        Action::Change { differences, .. } => {
             let line = |it: &Difference| {
                 format!("    {}: {} -> {}\n", it.field, render::value(&it.from), render::value(&it.to))
             };

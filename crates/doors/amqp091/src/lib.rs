@@ -13,4 +13,4 @@ pub mod wire;
 
 pub use adapter::{Error, Options, serve};
 pub use limits::Limits;
-pub use registry::{ChannelCounts, ChannelInfo, ConnectionInfo, ConsumerInfo, Registry, Totals};
+pub use registry::{ChannelCounts, ChannelInfo, ConnectionInfo, ConsumerInfo, Open, Registry, Totals};

@@ -24,7 +24,7 @@ use crate::{
     adapter::{kinds::Kinds, tails::Tails},
     failure::{Failure, Kind},
     limits::Limits,
-    serve::Figures,
+    serve::{Figures, Opened},
     wire::stamp::Stamp,
 };
 
@@ -49,6 +49,7 @@ pub(crate) struct Door {
     pub kinds: Kinds,
     pub tails: Arc<Tails>,
     pub figures: Vec<Figures>,
+    pub open: Opened,
     pub pushes: Pushes,
     pub callbacks: Callbacks,
     pub redrives: Redrives,
@@ -91,6 +92,7 @@ impl Door {
         drain: Drain,
         clock: Arc<dyn Clock>,
         figures: Vec<Figures>,
+        open: Opened,
         pushes: Pushes,
         callbacks: Callbacks,
         redrives: Redrives,
@@ -114,6 +116,7 @@ impl Door {
             drain,
             clock,
             figures,
+            open,
             pushes,
             callbacks,
             redrives,

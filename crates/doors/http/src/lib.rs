@@ -14,6 +14,7 @@ mod serve;
 pub mod wire;
 
 pub use adapter::description;
+pub use adapter::metrics::Open;
 pub use definitions::{Definitions, Saying, Unsaid};
 pub use limits::Limits;
-pub use serve::{Error, Figures, Options, serve};
+pub use serve::{Error, Figures, Opened, Options, serve};

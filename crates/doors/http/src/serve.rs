@@ -32,7 +32,7 @@ use waystation_routes::Routes;
 use waystation_webhooks::{Pushes, push::Callbacks};
 
 use crate::{
-    Definitions, adapter,
+    Definitions, Open, adapter,
     api::media,
     auth::{self, Caller},
     door::{Counts, Door},
@@ -67,6 +67,8 @@ pub struct Options {
     pub drain: Drain,
     /// Figures of others, shown with this door's own.
     pub figures: Vec<Figures>,
+    /// What is open at the doors whose connections last.
+    pub open: Opened,
     /// Deliveries to endpoints.
     pub pushes: Pushes,
     /// Callbacks of calls.
@@ -81,6 +83,9 @@ pub struct Options {
 
 /// Figures in Prometheus' text format, each with its help and type.
 pub type Figures = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// Counts what is open.
+pub type Opened = Arc<dyn Fn() -> Open + Send + Sync>;
 
 /// A server that cannot start as configured.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +115,7 @@ pub async fn serve(listeners: Vec<Listener>, options: Options) -> Result<(), Err
         clock,
         drain,
         figures,
+        open,
         pushes,
         callbacks,
         redrives,
@@ -132,6 +138,7 @@ pub async fn serve(listeners: Vec<Listener>, options: Options) -> Result<(), Err
         drain,
         clock,
         figures,
+        open,
         pushes,
         callbacks,
         redrives,

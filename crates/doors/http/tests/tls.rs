@@ -89,6 +89,7 @@ async fn an_address_for_everybody_without_tokens_is_refused() {
         clock,
         drain,
         figures,
+        open: std::sync::Arc::new(waystation_http::Open::default),
         pushes,
         callbacks,
         redrives,

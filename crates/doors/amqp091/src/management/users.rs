@@ -9,7 +9,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 use waystation_access::{
-    Algorithm, Credential, Permission, Tags, TopicPermission, User, UserChange, UserLimits,
+    Algorithm, Credential, LimitsChange, Permission, Tags, TopicPermission, User, UserChange, UserLimits,
 };
 
 use super::{
@@ -62,13 +62,13 @@ pub(super) fn change_of(name: &str, body: &Object) -> Result<UserChange, Failure
         (None, None) => Credential::Nothing,
     };
     let limits = match body.object("limits")? {
-        given if given.is_empty() => None,
+        given if given.is_empty() => LimitsChange::default(),
         given => {
             let mut limits = UserLimits::default();
             for (name, value) in &given {
                 limits::set_of_user(name, value)?(&mut limits);
             }
-            Some(limits)
+            limits.into()
         }
     };
     let change = UserChange { name: name.to_owned(), credential, tags: Some(tags), limits };

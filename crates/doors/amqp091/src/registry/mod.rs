@@ -6,7 +6,7 @@ mod entries;
 mod figures;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -167,6 +167,15 @@ pub(crate) enum Crowded {
     Vhost(u32),
     /// The user has as many as it may.
     User(u32),
+}
+
+/// What is open now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Open {
+    /// Connections by virtual host.
+    pub vhosts: HashMap<String, u64>,
+    /// Connections and the channels on them, by user.
+    pub users: HashMap<String, (u64, u64)>,
 }
 
 /// Totals since the server started.
@@ -331,6 +340,21 @@ impl Registry {
         Ok(())
     }
 
+    /// Connections by virtual host, and connections with their channels by user: what limits count.
+    pub fn open(&self) -> Open {
+        let mut open = Open::default();
+        for entry in self.entries() {
+            let (user, vhost) = entry.user_and_vhost();
+            if !vhost.is_empty() {
+                *open.vhosts.entry(vhost).or_default() += 1;
+                let (connections, channels) = open.users.entry(user).or_default();
+                *connections += 1;
+                *channels += entry.channel_numbers().len() as u64;
+            }
+        }
+        open
+    }
+
     /// Channels that a user has open.
     pub(crate) fn channels_of(&self, user: &str) -> usize {
         let own = self.entries().into_iter().filter(|entry| entry.user_and_vhost().0 == user);
@@ -414,6 +438,22 @@ mod tests {
         assert!(registry.connections().is_empty() && registry.channels().is_empty());
         let totals = registry.totals();
         assert_eq!((totals.counts.published, totals.connections_closed, totals.channels_closed), (5, 1, 1));
+    }
+
+    #[test]
+    fn what_is_open_is_counted_by_virtual_host_and_user_as_limits_count_it() {
+        let registry = Arc::new(Registry::default());
+        let (of_both, _one) = entered(&registry, 1);
+        let (greeting, _two) = entered(&registry, 2);
+        of_both.entry.describe(|about| (about.user, about.vhost) = ("u".into(), "v".into()));
+        of_both.entry.add_channel(1);
+        of_both.entry.add_channel(7);
+        greeting.entry.describe(|about| about.user = "u".into());
+        let expected =
+            Open { vhosts: [("v".to_owned(), 1)].into(), users: [("u".to_owned(), (1, 2))].into() };
+        assert_eq!(registry.open(), expected);
+        drop(of_both);
+        assert_eq!(registry.open(), Open::default());
     }
 
     #[test]

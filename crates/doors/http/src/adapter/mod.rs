@@ -15,7 +15,7 @@ mod follow;
 mod health;
 mod journeys;
 pub(crate) mod kinds;
-mod metrics;
+pub mod metrics;
 mod params;
 mod publish;
 mod pushes;

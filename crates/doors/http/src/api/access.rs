@@ -22,6 +22,49 @@ pub struct UserSpec {
     pub hashing_algorithm: Option<String>,
     /// `administrator`, `monitoring`, `policymaker`, `management`, `impersonator`; others mean nothing.
     pub tags: Vec<String>,
+    /// How much it may have open at a time; not given: what it may now, and a new one as much as it likes.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "some_object")]
+    pub limits: Option<UserLimits>,
+}
+
+/// How much a user may have open at a time, over all virtual hosts and the doors whose connections last; none: no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct UserLimits {
+    /// Connections.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u32>,
+    /// Channels on all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_channels: Option<u32>,
+}
+
+impl UserLimits {
+    /// Whether there is none.
+    pub fn is_none(&self) -> bool {
+        *self == UserLimits::default()
+    }
+}
+
+/// What of a user's limits shall change; what is not given stays, and null takes a limit away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct UserLimitsChange {
+    /// Connections.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    #[schema(value_type = Option<u32>)]
+    pub max_connections: Option<Option<u32>>,
+    /// Channels on all of them.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    #[schema(value_type = Option<u32>)]
+    pub max_channels: Option<Option<u32>>,
+}
+
+impl From<UserLimits> for UserLimitsChange {
+    /// Whatever they are, they become these.
+    fn from(all: UserLimits) -> UserLimitsChange {
+        UserLimitsChange { max_connections: Some(all.max_connections), max_channels: Some(all.max_channels) }
+    }
 }
 
 /// What of a user shall change; what is not given stays.
@@ -41,11 +84,14 @@ pub struct UserChange {
     /// All its tags from now on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tags: Option<Vec<String>>,
+    /// How much it may have open at a time.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "some_object")]
+    pub limits: Option<UserLimitsChange>,
 }
 
 /// Tells null from what is not there.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
+fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(from).map(Some)
 }
 
 /// A user as it is now; its hash is not shown.
@@ -57,6 +103,9 @@ pub struct User {
     pub tags: Vec<String>,
     /// Whether a password lets it in.
     pub has_password: bool,
+    /// How much it may have open at a time.
+    #[serde(default, skip_serializing_if = "UserLimits::is_none")]
+    pub limits: UserLimits,
 }
 
 /// What a user may do in a virtual host: regular expressions over names; an empty one allows nothing.
@@ -129,6 +178,10 @@ pub struct VhostSpec {
 
 fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
     Object::deserialize(from).map(|Object(value)| value)
+}
+
+fn some_object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    Option::<Object<T>>::deserialize(from).map(|given| given.map(|Object(value)| value))
 }
 
 /// The same, with its name.

@@ -12,7 +12,8 @@ mod tag;
 
 pub use access::{
     APPLY_TO, ImportStep, Imported, Permission, PermissionSpec, Policy, PolicySpec, TopicPermission,
-    TopicPermissionSpec, User, UserChange, UserSpec, Vhost, VhostSpec, VhostState,
+    TopicPermissionSpec, User, UserChange, UserLimits, UserLimitsChange, UserSpec, Vhost, VhostSpec,
+    VhostState,
 };
 pub use call::{
     Call, CallReply, CallResult, Cancellation, FailureReport, OperationDeclaration, OperationInfo,

@@ -16,7 +16,7 @@ use waystation_alerts::Alerts;
 use waystation_base::os::{OsClock, OsDisk};
 use waystation_calls::Calls;
 use waystation_catalog::Catalog;
-use waystation_http::{Limits, Options, serve};
+use waystation_http::{Limits, Open, Options, serve};
 use waystation_net::{Drain, Listener, Tls};
 use waystation_redrive::Redrives;
 use waystation_routes::{Routes, Tools};
@@ -141,6 +141,7 @@ impl Server {
             clock,
             drain: drain.clone(),
             figures: Vec::new(),
+            open: Arc::new(Open::default),
             pushes,
             callbacks,
             redrives,

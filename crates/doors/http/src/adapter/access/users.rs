@@ -9,7 +9,9 @@ use axum::{
     response::Response,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
-use waystation_access::{Algorithm, Credential, Tags, User as Kept, UserChange as Change};
+use waystation_access::{
+    Algorithm, Credential, LimitsChange, Tags, User as Kept, UserChange as Change, UserLimits as Limits,
+};
 
 use super::{PageParams, PutParams, absent, declared, may_change, page};
 use crate::{
@@ -17,7 +19,10 @@ use crate::{
         extract::{self, Params},
         ok,
     },
-    api::{Declaration, Declared, List, Problem, Removed, User, UserChange, UserSpec},
+    api::{
+        Declaration, Declared, List, Problem, Removed, User, UserChange, UserLimits, UserLimitsChange,
+        UserSpec,
+    },
     auth::Caller,
     door::Door,
     failure::Failure,
@@ -28,6 +33,19 @@ fn show(user: &Kept) -> User {
         name: user.name.clone(),
         tags: user.tags.0.clone(),
         has_password: !user.password_hash.is_empty() || user.name == waystation_access::GUEST,
+        limits: user.limits.into(),
+    }
+}
+
+impl From<Limits> for UserLimits {
+    fn from(Limits { max_connections, max_channels }: Limits) -> UserLimits {
+        UserLimits { max_connections, max_channels }
+    }
+}
+
+impl From<UserLimitsChange> for LimitsChange {
+    fn from(UserLimitsChange { max_connections, max_channels }: UserLimitsChange) -> LimitsChange {
+        LimitsChange { max_connections, max_channels }
     }
 }
 
@@ -101,10 +119,11 @@ async fn put(
     caller.require_administrator()?;
     let _permit = door.begin_request()?;
     let spec: UserSpec = extract::json_or_defaults(&door, &headers, request).await?;
-    let UserSpec { password, password_hash, hashing_algorithm, tags } = spec;
+    let UserSpec { password, password_hash, hashing_algorithm, tags, limits } = spec;
     let credential =
         credential(password.map(Some), password_hash, hashing_algorithm.as_deref(), Credential::Nothing)?;
-    let change = Change { name, credential, tags: Some(Tags(tags)), limits: None };
+    let limits = limits.map(UserLimitsChange::from).map(LimitsChange::from).unwrap_or_default();
+    let change = Change { name, credential, tags: Some(Tags(tags)), limits };
     change.check()?;
     if door.access().user(&change.name).is_some() {
         let differs = door.access().difference(&change).await?;
@@ -133,9 +152,10 @@ async fn patch(
     let _permit = door.begin_request()?;
     let change: UserChange = extract::json_or_defaults(&door, &headers, request).await?;
     door.access().user(&name).ok_or_else(|| absent("user", &name))?;
-    let UserChange { password, password_hash, hashing_algorithm, tags } = change;
+    let UserChange { password, password_hash, hashing_algorithm, tags, limits } = change;
     let credential = credential(password, password_hash, hashing_algorithm.as_deref(), Credential::Keep)?;
-    let change = Change { name, credential, tags: tags.map(Tags), limits: None };
+    let limits = limits.map(LimitsChange::from).unwrap_or_default();
+    let change = Change { name, credential, tags: tags.map(Tags), limits };
     if door.access().difference(&change).await?.is_none() {
         return declared(Declared::Unchanged);
     }

@@ -1,5 +1,6 @@
 //! What does Prometheus see? Names and meanings stand in `docs/metrics.md`.
 
+mod limits;
 mod parts;
 mod tables;
 mod text;
@@ -13,10 +14,13 @@ use axum::{
 };
 
 use self::{
+    limits::{of_users, of_vhosts},
     parts::{of_pushes, of_routes, of_the_door, of_the_server},
     tables::{NAMED_MAX, QUEUES, SUBSCRIPTIONS, TOPICS, rows},
     text::{Text, open_metrics, without_exemplars},
 };
+pub use limits::Open;
+
 use crate::{api::Problem, auth::Caller, door::Door, failure::Failure};
 
 const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -47,6 +51,9 @@ pub(super) async fn metrics(
         let rows = rows(&door, &table).await?;
         text.table(&table, &rows);
     }
+    let open = (door.open)();
+    of_vhosts(&mut text, door.broker.query(|view| view.vhosts()).await?, &open);
+    of_users(&mut text, door.access().users(), &open);
     of_pushes(&mut text, &door.pushes.figures(NAMED_MAX).await);
     of_routes(&mut text, &door.routes.figures(NAMED_MAX).await);
     door.figures.iter().for_each(|figures| text.0 += &figures());
@@ -60,6 +67,7 @@ pub(super) async fn metrics(
 #[cfg(test)]
 mod tests {
     use super::{
+        limits::{USERS, VHOSTS},
         parts::{PUSHES, ROUTES},
         tables::COUNTERS,
         *,
@@ -81,6 +89,9 @@ mod tests {
             assert!(documented.contains(&format!("`waystation_{name}`")), "{name}");
         }
         for (name, ..) in ROUTES {
+            assert!(documented.contains(&format!("`waystation_{name}`")), "{name}");
+        }
+        for name in VHOSTS.map(|(name, ..)| name).into_iter().chain(USERS.map(|(name, ..)| name)) {
             assert!(documented.contains(&format!("`waystation_{name}`")), "{name}");
         }
         for (name, _) in COUNTERS {

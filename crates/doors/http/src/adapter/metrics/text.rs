@@ -28,7 +28,7 @@ impl Text {
     }
 
     pub fn sample(&mut self, name: &str, label: Option<(&str, &str)>, value: impl Display) {
-        // Names hold no character that a label value must escape; see `base::Name`.
+        // Names hold no character that a label value must escape (see `base::Name`); other texts are [`escaped`].
         let _ = match label {
             None => writeln!(self.0, "waystation_{name} {value}"),
             Some((label, text)) => writeln!(self.0, "waystation_{name}{{{label}=\"{text}\"}} {value}"),
@@ -39,6 +39,11 @@ impl Text {
         self.family(name, kind, help);
         self.sample(name, None, value);
     }
+}
+
+/// Any text as a label's value: `\\`, `"` and a new line are written as two characters.
+pub fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 /// The same in the form that OpenMetrics 1.0 asks for: counters are families without `_total`, examples are kept, and the
@@ -69,6 +74,25 @@ pub fn open_metrics(text: &str) -> String {
 
 /// The same for those who do not know examples.
 pub fn without_exemplars(text: &str) -> String {
-    let lines = text.lines().map(|line| line.split_once(EXEMPLAR).map_or(line, |(sample, _)| sample));
+    // Only buckets have them; elsewhere a label's value may look like one.
+    let is_bucket = |line: &str| line.split('{').next().is_some_and(|name| name.ends_with("_bucket"));
+    let lines = text.lines().map(|line| match line.split_once(EXEMPLAR) {
+        Some((sample, _)) if is_bucket(line) => sample,
+        _ => line,
+    });
     lines.flat_map(|line| [line, "\n"]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_text_may_be_the_value_of_a_label() {
+        let mut text = Text::default();
+        text.sample("vhost_queues", Some(("vhost", &escaped("a\\ # {\"b\"}\nc"))), 1);
+        let line = "waystation_vhost_queues{vhost=\"a\\\\ # {\\\"b\\\"}\\nc\"} 1\n";
+        assert_eq!((text.0.as_str(), without_exemplars(&text.0).as_str()), (line, line));
+        assert_eq!(open_metrics(&text.0), format!("{line}# EOF\n"));
+    }
 }
