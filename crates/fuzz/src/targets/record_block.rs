@@ -51,7 +51,29 @@ fn seeds() -> Vec<Vec<u8>> {
         Fact { at: Millis(BASE.0 + n as u64), client: n as u32, subscription, what }.put(&mut bytes, BASE);
         before = place;
     }
-    vec![bytes]
+    vec![bytes, together()]
+}
+
+/// Three messages that are told of by one fact.
+fn together() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    put_key(&mut bytes, FIRST, FIRST);
+    let more_at = bytes.len() + 4;
+    let what = What::Published(Published {
+        id: MessageId::new(BASE, 5),
+        bytes: 100,
+        step: Step::Request,
+        fate: Fate::Stored,
+        delay_ms: None,
+        life_ms: None,
+        attributes: Vec::new(),
+    });
+    Fact { at: BASE, client: 0, subscription: None, what }.put(&mut bytes, BASE);
+    bytes[more_at] = 2;
+    // One byte more, one byte less.
+    bytes.extend([2, 1]);
+    assert_eq!(read(&bytes).len(), 3);
+    bytes
 }
 
 fn read(bytes: &[u8]) -> Vec<(Place, Fact)> {
