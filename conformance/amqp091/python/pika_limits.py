@@ -69,7 +69,7 @@ def limits_and_what_is_used_of_them_stand_in_the_metrics(server):
             other.channel()
             channel.queue_declare("q")
             put(channel, "q", "m")
-            equal(take(channel, "q")[2], b"m")
+            equal(channel.basic_get("q")[2], b"m")
             equal(samples(server, "user", user),
                   {"connections": 2, "connections_limit": 3, "channels": 3, "channels_limit": 10})
             equal(samples(server, "vhost", vhost), {
