@@ -13,14 +13,21 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use common::{PATIENCE, Server, Setup, until};
-use reqwest::{Client, StatusCode};
-use serde_json::{Value, json};
+use futures_util::future::join_all;
+use reqwest::{Client, Response, StatusCode};
+use serde_json::Value;
 
 const KILLS: usize = 6;
-const CALLERS: u64 = 6;
+const CALLERS: usize = 6;
 const WORKERS: usize = 3;
+/// Calls that are accepted in each run before its end: however slow the machine is, there is something that could be lost.
+const ACCEPTED_PER_RUN: usize = 20;
 /// Between two calls of a caller, so that looking at all of them afterwards does not take long.
 const PAUSE: Duration = Duration::from_millis(20);
+/// Short, so that work which was in hand at a kill is soon given to somebody else.
+const LEASE_MS: u64 = 500;
+/// A worker whose lease ran out asks for a longer one, up to this: on a slow machine too a call is completed some time.
+const LEASE_MS_MAX: u64 = 30_000;
 const CALLBACK: &str = "https://hooks.example.com/done";
 
 /// What clients were told, over all runs of the server.
@@ -28,13 +35,28 @@ const CALLBACK: &str = "https://hooks.example.com/done";
 struct Told {
     /// Call by key: what was accepted.
     accepted: Mutex<HashMap<u64, String>>,
-    /// Requests whose answer never came: the next run sees them again, under the same key.
-    open: Mutex<HashSet<u64>>,
     /// Results that a worker was told are the outcome.
     completed: Mutex<HashMap<String, String>>,
     cancelled: Mutex<HashSet<String>>,
     keys: AtomicU64,
     results: AtomicU64,
+    /// Answers that asked to come again later.
+    later: AtomicU64,
+}
+
+impl Told {
+    /// Calls that were accepted, and calls that were completed.
+    fn counts(&self) -> (usize, usize) {
+        (self.accepted.lock().expect("sound").len(), self.completed.lock().expect("sound").len())
+    }
+}
+
+/// One run of the server, as its clients see it.
+struct Run<'a> {
+    client: &'a Client,
+    url: String,
+    told: &'a Told,
+    stop: AtomicBool,
 }
 
 fn client() -> Client {
@@ -43,64 +65,142 @@ fn client() -> Client {
     builder.build().expect("a client")
 }
 
-/// Calls until the server is gone.
-async fn caller(client: &Client, url: &str, told: &Told, stop: &AtomicBool) {
-    while !stop.load(Ordering::Relaxed) {
-        let again = told.open.lock().expect("sound").iter().next().copied();
-        let key = again.unwrap_or_else(|| told.keys.fetch_add(1, Ordering::Relaxed));
-        told.open.lock().expect("sound").remove(&key);
-        let request = client
-            .post(format!("{url}/v1/calls/op"))
+impl<'a> Run<'a> {
+    fn new(client: &'a Client, url: &str, told: &'a Told) -> Run<'a> {
+        Run { client, url: url.to_owned(), told, stop: AtomicBool::new(false) }
+    }
+
+    fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Calls until it is over. What has no answer by then is still `pending`, for the next run.
+    async fn caller(&self, pending: &mut Option<u64>) {
+        while !self.is_over() {
+            let key = *pending.get_or_insert_with(|| self.told.keys.fetch_add(1, Ordering::Relaxed));
+            if self.call(key).await {
+                *pending = None;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Calls once, under a key; says whether that was accepted. If not it is to be sent again, under the same key.
+    async fn call(&self, key: u64) -> bool {
+        let request = self
+            .client
+            .post(format!("{}/v1/calls/op", self.url))
             .header("idempotency-key", format!("\"{key}\""))
             .header("ws-callback-url", CALLBACK)
             .body(key.to_string());
-        let Ok(answer) = request.send().await else {
-            told.open.lock().expect("sound").insert(key);
-            return;
-        };
-        assert_eq!(answer.status(), StatusCode::ACCEPTED);
+        let Ok(answer) = request.send().await else { return false };
+        if answer.status() != StatusCode::ACCEPTED {
+            self.later(answer).await;
+            return false;
+        }
         let location = answer.headers()["location"].to_str().expect("text").to_owned();
         let id = location.rsplit('/').next().expect("an id").to_owned();
-        if key % 5 == 0 {
-            cancel(client, url, told, &id).await;
-        }
-        let before = told.accepted.lock().expect("sound").insert(key, id.clone());
+        let before = self.told.accepted.lock().expect("sound").insert(key, id.clone());
         assert!(before.is_none_or(|before| before == id), "key {key} gave two calls");
-        tokio::time::sleep(PAUSE).await;
+        if key.is_multiple_of(5) {
+            self.cancel(&id).await;
+        }
+        true
     }
-}
 
-async fn cancel(client: &Client, url: &str, told: &Told, id: &str) {
-    let Ok(answer) = client.delete(format!("{url}/v1/calls/{id}")).send().await else { return };
-    let Ok(answer) = answer.json::<Value>().await else { return };
-    if answer["cancelled"] == true {
-        told.cancelled.lock().expect("sound").insert(id.to_owned());
+    /// The one refusal that is no fault: the server has no room now. Whoever hears it waits for as long as it says.
+    async fn later(&self, answer: Response) {
+        let status = answer.status();
+        let after_s = answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+        let said = answer.text().await.unwrap_or_default();
+        assert!(matches!(status.as_u16(), 429 | 503), "{status}: {said}");
+        let after_s = after_s.unwrap_or_else(|| panic!("{status} says nothing of when: {said}"));
+        self.told.later.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_secs(after_s)).await;
     }
-}
 
-/// Works until the server is gone, or told to stop.
-async fn worker(client: &Client, url: &str, told: &Told, stop: &AtomicBool) {
-    while !stop.load(Ordering::Relaxed) {
-        let receive = format!("{url}/v1/operations/op/receive?max=10&wait_ms=200&lease_ms=500");
-        let Ok(answer) = client.post(receive).send().await else { return };
-        let Ok(page) = answer.json::<Value>().await else { return };
-        for work in page["calls"].as_array().expect("calls") {
-            let id = work["id"].as_str().expect("an id");
-            let result = told.results.fetch_add(1, Ordering::Relaxed).to_string();
-            let path = format!("{url}/v1/calls/{id}/complete?attempt={}", work["attempt"]);
-            let Ok(answer) = client.post(path).body(result.clone()).send().await else { return };
-            if answer.status() == StatusCode::OK {
-                let before = told.completed.lock().expect("sound").insert(id.to_owned(), result);
+    async fn cancel(&self, id: &str) {
+        let request = self.client.delete(format!("{}/v1/calls/{id}", self.url));
+        let Ok(answer) = request.send().await else { return };
+        let Ok(answer) = answer.json::<Value>().await else { return };
+        if answer["cancelled"] == true {
+            self.told.cancelled.lock().expect("sound").insert(id.to_owned());
+        }
+    }
+
+    /// Works until it is over.
+    async fn worker(&self) {
+        let mut lease_ms = LEASE_MS;
+        while !self.is_over() {
+            for work in self.receive(lease_ms).await {
+                if self.complete(&work).await == Completed::TooLate {
+                    lease_ms = (lease_ms * 2).min(LEASE_MS_MAX);
+                }
+            }
+        }
+    }
+
+    async fn receive(&self, lease_ms: u64) -> Vec<Value> {
+        let path = format!("{}/v1/operations/op/receive?max=10&wait_ms=200&lease_ms={lease_ms}", self.url);
+        match self.client.post(path).send().await {
+            Ok(answer) if answer.status() == StatusCode::OK => {
+                let Ok(page) = answer.json::<Value>().await else { return Vec::new() };
+                page["calls"].as_array().unwrap_or_else(|| panic!("{page}")).clone()
+            }
+            Ok(answer) => {
+                self.later(answer).await;
+                Vec::new()
+            }
+            Err(_) => {
+                tokio::time::sleep(PAUSE).await;
+                Vec::new()
+            }
+        }
+    }
+
+    async fn complete(&self, work: &Value) -> Completed {
+        let id = work["id"].as_str().expect("an id");
+        let result = self.told.results.fetch_add(1, Ordering::Relaxed).to_string();
+        let path = format!("{}/v1/calls/{id}/complete?attempt={}", self.url, work["attempt"]);
+        let Ok(answer) = self.client.post(path).body(result.clone()).send().await else {
+            return Completed::Unknown;
+        };
+        match answer.status() {
+            StatusCode::OK => {
+                let before = self.told.completed.lock().expect("sound").insert(id.to_owned(), result);
                 assert_eq!(before, None, "two workers were told that theirs is the outcome of {id}");
-            } else {
-                assert_eq!(answer.status(), StatusCode::CONFLICT);
+                Completed::Told
+            }
+            StatusCode::CONFLICT => {
+                let Ok(problem) = answer.json::<Value>().await else { return Completed::Unknown };
+                match problem["type"] == "urn:waystation:problem:not-held" {
+                    true => Completed::TooLate,
+                    false => Completed::Unknown,
+                }
+            }
+            _ => {
+                self.later(answer).await;
+                Completed::Unknown
             }
         }
     }
 }
 
+/// What a worker learnt of its result.
+#[derive(PartialEq)]
+enum Completed {
+    /// It is the outcome.
+    Told,
+    /// Its lease had run out.
+    TooLate,
+    /// Somebody else was faster, or nobody answered.
+    Unknown,
+}
+
 async fn get(client: &Client, url: String) -> Value {
-    client.get(url).send().await.expect("an answer").json().await.expect("JSON")
+    let answer = client.get(url).send().await.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::OK, "{answer:?}");
+    answer.json().await.expect("JSON")
 }
 
 /// All messages of a topic or queue, looked at.
@@ -119,60 +219,79 @@ async fn messages(client: &Client, url: &str, path: &str) -> Vec<Value> {
 #[tokio::test]
 async fn each_accepted_call_has_exactly_one_outcome_though_the_server_is_killed_again_and_again() {
     let (setup, client, told) = (Setup::new(), client(), Told::default());
+    let mut pending = [None; CALLERS];
     let mut server = setup.start();
     // A kill ends a lease, and so does a slow machine: neither shall use up a call's attempts.
     server.ok("operation create op --max-attempts 1000 --callback-allow https://hooks.example.com/*");
-    for _ in 0..KILLS {
-        let url = server.url.clone();
-        run(&client, &url, &told, Duration::from_millis(500), || server.kill()).await;
+    for number in 0..KILLS {
+        let run = Run::new(&client, &server.url, &told);
+        // Not always at the same place between two calls.
+        let then = PAUSE / KILLS as u32 * number as u32;
+        busy(&run, &mut pending, then, || server.kill()).await;
         server = setup.start();
     }
-    let url = server.url.clone();
-    finish(&client, &url, &told).await;
+    finish(&Run::new(&client, &server.url, &told), pending).await;
     let accepted = told.accepted.lock().expect("sound").clone();
-    assert!(accepted.len() > 50, "only {} calls were accepted", accepted.len());
     let distinct: HashSet<_> = accepted.values().collect();
     assert_eq!(distinct.len(), accepted.len(), "two keys have one call");
-    check_states(&client, &url, &told, &accepted).await;
-    check_records(&client, &url, &accepted).await;
-    let told = told.completed.lock().expect("sound").len();
-    println!("{} calls, {told} of them completed by a worker that heard so, {KILLS} kills", accepted.len());
+    check_states(&client, &server.url, &told, &accepted).await;
+    check_records(&client, &server.url, &accepted).await;
+    let completed = told.completed.lock().expect("sound").len();
+    let later = told.later.load(Ordering::Relaxed);
+    println!("{} calls, {completed} of them completed by a worker that heard so", accepted.len());
+    println!("{KILLS} kills, {later} answers that said \"later\"");
 }
 
-/// Callers and workers at once for a while, then what ends them.
-async fn run(client: &Client, url: &str, told: &Told, time: Duration, end: impl FnOnce()) {
-    let stop = AtomicBool::new(false);
-    let callers = (0..CALLERS).map(|_| caller(client, url, told, &stop));
-    let workers = (0..WORKERS).map(|_| worker(client, url, told, &stop));
-    let timer = async {
-        tokio::time::sleep(time).await;
+/// Callers and workers at once until enough was accepted and something completed; a little later comes what ends the run.
+async fn busy(run: &Run<'_>, pending: &mut [Option<u64>], then: Duration, end: impl FnOnce()) {
+    let (accepted, completed) = run.told.counts();
+    let ending = async {
+        let is_enough = || {
+            let now = run.told.counts();
+            now.0 >= accepted + ACCEPTED_PER_RUN && now.1 > completed
+        };
+        let enough = async {
+            while !is_enough() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        patiently("enough calls are accepted, and one completed", run.told, enough).await;
+        tokio::time::sleep(then).await;
         end();
-        stop.store(true, Ordering::Relaxed);
+        run.stop.store(true, Ordering::Relaxed);
     };
-    tokio::join!(futures_util::future::join_all(callers), futures_util::future::join_all(workers), timer);
+    let callers = join_all(pending.iter_mut().map(|pending| run.caller(pending)));
+    tokio::join!(callers, join_all((0..WORKERS).map(|_| run.worker())), ending);
 }
 
-/// Sends again what was not answered, and works until every call has its outcome.
-async fn finish(client: &Client, url: &str, told: &Told) {
-    let stop = AtomicBool::new(false);
+/// Sends again what has no answer and what has one, and works until every call has its outcome.
+async fn finish(run: &Run<'_>, pending: [Option<u64>; CALLERS]) {
     let open = async {
-        loop {
-            let queued = get(client, format!("{url}/v1/calls?limit=1&state=queued")).await;
-            let working = get(client, format!("{url}/v1/calls?limit=1&state=working")).await;
-            let is_done = [&queued, &working].iter().all(|page| page["items"] == json!([]));
-            if is_done && told.open.lock().expect("sound").is_empty() {
-                return stop.store(true, Ordering::Relaxed);
-            }
-            if !told.open.lock().expect("sound").is_empty() {
-                let once = AtomicBool::new(false);
-                let again = caller(client, url, told, &once);
-                let _ = tokio::time::timeout(Duration::from_millis(1), again).await;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        let answered: Vec<_> = run.told.accepted.lock().expect("sound").keys().copied().collect();
+        for key in pending.into_iter().flatten().chain(answered) {
+            let accepted = async { while !run.call(key).await {} };
+            patiently("it is accepted", run.told, accepted).await;
         }
+        let all: Vec<_> = run.told.accepted.lock().expect("sound").values().cloned().collect();
+        for id in all {
+            let path = format!("{}/v1/calls/{id}?follow=false&wait=5", run.url);
+            let ended = async { while get(run.client, path.clone()).await["finished"].is_null() {} };
+            patiently("it has its outcome", run.told, ended).await;
+        }
+        run.stop.store(true, Ordering::Relaxed);
     };
-    let all = async { tokio::join!(open, worker(client, url, told, &stop)) };
-    tokio::time::timeout(PATIENCE, all).await.expect("every call ends");
+    tokio::join!(open, run.worker());
+}
+
+/// Waits for what must come, and gives up when for long nothing else has come either.
+async fn patiently(what: &str, told: &Told, comes: impl Future<Output = ()>) {
+    tokio::pin!(comes);
+    let mut before = told.counts();
+    while tokio::time::timeout(PATIENCE, &mut comes).await.is_err() {
+        let now = told.counts();
+        assert_ne!(now, before, "waited too long until {what}");
+        before = now;
+    }
 }
 
 async fn check_states(client: &Client, url: &str, told: &Told, accepted: &HashMap<u64, String>) {
@@ -211,7 +330,7 @@ async fn check_records(client: &Client, url: &str, accepted: &HashMap<u64, Strin
     for id in accepted.values() {
         assert_eq!((finals.get(id), callbacks.get(id)), (Some(&1), Some(&1)), "{id}");
     }
-    assert!(finals.len() >= accepted.len());
+    assert_eq!(finals.len(), accepted.len(), "a call that nobody was told of");
 }
 
 /// The id of the only call.
