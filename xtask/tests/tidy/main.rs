@@ -6,4 +6,5 @@ mod documents;
 mod files;
 mod limits;
 mod repository;
+mod schemas;
 mod words;

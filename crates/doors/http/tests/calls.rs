@@ -229,6 +229,8 @@ async fn bounds_and_wrong_words_are_refused_with_what_to_mend() {
     );
     server.get("/v1/calls?limit=1001").await.expect(422);
     server.get("/v1/calls?state=lost").await.expect(400);
+    let said = server.get("/v1/calls?after=nothing").await.expect(422).json();
+    assert_eq!(said["field"], "after");
     assert_eq!(server.get("/v1/operations").await.expect(200).json()["items"][0]["name"], "op");
     server.call("DELETE", "/v1/operations/op", "", "").await.expect(200);
     server.get("/v1/operations/op").await.expect(404);

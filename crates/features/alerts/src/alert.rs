@@ -50,6 +50,7 @@ impl fmt::Display for Kind {
 /// Whether it still is so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = AlertState)]
 pub enum State {
     /// It is so.
     #[default]

@@ -14,7 +14,7 @@ use crate::{CallId, Key, ReplyTo, limits::NOTE_BYTES_MAX};
 
 /// Where a call stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = CallState))]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// It is durable and waits for a worker.
@@ -71,7 +71,7 @@ pub struct Held {
 
 /// How far a worker is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = CallProgress))]
 #[serde(default, deny_unknown_fields)]
 pub struct Progress {
     /// Per cent, 0 to 100.

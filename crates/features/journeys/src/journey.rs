@@ -30,7 +30,7 @@ pub struct Journey {
 
 /// How a message stands that is not done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = MessageStanding))]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
     /// It goes no further by itself: a dead letter, lost, or nobody consumes what it waits for.

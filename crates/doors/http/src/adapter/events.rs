@@ -22,7 +22,7 @@ use waystation_host::{Broker, Consumer, Delivery, Event};
 
 use super::extract::{Named, Params, at_most};
 use crate::{
-    api::{Problem, media},
+    api::{Problem, ServerSentEvent, media},
     auth::{Caller, Permission},
     door::{Counts, Door},
     failure::Failure,
@@ -251,7 +251,7 @@ impl<'a> Accepting<'a> {
 /// Follow a queue as server-sent events: consuming.
 #[utoipa::path(get, path = "/v1/queues/{name}/events", tag = "queues",
     params(("name" = String, Path), FollowParams), responses(
-    (status = 200, description = "Events; `data` is a message", body = String, content_type = "text/event-stream"),
+    (status = 200, description = "Events; `data` is a message", body = ServerSentEvent, content_type = "text/event-stream"),
     (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn follow_queue(
@@ -266,7 +266,7 @@ pub(super) async fn follow_queue(
 /// Follow a subscription as server-sent events: consuming.
 #[utoipa::path(get, path = "/v1/subscriptions/{name}/events", tag = "subscriptions",
     params(("name" = String, Path), FollowParams), responses(
-    (status = 200, description = "Events; `data` is a message", body = String, content_type = "text/event-stream"),
+    (status = 200, description = "Events; `data` is a message", body = ServerSentEvent, content_type = "text/event-stream"),
     (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn follow_subscription(

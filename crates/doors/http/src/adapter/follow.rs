@@ -20,7 +20,7 @@ use super::{
     tails::{self, Seen},
 };
 use crate::{
-    api::Problem,
+    api::{Problem, ServerSentEvent},
     auth::{Caller, Permission},
     door::{Counts, Door},
     failure::{Failure, Kind},
@@ -115,7 +115,7 @@ struct Follower {
     params(("name" = String, Path), FollowTopicParams,
         ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that was seen")),
     responses(
-    (status = 200, description = "Events; `data` is a message", body = String, content_type = "text/event-stream"),
+    (status = 200, description = "Events; `data` is a message", body = ServerSentEvent, content_type = "text/event-stream"),
     (status = "default", description = "Refused", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn follow_topic(

@@ -66,6 +66,19 @@ pub struct Line {
     pub body_base64: Option<String>,
 }
 
+/// One event of a stream (WHATWG HTML, 9.2.6): as such a description has it, the schema of `text/event-stream` is that of each event.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ServerSentEvent {
+    /// What the stream goes on from, given as `Last-Event-ID`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// What is told; `message` if nothing else is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<String>,
+    /// JSON.
+    pub data: String,
+}
+
 /// A message as it comes out: received, followed or looked at. Members that are empty are left out.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
@@ -197,6 +210,7 @@ pub struct Place {
 /// One line of a publish stream's answer, if it was asked for as `application/x-ndjson`. Counts are of the stream so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
+#[schema(as = PublishProgress)]
 pub struct Progress {
     /// Messages stored.
     pub accepted: u64,

@@ -22,7 +22,7 @@ pub use call::{
 pub use entity::{
     Binding, Bindings, Declaration, Declared, List, Removed, SeekPosition, SeekRequest, SeekStart, Status,
 };
-pub use message::{Accepted, Line, MessagePage, Place, Progress, Received, ReceivedPage};
+pub use message::{Accepted, Line, MessagePage, Place, Progress, Received, ReceivedPage, ServerSentEvent};
 pub use problem::Problem;
 pub use redrive::{DeadLetter, DeadLetterPage, RedrivePreview, RedriveSample};
 pub use route::{AnyRoute, Made, MadeOutput, RouteDeclaration, Trial, TrialRequest, TriedMessage};

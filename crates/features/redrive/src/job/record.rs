@@ -27,6 +27,7 @@ const PAGE_BYTES: usize = 8 << 20;
 /// What a redrive is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = RedriveState)]
 pub enum State {
     /// It moves messages.
     #[default]

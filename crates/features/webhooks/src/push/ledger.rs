@@ -25,6 +25,7 @@ const PAGE: (usize, usize) = (1_000, 4 << 20);
 /// Where a callback stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = CallbackStanding)]
 pub enum Standing {
     /// It was not tried yet.
     #[default]

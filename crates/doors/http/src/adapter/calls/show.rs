@@ -82,7 +82,7 @@ fn known(headers: &HeaderMap) -> Option<u32> {
         ("if-none-match" = Option<String>, Header, description = "`304` if it has taken no step since"),
         ("last-event-id" = Option<String>, Header, description = "The version that a follower knows")),
     responses(
-    (status = 200, description = "The call, or its result", content((api::Call = "application/json"), (String = "text/event-stream"))),
+    (status = 200, description = "The call, or its result", content((api::Call = "application/json"), (api::ServerSentEvent = "text/event-stream"))),
     (status = 204, description = "Followers: nothing will come any more"),
     (status = 303, description = "It has finished; `Location` is its result", body = api::Call),
     (status = 304, description = "It has taken no step"),
@@ -270,7 +270,8 @@ pub(super) async fn list(
 ) -> Result<Response, Failure> {
     let max = at_most("limit", params.limit.unwrap_or(100), 1, PAGE_CALLS_MAX)?;
     let operation = params.operation.as_deref().map(|name| extract::name("operation", name)).transpose()?;
-    let before = params.after.as_deref().map(id).transpose()?;
+    let no_id = |_| Failure::field("after", "must be the id of a call, as `next` gave it");
+    let before = params.after.map(|text| text.parse()).transpose().map_err(no_id)?;
     let _permit = door.begin_request()?;
     door.calls.ready().await;
     let ListParams { state, correlation_id, retried: is_retried, .. } = params;
