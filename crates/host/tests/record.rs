@@ -90,6 +90,17 @@ fn files(dir: &Path) -> Vec<std::path::PathBuf> {
     all.map(|entry| entry.path()).collect()
 }
 
+/// A folder that a broker has left in good order, with messages in the queue `q` of which files of the record tell; and their ids.
+async fn with_files() -> (tempfile::TempDir, Vec<MessageId>) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let running = start(recorded(dir.path()));
+    declare_queue(&running.broker, "q").await;
+    let ids = publish_many(&running.broker, 3000).await;
+    until_trimmed(&running.broker, 1 << 20).await;
+    running.stop().await;
+    (dir, ids)
+}
+
 #[tokio::test]
 async fn facts_are_found_in_files_and_in_memory_and_after_crash_and_end() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -158,12 +169,7 @@ async fn each_of_the_ids_that_count_up_is_found_however_far_apart_their_messages
 
 #[tokio::test]
 async fn what_the_recorder_did_not_see_is_a_gap_that_is_told() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let running = start(recorded(dir.path()));
-    declare_queue(&running.broker, "q").await;
-    let before = publish_many(&running.broker, 3000).await;
-    until_trimmed(&running.broker, 1 << 20).await;
-    running.stop().await;
+    let (dir, before) = with_files().await;
     let running = start(small(dir.path(), None));
     let start_before = running.broker.overview().await.expect("there").journal_end.0;
     publish_many(&running.broker, 4000).await;
@@ -188,12 +194,7 @@ async fn what_the_recorder_did_not_see_is_a_gap_that_is_told() {
 
 #[tokio::test]
 async fn a_damaged_file_is_told_and_stops_nothing() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let running = start(recorded(dir.path()));
-    declare_queue(&running.broker, "q").await;
-    publish_many(&running.broker, 3000).await;
-    until_trimmed(&running.broker, 1 << 20).await;
-    running.stop().await;
+    let (dir, _) = with_files().await;
     let path = files(dir.path()).pop().expect("a file");
     let mut bytes = fs::read(&path).expect("a file");
     let last = bytes.len() - 60;
@@ -262,12 +263,7 @@ fn rewrite(dir: &Path, version: u32) -> Vec<std::path::PathBuf> {
 
 #[tokio::test]
 async fn files_of_an_earlier_format_go_and_what_is_missing_with_them_is_told() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let running = start(recorded(dir.path()));
-    declare_queue(&running.broker, "q").await;
-    publish_many(&running.broker, 3000).await;
-    until_trimmed(&running.broker, 1 << 20).await;
-    running.stop().await;
+    let (dir, _) = with_files().await;
     let earlier = rewrite(dir.path(), 1);
     assert!(!earlier.is_empty());
     let running = start(recorded(dir.path()));
@@ -292,12 +288,7 @@ async fn files_of_an_earlier_format_go_and_what_is_missing_with_them_is_told() {
 
 #[tokio::test]
 async fn files_of_a_later_format_stay_and_are_told() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let running = start(recorded(dir.path()));
-    declare_queue(&running.broker, "q").await;
-    publish_many(&running.broker, 3000).await;
-    until_trimmed(&running.broker, 1 << 20).await;
-    running.stop().await;
+    let (dir, _) = with_files().await;
     let later = rewrite(dir.path(), 1_000);
     let running = start(recorded(dir.path()));
     let there = running.broker.overview().await.expect("there").journal_end.0;
