@@ -28,23 +28,16 @@ use std::{
 };
 
 use waystation_broker::entry::{self, Entry, Reason};
+use waystation_testkit::seeds;
 
 use books::{Books, Written};
 
 /// Seeds that an ordinary test run goes through.
 const SEEDS: u64 = 6;
 
-fn number(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{variable} must be a number, is {text:?}")))
-}
-
 #[test]
 fn every_message_is_in_one_place_through_crashes_of_routes_timers_retries_and_redrives() {
-    let seeds = match number("LIVES_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("LIVES_SEEDS").unwrap_or(SEEDS),
-    };
+    let seeds = seeds::chosen("LIVES", SEEDS);
     for seed in seeds {
         let lived = catch_unwind(AssertUnwindSafe(|| life::live(seed)));
         let (did, _) = lived.unwrap_or_else(|_| {

@@ -6,5 +6,6 @@
 pub mod disk;
 pub mod model;
 pub mod random;
+pub mod seeds;
 pub mod storage;
 pub mod world;

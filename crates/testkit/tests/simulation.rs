@@ -6,15 +6,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use waystation_testkit::world::{Options, Report, run};
+use waystation_testkit::{
+    seeds::number,
+    world::{Options, Report, run},
+};
 
 /// Seeds that an ordinary test run goes through.
 const SEEDS: u64 = 600;
-
-fn number(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{variable} must be a number, is {text:?}")))
-}
 
 /// Some lives are calm, some are short, and some have a bad disk.
 fn options(seed: u64) -> Options {

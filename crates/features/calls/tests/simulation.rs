@@ -9,14 +9,12 @@ mod check;
 #[path = "simulation/world.rs"]
 mod world;
 
+use waystation_testkit::seeds;
+
 use world::World;
 
 /// Stories of one test run.
 const SEEDS: u64 = 200;
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().and_then(|text| text.parse().ok())
-}
 
 /// Lives through a story; gives what the journal says at its end.
 fn story(seed: u64) -> check::Account {
@@ -30,10 +28,7 @@ fn story(seed: u64) -> check::Account {
 
 #[test]
 fn each_call_has_one_outcome_and_one_callback_whatever_comes_at_once_and_wherever_it_is_cut() {
-    let seeds = match (number("CALLS_SEED"), number("CALLS_SEEDS")) {
-        (Some(seed), _) => seed..seed + 1,
-        (None, count) => 0..count.unwrap_or(SEEDS),
-    };
+    let seeds = seeds::chosen("CALLS", SEEDS);
     let mut all = check::Account::default();
     for seed in seeds.clone() {
         println!("seed {seed}");

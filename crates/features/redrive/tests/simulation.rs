@@ -10,15 +10,12 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use waystation_testkit::seeds;
+
 use world::{Did, World};
 
 /// Stories of one test run.
 const SEEDS: u64 = 60;
-
-fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a number, is {text:?}")))
-}
 
 /// Lives through a story; gives what was done in it, and where in the journal which entry is.
 fn story(seed: u64) -> (Did, Vec<books::Place>) {
@@ -32,10 +29,7 @@ fn story(seed: u64) -> (Did, Vec<books::Place>) {
 
 #[test]
 fn every_message_is_in_one_place_at_every_moment_whatever_is_redriven_and_undone_and_wherever_it_is_cut() {
-    let seeds = match number("REDRIVES_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("REDRIVES_SEEDS").unwrap_or(SEEDS),
-    };
+    let seeds = seeds::chosen("REDRIVES", SEEDS);
     let mut all = Did::default();
     for seed in seeds.clone() {
         let lived = catch_unwind(AssertUnwindSafe(|| story(seed)));

@@ -33,6 +33,7 @@ use waystation_broker::{
     Kind,
     entry::{self, Entry, Reason},
 };
+use waystation_testkit::seeds;
 
 use books::{Books, Written};
 use plan::{Place, Plan};
@@ -46,18 +47,10 @@ const TWICE: u64 = 6;
 /// The story whose journal somebody tampers with.
 const TAMPERED: u64 = 1;
 
-fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a number, is {text:?}")))
-}
-
 #[test]
 fn every_message_comes_to_what_its_routes_promise_wherever_they_are_cut_and_a_seed_tells_the_same_story_twice()
  {
-    let seeds = match number("ROUTES_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("ROUTES_SEEDS").unwrap_or(SEEDS),
-    };
+    let seeds = seeds::chosen("ROUTES", SEEDS);
     let mut all = Did::default();
     for seed in seeds.clone() {
         let lived = catch_unwind(AssertUnwindSafe(|| {
