@@ -43,6 +43,7 @@ fn run(data: &[u8]) -> bool {
     let mut assembler = Assembler::new(BODY_BYTES_MAX);
     loop {
         let before = input.len();
+        check_whole(&decoder, &input);
         match decoder.decode(&mut input) {
             Ok(Some(frame)) => {
                 assert!(input.len() < before, "a frame takes bytes");
@@ -63,6 +64,17 @@ fn run(data: &[u8]) -> bool {
             }
         }
     }
+}
+
+/// A message that is read at one go is what its frames are one after the other.
+fn check_whole(decoder: &Decoder, input: &BytesMut) {
+    let mut at_once = input.clone();
+    let Some(whole) = decoder.decode_whole(&mut at_once) else { return assert_eq!(at_once, *input) };
+    let mut one_by_one = input.clone();
+    for frame in whole.into_frames() {
+        assert_eq!(decoder.decode(&mut one_by_one), Ok(Some(frame)));
+    }
+    assert_eq!(at_once, one_by_one);
 }
 
 fn check_error(error: &Error) {

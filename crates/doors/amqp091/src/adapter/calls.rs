@@ -207,14 +207,15 @@ impl Connection {
 
     fn commit(&mut self, channel: ChannelKey, context: Arc<Context>, transaction: Transaction) {
         let Transaction { publishes, settlements, .. } = transaction;
-        let mut parts = Vec::new();
+        let (mut parts, mut out) = (Vec::new(), Vec::new());
         for publishing in publishes {
             let returned = publishing.publish.mandatory.then(|| Returned {
                 publish: publishing.publish.clone(),
                 content: publishing.content.clone(),
             });
-            match self.address(channel, &publishing.publish, publishing.content) {
-                Ok(addressed) => parts.push((addressed, returned)),
+            let before = out.len();
+            match self.address(channel, &publishing.publish, publishing.content, &mut out) {
+                Ok(addressed) => parts.push(Part { addressed, returned, publishes: out.len() - before }),
                 Err(failure) => return self.answer(channel, Err(failure)),
             }
         }
@@ -226,7 +227,7 @@ impl Connection {
         let settlements =
             settle::by_source(settlements.into_iter().map(|(_, held, verdict)| (held, verdict)));
         self.calls.push(Box::pin(async move {
-            Done::Committed(channel, commit(&context, parts, settlements).await)
+            Done::Committed(channel, commit(&context, parts, out, settlements).await)
         }));
         self.resume(channel);
     }
@@ -247,38 +248,39 @@ async fn topology(context: &Context, method: Method) -> Result<Answer, Failure> 
     }
 }
 
+/// One message of a transaction.
+struct Part {
+    addressed: Addressed,
+    /// It goes back if nobody takes it.
+    returned: Option<Returned>,
+    /// So many of the transaction's publishes are its own.
+    publishes: usize,
+}
+
 /// Carries a transaction out; what nobody takes goes back.
 async fn commit(
     context: &Context,
-    parts: Vec<(Addressed, Option<Returned>)>,
+    mut parts: Vec<Part>,
+    publishes: Vec<Publish>,
     settlements: Vec<waystation_broker::command::Settle>,
 ) -> Result<Vec<Returned>, Failure> {
-    let told = |refusal| failure(&refusal, &context.vhost);
-    let mut publishes: Vec<Publish> = Vec::new();
-    let mut owners = Vec::new();
-    let mut taken: Vec<bool> = Vec::new();
-    let mut returns = Vec::new();
-    for (part, (mut addressed, returned)) in parts.into_iter().enumerate() {
-        if let Some(doubt) = addressed.doubt.take() {
-            doubt::check(context, doubt).await?;
-        }
-        taken.push(addressed.is_taken);
-        returns.push(returned);
-        for publish in addressed.publishes {
-            publishes.push(publish);
-            owners.push(part);
+    for part in &mut parts {
+        if let Some(doubt) = part.addressed.doubt.take() {
+            doubt::check(context, *doubt).await?;
         }
     }
     debug_assert!(publishes.iter().all(|publish| matches!(publish.payload, Payload::One(_))));
+    let mut published: Vec<Published> = Vec::new();
     if !publishes.is_empty() || !settlements.is_empty() {
-        let published: Vec<Published> =
-            context.broker.transact(Transact { publishes, settlements }).await.map_err(told)?;
-        for (part, published) in owners.into_iter().zip(published) {
-            taken[part] |= published.unrouted == 0;
-        }
+        let transacted = context.broker.transact(Transact { publishes, settlements }).await;
+        published = transacted.map_err(|refusal| failure(&refusal, &context.vhost))?;
     }
-    let unrouted = returns.into_iter().zip(taken).filter(|(_, taken)| !taken);
-    Ok(unrouted.filter_map(|(returned, _)| returned).collect())
+    let mut published = published.into_iter();
+    let unrouted = parts.into_iter().filter_map(|part| {
+        let taken = published.by_ref().take(part.publishes).filter(|it| it.unrouted == 0).count() > 0;
+        part.returned.filter(|_| !part.addressed.is_taken && !taken)
+    });
+    Ok(unrouted.collect())
 }
 
 /// Credit of a new consumer; a prefetch of 0 means: no limit. What its channel may hold is the pool's matter.

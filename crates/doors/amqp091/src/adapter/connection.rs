@@ -17,7 +17,7 @@ use tokio::{
     sync::mpsc,
     time::{Instant, Sleep, sleep_until, timeout, timeout_at},
 };
-use waystation_base::{MessageId, Millis, Name, os, value::Value};
+use waystation_base::{Name, os, value::Value};
 use waystation_broker::{Command, SessionId};
 use waystation_host::Broker;
 use waystation_net::{Stream, Timed, Times};
@@ -50,7 +50,7 @@ const PRODUCT: &str = "RabbitMQ";
 /// The version of RabbitMQ whose behaviour clients may count on: some look at it.
 const VERSION: &str = "3.13.7";
 /// One in the lowest of the bytes that [`MessageId::new`] uses.
-const ID_STEP: u128 = 1 << 48;
+pub(super) const ID_STEP: u128 = 1 << 48;
 
 /// What a call needs to know about its connection.
 pub(super) struct Context {
@@ -351,12 +351,6 @@ impl Connection {
     /// The counters of a channel.
     pub fn counters(&self, channel: ChannelKey) -> Option<&ChannelEntry> {
         self.channels.get(&channel.id.0).map(|entry| &**entry)
-    }
-
-    /// A fresh id for a message.
-    pub fn message_id(&mut self, now: Millis) -> MessageId {
-        self.ids = self.ids.wrapping_add(ID_STEP);
-        MessageId::new(now, self.ids)
     }
 
     /// Tells the client that an error was found, if its channel is still there.

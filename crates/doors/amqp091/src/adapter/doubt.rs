@@ -33,7 +33,7 @@ impl Connection {
     /// Looks whether a message may go where it is to go; its channel waits meanwhile, so that nothing overtakes it.
     pub fn look_into(&mut self, doubt: Doubt, ready: Ready) {
         let Some(context) = self.context.clone() else { return };
-        self.session.hold(ready.ticket.channel);
+        self.session.hold(ready.channel());
         self.calls.push(Box::pin(async move {
             let checked = check(&context, doubt).await;
             Done::LookedInto(Box::new(ready), checked)
@@ -42,13 +42,13 @@ impl Connection {
 
     /// It may, or may not.
     pub fn looked_into(&mut self, ready: Ready, checked: Result<(), Failure>) {
-        let channel = ready.ticket.channel;
+        let channel = ready.channel();
         let answer = match checked {
             Ok(()) => Answer::Sent,
             Err(failure) => Answer::Failed(failure),
         };
         if self.session.is_open(channel) && matches!(answer, Answer::Sent) {
-            self.gather(ready);
+            self.gather_ready(ready);
         }
         self.session.answered(channel, answer, &mut self.actions);
     }

@@ -7,9 +7,10 @@ use std::{
     task::{Context, Poll},
 };
 
+use foldhash::fast::RandomState;
 use smallvec::{SmallVec, smallvec};
 use smol_str::SmolStr;
-use waystation_base::{Message, Name, message::header, value::Value};
+use waystation_base::{MessageId, Millis, Name, message::header, value::Value};
 use waystation_broker::{
     Command, Refusal, Reply,
     command::{Payload, Publish, Target},
@@ -18,7 +19,7 @@ use waystation_broker::{
 use waystation_host::Pending;
 
 use super::{
-    connection::{Connection, Context as Asked},
+    connection::{Connection, Context as Asked, ID_STEP},
     doubt::Doubt,
     outcome::failure,
     replies,
@@ -26,8 +27,8 @@ use super::{
 use crate::{
     directory::{Account, Action},
     mapping::{Incoming, names, read_message},
-    session::{ChannelKey, Failure, Publishing, Ticket},
-    wire::{Content, ReplyCode, methods::basic},
+    session::{ChannelKey, Failure, Publishing, Session, Ticket},
+    wire::{Content, Flags, ReplyCode, methods::basic},
 };
 
 /// The name that stands for the replies to this channel.
@@ -49,6 +50,8 @@ pub(super) struct Publishes {
     /// Bytes of them.
     pub open_bytes: usize,
     allowed: Allowed,
+    /// When the turn began.
+    now: Millis,
     /// What `amq.rabbitmq.reply-to` stands for, by channel.
     pub reply_addresses: HashMap<ChannelKey, SmolStr>,
 }
@@ -57,9 +60,9 @@ pub(super) struct Publishes {
 #[derive(Debug, Default)]
 struct Allowed {
     /// Exchanges, with Waystation's names for them; none for the default exchange.
-    exchanges: HashMap<SmolStr, Option<Name>>,
+    exchanges: Known,
     /// Keys of the default exchange, with Waystation's names of the queues; none for what cannot be a name.
-    queues: HashMap<SmolStr, Option<Name>>,
+    queues: Known,
     /// What they hold good for.
     generation: u64,
 }
@@ -74,7 +77,7 @@ impl Allowed {
 
     /// Waystation's name of an exchange that may be published to; none for the default exchange.
     fn exchange(&mut self, asked: &Asked, exchange: &SmolStr) -> Result<Option<Name>, Failure> {
-        remembered(&mut self.exchanges, exchange, || {
+        self.exchanges.get(exchange, || {
             asked.require(Action::Write, &asked.exchange(exchange))?;
             if exchange.is_empty() { Ok(None) } else { Ok(Some(asked.name(exchange)?)) }
         })
@@ -83,7 +86,7 @@ impl Allowed {
     /// Waystation's name of the queue that a key of the default exchange names, which may be published to; none for what
     /// cannot be a name.
     fn queue(&mut self, asked: &Asked, key: &SmolStr) -> Result<Option<Name>, Failure> {
-        remembered(&mut self.queues, key, || {
+        self.queues.get(key, || {
             if !asked.account.may_publish_to(&asked.vhost, key) {
                 let (queue, user) = (asked.queue(key), asked.account.name());
                 return Err(Failure::access(format!("write access to {queue} refused for user '{user}'")));
@@ -93,21 +96,40 @@ impl Allowed {
     }
 }
 
-/// What was found for a name before, or else is found now.
-fn remembered(
-    known: &mut HashMap<SmolStr, Option<Name>>,
-    name: &SmolStr,
-    find: impl FnOnce() -> Result<Option<Name>, Failure>,
-) -> Result<Option<Name>, Failure> {
-    if let Some(found) = known.get(name) {
-        return Ok(found.clone());
+/// What was found for names before.
+#[derive(Debug, Default)]
+struct Known {
+    /// The name that was asked for last: mostly the next one too.
+    last: Option<(SmolStr, Option<Name>)>,
+    all: HashMap<SmolStr, Option<Name>, RandomState>,
+}
+
+impl Known {
+    /// What was found for a name before, or else is found now.
+    fn get(
+        &mut self,
+        name: &SmolStr,
+        find: impl FnOnce() -> Result<Option<Name>, Failure>,
+    ) -> Result<Option<Name>, Failure> {
+        if let Some((last, found)) = &self.last
+            && last == name
+        {
+            return Ok(found.clone());
+        }
+        let found = match self.all.get(name) {
+            Some(found) => found.clone(),
+            None => {
+                let found = find()?;
+                if self.all.len() >= REMEMBERED_MAX {
+                    self.all.clear();
+                }
+                self.all.insert(name.clone(), found.clone());
+                found
+            }
+        };
+        self.last = Some((name.clone(), found.clone()));
+        Ok(found)
     }
-    let found = find()?;
-    if known.len() >= REMEMBERED_MAX {
-        known.clear();
-    }
-    known.insert(name.clone(), found.clone());
-    Ok(found)
 }
 
 /// What is to be told when a publish is answered.
@@ -137,29 +159,28 @@ struct Sent {
     bytes: usize,
 }
 
-/// A message on its way to the broker.
+/// A message that waits until it is known whether it may go where it is to go.
 #[derive(Debug)]
 pub(super) struct Ready {
-    pub ticket: Ticket,
-    pub addressed: Addressed,
-    pub mandatory: Option<Box<Returned>>,
-    pub bytes: usize,
+    note: Note,
+    publishes: Vec<Publish>,
+    bytes: usize,
 }
 
-/// A message with where it goes.
-#[derive(Debug)]
+impl Ready {
+    /// Where it came in.
+    pub fn channel(&self) -> ChannelKey {
+        self.note.ticket.channel
+    }
+}
+
+/// What there is to say of a message beside where it goes.
+#[derive(Debug, Default)]
 pub(super) struct Addressed {
-    pub publishes: SmallVec<[Publish; 1]>,
     /// It went to somebody who waits for a direct reply.
     pub is_taken: bool,
     /// What speaks against it if its exchange is of type topic.
-    pub doubt: Option<Doubt>,
-}
-
-impl Addressed {
-    fn to(publishes: SmallVec<[Publish; 1]>) -> Addressed {
-        Addressed { publishes, is_taken: false, doubt: None }
-    }
+    pub doubt: Option<Box<Doubt>>,
 }
 
 impl Publishes {
@@ -190,124 +211,72 @@ impl Connection {
             .mandatory
             .then(|| Box::new(Returned { publish: publish.clone(), content: content.clone() }));
         let bytes = content.body.len() + content.properties.len();
-        match self.address(ticket.channel, &publish, content) {
-            Ok(mut addressed) => match addressed.doubt.take() {
-                None => self.gather(Ready { ticket, addressed, mandatory, bytes }),
-                Some(doubt) => self.look_into(doubt, Ready { ticket, addressed, mandatory, bytes }),
-            },
+        let mut gathered = std::mem::take(&mut self.publishes.gathered);
+        let before = gathered.len();
+        let addressed = self.address(ticket.channel, &publish, content, &mut gathered);
+        let parts = (gathered.len() - before) as u32;
+        match addressed {
+            Ok(Addressed { is_taken, doubt }) => {
+                let note = Note { ticket, parts, is_taken, mandatory };
+                match doubt {
+                    None => self.gather(note, bytes),
+                    Some(doubt) => {
+                        let publishes = gathered.split_off(before);
+                        self.look_into(*doubt, Ready { note, publishes, bytes });
+                    }
+                }
+            }
             Err(failure) => {
-                let failure = failure.caused_by((60, 40));
-                self.fail(ticket.channel, failure);
+                gathered.truncate(before);
+                self.fail(ticket.channel, failure.caused_by((60, 40)));
             }
         }
+        self.publishes.gathered = gathered;
     }
 
-    /// Takes one message that may go where it is to go.
-    pub fn gather(&mut self, ready: Ready) {
-        let Ready { ticket, addressed: Addressed { publishes, is_taken, .. }, mandatory, bytes } = ready;
-        let note = Note { ticket, parts: publishes.len() as u32, is_taken, mandatory };
+    /// Takes one message that may go where it is to go, of which that is gathered already.
+    fn gather(&mut self, note: Note, bytes: usize) {
+        if note.ticket.seq.is_some() {
+            self.touch(note.ticket.channel.id);
+        }
         self.publishes.notes.push(note);
-        self.publishes.gathered.extend(publishes);
         self.publishes.bytes += bytes;
         self.publishes.open += 1;
         self.publishes.open_bytes += bytes;
-        if ticket.seq.is_some() {
-            self.touch(ticket.channel.id);
-        }
     }
 
-    /// Reads a message and says where it goes.
+    /// The same, of one that had to wait.
+    pub fn gather_ready(&mut self, ready: Ready) {
+        let Ready { note, publishes, bytes } = ready;
+        self.publishes.gathered.extend(publishes);
+        self.gather(note, bytes);
+    }
+
+    /// Reads a message, and adds to `out` where it goes. After a failure what was added is to be thrown away.
     pub fn address(
         &mut self,
         channel: ChannelKey,
         publish: &basic::Publish,
         content: Content,
+        out: &mut Vec<Publish>,
     ) -> Result<Addressed, Failure> {
-        let asked = self.context.clone().ok_or_else(|| Failure::new(ReplyCode::ChannelError, "not open"))?;
+        let Some(asked) = self.context.as_deref() else {
+            return Err(Failure::new(ReplyCode::ChannelError, "not open"));
+        };
+        let Publishes { allowed, now, .. } = &mut self.publishes;
+        self.ids = self.ids.wrapping_add(ID_STEP);
+        let id = MessageId::new(*now, self.ids);
+        let reading = Reading { asked, session: &self.session, channel, publish, id, now: *now };
+        match allowed.exchange(asked, &publish.exchange)? {
+            Some(route) => reading.for_route(route, content, out),
+            None => reading.for_queues(allowed, content, out),
+        }
+    }
+
+    /// What holds good for all that is published in one turn: the time, and what was found out about permissions.
+    pub fn begin_publishes(&mut self) {
+        self.publishes.now = self.door.clock.now();
         self.publishes.allowed.renew(self.door.directory.generation());
-        let route = self.publishes.allowed.exchange(&asked, &publish.exchange)?;
-        match route {
-            Some(route) => self.address_route(channel, &asked, publish, content, route),
-            None => self.address_queues(channel, &asked, publish, content),
-        }
-    }
-
-    fn address_route(
-        &mut self,
-        channel: ChannelKey,
-        asked: &Asked,
-        publish: &basic::Publish,
-        content: Content,
-        route: Name,
-    ) -> Result<Addressed, Failure> {
-        let incoming =
-            self.incoming(channel, asked, content, route.clone().into(), publish.routing_key.clone())?;
-        let doubt = std::iter::once(&publish.routing_key)
-            .chain(&incoming.copies)
-            .find_map(|key| check_topic(asked, &publish.exchange, key).err())
-            .map(|failure| Doubt { route: route.clone(), failure });
-        let Incoming { message, copies } = incoming;
-        let mut keys = smallvec![publish.routing_key.clone()];
-        keys.extend(copies);
-        let to = Target::Route { route, keys, told: publish.mandatory };
-        let publish = Publish { to, partition: None, payload: Payload::One(message) };
-        Ok(Addressed { doubt, ..Addressed::to(smallvec![publish]) })
-    }
-
-    /// Under the default exchange a key is the name of a queue, and kept as Waystation's name for it.
-    fn address_queues(
-        &mut self,
-        channel: ChannelKey,
-        asked: &Asked,
-        publish: &basic::Publish,
-        content: Content,
-    ) -> Result<Addressed, Failure> {
-        if publish.routing_key.starts_with(replies::PREFIX) {
-            let (exchange, key) = (publish.exchange.clone(), publish.routing_key.clone());
-            let is_taken = self.door.replies.send(exchange, key, content);
-            return Ok(Addressed { is_taken, ..Addressed::to(SmallVec::new()) });
-        }
-        let first = self.publishes.allowed.queue(asked, &publish.routing_key)?;
-        let key = first.as_ref().map_or_else(|| publish.routing_key.clone(), |name| name.clone().into());
-        let Incoming { message, copies } = self.incoming(channel, asked, content, SmolStr::default(), key)?;
-        let mut addresses: SmallVec<[Name; 1]> = first.into_iter().collect();
-        for key in &copies {
-            // What cannot be a name is nobody's.
-            if let Some(name) = self.publishes.allowed.queue(asked, key)?
-                && !addresses.contains(&name)
-            {
-                addresses.push(name);
-            }
-        }
-        Ok(Addressed::to(to_queues(addresses, publish.mandatory, message)))
-    }
-
-    /// Reads a message; `route` and `key` are what it shows as published to.
-    fn incoming(
-        &mut self,
-        channel: ChannelKey,
-        asked: &Asked,
-        content: Content,
-        route: SmolStr,
-        key: SmolStr,
-    ) -> Result<Incoming, Failure> {
-        let now = self.door.clock.now();
-        let id = self.message_id(now);
-        let mut incoming = read_message(&content.properties, route, key, content.body, id, now)?;
-        check_user(&incoming, &*asked.account)?;
-        self.name_reply_address(channel, &mut incoming)?;
-        Ok(incoming)
-    }
-
-    /// Replaces the name that stands for the replies to this channel by their address.
-    fn name_reply_address(&self, channel: ChannelKey, incoming: &mut Incoming) -> Result<(), Failure> {
-        if incoming.message.headers.text(header::REPLY_TO) != Some(REPLY_TO) {
-            return Ok(());
-        }
-        let address = self.session.reply_address(channel);
-        let address = address.ok_or_else(|| Failure::precondition("fast reply consumer does not exist"))?;
-        incoming.message.headers.set(header::REPLY_TO, Value::String(address.clone()));
-        Ok(())
     }
 
     /// Hands over what was gathered as one command.
@@ -409,6 +378,98 @@ impl Connection {
     }
 }
 
+/// One message that is being read.
+struct Reading<'a> {
+    asked: &'a Asked,
+    session: &'a Session,
+    channel: ChannelKey,
+    publish: &'a basic::Publish,
+    id: MessageId,
+    now: Millis,
+}
+
+impl Reading<'_> {
+    fn for_route(self, route: Name, content: Content, out: &mut Vec<Publish>) -> Result<Addressed, Failure> {
+        let key = &self.publish.routing_key;
+        let Incoming { message, copies, .. } = self.read(content, route.clone().into(), key.clone())?;
+        let doubt = std::iter::once(key)
+            .chain(&copies)
+            .find_map(|key| check_topic(self.asked, &self.publish.exchange, key).err())
+            .map(|failure| Box::new(Doubt { route: route.clone(), failure }));
+        let mut keys = smallvec![key.clone()];
+        keys.extend(copies);
+        let to = Target::Route { route, keys, told: self.publish.mandatory };
+        out.push(Publish { to, partition: None, payload: Payload::One(message) });
+        Ok(Addressed { doubt, is_taken: false })
+    }
+
+    /// Under the default exchange a key is the name of a queue, and kept as Waystation's name for it.
+    fn for_queues(
+        self,
+        allowed: &mut Allowed,
+        content: Content,
+        out: &mut Vec<Publish>,
+    ) -> Result<Addressed, Failure> {
+        let basic::Publish { exchange, routing_key, mandatory, .. } = self.publish;
+        if routing_key.starts_with(replies::PREFIX) {
+            let is_taken = self.asked.door.replies.send(exchange.clone(), routing_key.clone(), content);
+            return Ok(Addressed { is_taken, doubt: None });
+        }
+        let first = allowed.queue(self.asked, routing_key)?;
+        let key = first.as_ref().map_or_else(|| routing_key.clone(), |name| name.clone().into());
+        let Incoming { message, copies, .. } = self.read(content, SmolStr::default(), key)?;
+        // What cannot be a name is nobody's.
+        let publish = |key, told, message| Publish {
+            to: Target::Key { key, told },
+            partition: None,
+            payload: Payload::One(message),
+        };
+        if copies.is_empty() {
+            out.extend(first.map(|first| publish(first, *mandatory, message)));
+            return Ok(Addressed::default());
+        }
+        let mut addresses: SmallVec<[Name; 1]> = first.into_iter().collect();
+        for key in &copies {
+            if let Some(name) = allowed.queue(self.asked, key)?
+                && !addresses.contains(&name)
+            {
+                addresses.push(name);
+            }
+        }
+        // It goes back only if none of them is there.
+        let told = *mandatory && addresses.len() == 1;
+        if let Some(last) = addresses.pop() {
+            out.extend(addresses.into_iter().map(|address| publish(address, told, message.clone())));
+            out.push(publish(last, told, message));
+        }
+        Ok(Addressed::default())
+    }
+
+    /// Reads a message; `route` and `key` are what it shows as published to.
+    fn read(&self, content: Content, route: SmolStr, key: SmolStr) -> Result<Incoming, Failure> {
+        let Content { properties, body } = content;
+        let mut incoming = read_message(&properties, route, key, body, self.id, self.now)?;
+        if incoming.flags.has(Flags::USER_ID) {
+            check_user(&incoming, &*self.asked.account)?;
+        }
+        if incoming.flags.has(Flags::REPLY_TO) {
+            self.name_reply_address(&mut incoming)?;
+        }
+        Ok(incoming)
+    }
+
+    /// Replaces the name that stands for the replies to this channel by their address.
+    fn name_reply_address(&self, incoming: &mut Incoming) -> Result<(), Failure> {
+        if incoming.message.headers.text(header::REPLY_TO) != Some(REPLY_TO) {
+            return Ok(());
+        }
+        let address = self.session.reply_address(self.channel);
+        let address = address.ok_or_else(|| Failure::precondition("fast reply consumer does not exist"))?;
+        incoming.message.headers.set(header::REPLY_TO, Value::String(address.clone()));
+        Ok(())
+    }
+}
+
 /// What became of one message.
 #[derive(Debug)]
 enum Fate {
@@ -444,22 +505,6 @@ fn is_full(refusal: &Refusal) -> bool {
 /// Whether trying again may help: a publisher with confirms is told so by a nack.
 fn passes(refusal: &Refusal) -> bool {
     refusal.class() != waystation_base::Class::Reject
-}
-
-/// One publish for each queue.
-fn to_queues(mut addresses: SmallVec<[Name; 1]>, told: bool, message: Message) -> SmallVec<[Publish; 1]> {
-    // It goes back only if none of them is there.
-    let told = told && addresses.len() == 1;
-    let publish = |key, message| Publish {
-        to: Target::Key { key, told },
-        partition: None,
-        payload: Payload::One(message),
-    };
-    let Some(last) = addresses.pop() else { return SmallVec::new() };
-    let mut publishes: SmallVec<[Publish; 1]> =
-        addresses.into_iter().map(|address| publish(address, message.clone())).collect();
-    publishes.push(publish(last, message));
-    publishes
 }
 
 fn check_user(incoming: &Incoming, account: &dyn Account) -> Result<(), Failure> {

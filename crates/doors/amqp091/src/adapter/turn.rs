@@ -26,7 +26,7 @@ use crate::{
     registry::Order,
     session::Failure,
     wire::{
-        ChannelId, ReplyCode,
+        ChannelId, ReplyCode, Whole,
         methods::{basic, connection},
     },
 };
@@ -80,6 +80,7 @@ impl Connection {
 
     /// Carries out what was taken.
     pub async fn turn(&mut self) {
+        self.begin_publishes();
         self.act();
         self.take_frames();
         self.flush().await;
@@ -170,6 +171,12 @@ impl Connection {
     fn take_frames(&mut self) {
         let mut frames = 0;
         while !self.session.is_waiting() && !self.hangup {
+            if let Some(whole) = self.decoder.decode_whole(&mut self.input) {
+                frames += Whole::FRAMES;
+                self.session.publish(whole, &mut self.actions);
+                self.act();
+                continue;
+            }
             match self.decoder.decode(&mut self.input) {
                 Ok(Some(frame)) => {
                     frames += 1;

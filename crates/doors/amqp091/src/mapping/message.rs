@@ -26,6 +26,8 @@ pub struct Incoming {
     pub message: Message,
     /// Further routing keys: what `CC` and `BCC` said.
     pub copies: SmallVec<[SmolStr; 1]>,
+    /// Which properties it had.
+    pub flags: Flags,
 }
 
 /// Headers that every message from this door has: flags, route, routing key.
@@ -47,7 +49,7 @@ pub fn read_message(
     headers.push((SmolStr::new_static(FLAGS), Value::U32(flags.0.into())));
     headers.push((SmolStr::new_static(header::ROUTE), Value::String(route)));
     headers.push((SmolStr::new_static(header::ROUTING_KEY), Value::String(key)));
-    let mut incoming = Incoming { message: Message::new(id, now, body), copies: SmallVec::new() };
+    let mut incoming = Incoming { message: Message::new(id, now, body), copies: SmallVec::new(), flags };
     if flags.0 != 0 {
         read_properties(&mut reader, flags, &mut headers, &mut incoming)?;
     }

@@ -126,6 +126,15 @@ impl Channel {
         !self.is_busy() && (self.publishing == 0 || !has_answer(&command.method))
     }
 
+    /// Whether [`Channel::publish`] may be called right away for a message that came as a whole: nothing is under way, begun or
+    /// waiting that would have to be looked at before.
+    pub fn takes_whole(&self, content: &Content) -> bool {
+        !self.closing
+            && self.assembler.takes_whole(content.body.len())
+            && self.backlog.is_empty()
+            && !self.is_busy()
+    }
+
     /// Gives a command back that may be carried out now; another one waits behind those that wait already.
     pub fn admit(&mut self, command: Command) -> Option<Command> {
         if self.backlog.is_empty() && self.may_run(&command) {
@@ -367,7 +376,7 @@ impl Channel {
         }
     }
 
-    fn publish(
+    pub fn publish(
         &mut self,
         publish: basic::Publish,
         content: Content,

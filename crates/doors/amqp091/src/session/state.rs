@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     limits::{CHANNELS_CLOSING_MAX, FRAMES_AFTER_CLOSE_MAX},
-    wire::{self, Arguments, ChannelId, Command, Frame, Method, ReplyCode, methods::*},
+    wire::{self, Arguments, ChannelId, Command, Frame, Method, ReplyCode, Whole, methods::*},
 };
 
 /// Where the connection is.
@@ -151,6 +151,21 @@ impl Session {
                     self.fail_on(id, failure, out);
                 }
             }
+        }
+    }
+
+    /// Takes a message that came as a whole: like its frames one after the other.
+    pub fn publish(&mut self, whole: Whole, out: &mut Vec<Action>) {
+        let channel = self.channels.get_mut(&whole.channel.0).filter(|it| it.takes_whole(&whole.content));
+        match channel {
+            Some(channel) if self.phase == Phase::Running => {
+                let Whole { channel: id, publish, content } = whole;
+                if let Err(failure) = channel.publish(publish, content, out) {
+                    let numbers = (basic::Publish::CLASS, basic::Publish::METHOD);
+                    self.fail_on(id, failure.caused_by(numbers), out);
+                }
+            }
+            _ => whole.into_frames().into_iter().for_each(|frame| self.frame(frame, out)),
         }
     }
 

@@ -10,16 +10,18 @@ use waystation_broker::Source;
 
 use super::*;
 use crate::wire::{
-    ContentHeader, Frame, Method,
+    Content, ContentHeader, Frame, Method, Whole,
     methods::{basic, channel, confirm, connection, queue, tx},
 };
+
+const BODY_MAX: usize = 1_000;
 
 fn settings() -> Settings {
     Settings {
         channel_max: 3,
         frame_max: 131_072,
         heartbeat: 60,
-        body_max: 1_000,
+        body_max: BODY_MAX as u64,
         mechanisms: "PLAIN".to_owned(),
         server_properties: Table::default(),
         certificate: None,
@@ -435,6 +437,8 @@ enum Step {
     Say(u16, Method),
     Content(u16, usize),
     Header(u16, u64),
+    /// A message whose three frames came at once.
+    Whole(u16, basic::Publish, usize),
     Deliver(u16),
     /// Answer the oldest call of this channel.
     Answer(u16),
@@ -462,6 +466,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         10 => (channel.clone(), any_method()).prop_map(|(id, method)| Step::Say(id, method)),
         2 => (1..4u16, 0..40usize).prop_map(|(id, bytes)| Step::Content(id, bytes)),
         2 => (1..4u16, 0..40u64).prop_map(|(id, bytes)| Step::Header(id, bytes)),
+        4 => (0..4u16, any::<bool>(), proptest::sample::select(vec![1, 40, BODY_MAX, BODY_MAX + 1]))
+            .prop_map(|(id, immediate, bytes)| Step::Whole(id, basic::Publish { immediate, ..Default::default() }, bytes)),
         3 => (1..4u16).prop_map(Step::Deliver),
         6 => (1..4u16).prop_map(Step::Answer),
         3 => (0..5usize, any::<bool>()).prop_map(|(at, ack)| Step::Confirm(at, ack)),
@@ -545,39 +551,54 @@ proptest! {
     #[test]
     fn whatever_is_said_messages_are_settled_once_and_the_gone_hear_nothing(steps in proptest::collection::vec(any_step(), 0..120)) {
         let (mut desk, key) = Desk::open();
+        // It hears each whole message frame by frame, and wants the same.
+        let (mut twin, _) = Desk::open();
         let mut model = Model::default();
         model.open.insert(1, key);
         let (mut next, mut keys) = (0, 0);
         for step in steps {
+            let mut both = |hear: &mut dyn FnMut(&mut Desk)| [&mut desk, &mut twin].into_iter().for_each(hear);
             match step {
-                Step::Say(id, method) => desk.say(id, method),
+                Step::Say(id, method) => both(&mut |desk| desk.say(id, method.clone())),
                 Step::Content(id, bytes) => {
                     let body = Frame::Body(ChannelId(id), Bytes::from(vec![0; bytes]));
-                    desk.session.frame(body, &mut desk.actions);
+                    both(&mut |desk| desk.session.frame(body.clone(), &mut desk.actions));
                 }
                 Step::Header(id, body_bytes) => {
                     let header = ContentHeader { class: 60, body_bytes, properties: Bytes::from_static(&[0, 0]) };
-                    desk.session.frame(Frame::Header(ChannelId(id), header), &mut desk.actions);
+                    let header = Frame::Header(ChannelId(id), header);
+                    both(&mut |desk| desk.session.frame(header.clone(), &mut desk.actions));
+                }
+                Step::Whole(id, publish, bytes) => {
+                    let content = Content { properties: Bytes::from_static(&[0, 0]), body: Bytes::from(vec![0; bytes]) };
+                    let whole = Whole { channel: ChannelId(id), publish, content };
+                    desk.session.publish(whole.clone(), &mut desk.actions);
+                    whole.into_frames().into_iter().for_each(|frame| twin.session.frame(frame, &mut twin.actions));
                 }
                 Step::Deliver(id) => if let Some(key) = model.open.get(&id).copied() {
                     next += 1;
-                    prop_assert!(desk.session.deliver(key, Some(held(next))).is_some());
+                    both(&mut |desk| assert!(desk.session.deliver(key, Some(held(next))).is_some()));
                     model.held.insert(next, key);
                 },
                 Step::Answer(id) => if let Some((key, call)) = model.calls.remove(&id) {
-                    desk.session.answered(key, answer(&call, &mut keys), &mut desk.actions);
+                    let answer = answer(&call, &mut keys);
+                    both(&mut |desk| desk.session.answered(key, answer.clone(), &mut desk.actions));
                 },
                 Step::Confirm(at, is_ack) => if !model.tickets.is_empty() {
                     let at = at % model.tickets.len();
-                    desk.session.published(model.tickets.remove(at), is_ack, &mut desk.actions);
-                    let mut told = Vec::new();
-                    desk.session.tell_confirms(|key, _| told.push(key));
-                    prop_assert!(told.iter().all(|key| model.open.get(&key.id.0) == Some(key)));
+                    let ticket = model.tickets.remove(at);
+                    both(&mut |desk| {
+                        desk.session.published(ticket, is_ack, &mut desk.actions);
+                        let mut told = Vec::new();
+                        desk.session.tell_confirms(|key, _| told.push(key));
+                        assert!(told.iter().all(|key| model.open.get(&key.id.0) == Some(key)));
+                    });
                 },
                 Step::Fail(id) => if let Some(key) = model.open.get(&id).copied() {
-                    desk.session.fail(key, Failure::precondition("so"), &mut desk.actions);
+                    both(&mut |desk| desk.session.fail(key, Failure::precondition("so"), &mut desk.actions));
                 },
             }
+            prop_assert_eq!(format!("{:?}", desk.actions), format!("{:?}", twin.take()));
             model.see(desk.take());
             for (id, key) in &model.open {
                 prop_assert_eq!(desk.session.is_busy(*key), model.calls.contains_key(id));

@@ -60,6 +60,11 @@ impl Assembler {
         }
     }
 
+    /// Whether the next frame begins a command, which may have a body of so many bytes.
+    pub fn takes_whole(&self, body_bytes: usize) -> bool {
+        matches!(self.state, State::Method) && body_bytes as u64 <= self.body_max
+    }
+
     /// Takes the channel's next frame; gives the command that it completes. A heartbeat changes nothing.
     #[inline]
     pub fn take(&mut self, frame: Frame) -> Result<Option<Command>, Error> {

@@ -71,7 +71,7 @@ impl Decoder {
     ///
     /// After an error the connection cannot go on: where the next frame begins is not known any more, or not to be trusted.
     #[inline]
-    pub fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Frame>, Error> {
+    pub fn decode(&self, input: &mut BytesMut) -> Result<Option<Frame>, Error> {
         let Some((kind, channel, payload)) = self.measure(input)? else {
             return Ok(None);
         };
@@ -103,7 +103,7 @@ impl Decoder {
 
     /// Type, channel and payload size of the whole frame at the front, all checked.
     #[inline]
-    fn measure(&self, input: &[u8]) -> Result<Option<(u8, ChannelId, usize)>, Error> {
+    pub(super) fn measure(&self, input: &[u8]) -> Result<Option<(u8, ChannelId, usize)>, Error> {
         let Some((head, rest)) = input.split_first_chunk::<HEAD_BYTES>() else {
             return check_kind(input.first().copied()).map(|()| None);
         };

@@ -20,6 +20,7 @@ mod read;
 mod table;
 #[cfg(test)]
 mod tests;
+mod whole;
 mod write;
 
 pub use assemble::{Assembler, Command, Content};
@@ -33,4 +34,5 @@ pub use properties::{Flags, Properties, Text};
 pub use read::Reader;
 pub use table::Table;
 pub(crate) use table::{sized, write_entry};
+pub use whole::Whole;
 pub use write::Put;

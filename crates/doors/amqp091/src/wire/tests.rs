@@ -303,3 +303,64 @@ fn frames_out_of_order_are_told_by_what_was_expected() {
     check(vec![body(b"1")], Err(Error::ExpectedMethod));
     check(vec![Frame::Method(CHANNEL, connection::CloseOk {}.into())], Ok(true));
 }
+
+/// A message in frames of its own, as a client sends it.
+fn sent(body: &[u8], properties: &Properties) -> BytesMut {
+    let mut output = Output::default();
+    let publish = basic::Publish { exchange: "x".into(), routing_key: "key".into(), ..Default::default() };
+    output.put(CHANNEL, &publish);
+    output.put_content(CHANNEL, |out| properties.write(out), &Bytes::copy_from_slice(body));
+    BytesMut::from(&output.copy_to_bytes(output.remaining())[..])
+}
+
+#[test]
+fn a_whole_message_is_what_its_frames_are_and_is_not_taken_before_all_of_it_is_there() {
+    let properties = Properties { delivery_mode: Some(2), ..Properties::default() };
+    let decoder = Decoder::default();
+    for body in [&b"1"[..], &[7; 300]] {
+        let whole = sent(body, &properties);
+        for length in 0..whole.len() {
+            let mut input = BytesMut::from(&whole[..length]);
+            assert_eq!(decoder.decode_whole(&mut input), None);
+            assert_eq!(input, whole[..length]);
+        }
+        let (mut at_once, mut one_by_one) = (whole.clone(), whole.clone());
+        at_once.extend_from_slice(b"rest");
+        let taken = decoder.decode_whole(&mut at_once).expect("whole");
+        assert_eq!((&taken.content.body[..], taken.channel, &at_once[..]), (body, CHANNEL, &b"rest"[..]));
+        for frame in taken.into_frames() {
+            assert_eq!(decoder.decode(&mut one_by_one), Ok(Some(frame)));
+        }
+        assert!(one_by_one.is_empty());
+    }
+}
+
+#[test]
+fn what_is_no_whole_message_or_a_wrong_one_is_left_to_be_read_frame_by_frame() {
+    let decoder = Decoder::default();
+    let left = |input: BytesMut| {
+        let mut taken = input.clone();
+        assert_eq!(decoder.decode_whole(&mut taken), None, "{input:?}");
+        assert_eq!(taken, input);
+    };
+    // No body frame; a body in two frames.
+    left(sent(b"", &Properties::default()));
+    let mut output = Output::default();
+    output.set_frame_max(4096);
+    output.put(CHANNEL, &basic::Publish::default());
+    output.put_content(CHANNEL, |out| Properties::default().write(out), &Bytes::from(vec![7; 5000]));
+    left(BytesMut::from(&output.copy_to_bytes(output.remaining())[..]));
+    // Each byte of what is right changed: its frames are taken only if they are what they are one by one.
+    let whole = sent(b"body", &Properties::default());
+    for at in 0..whole.len() {
+        for flip in [1, 0x80, 0xff] {
+            let mut wrong = whole.clone();
+            wrong[at] ^= flip;
+            let (mut at_once, mut one_by_one) = (wrong.clone(), wrong);
+            let Some(taken) = decoder.decode_whole(&mut at_once) else { continue };
+            for frame in taken.into_frames() {
+                assert_eq!(decoder.decode(&mut one_by_one), Ok(Some(frame)));
+            }
+        }
+    }
+}
