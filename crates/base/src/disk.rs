@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-/// What writes past the page cache are aligned to: no file system in use asks for more.
+/// What reads and writes past the page cache are aligned to: no file system in use asks for more.
 pub const DIRECT_ALIGN_BYTES: usize = 4096;
 
 /// A folder tree of files.
@@ -18,10 +18,10 @@ pub trait Disk: Send + Sync + 'static {
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
     /// Opens a file for reading and writing; with `create`, makes it if it is not there.
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn File>>;
-    /// Like [`Disk::open`] with `create`, for bytes that nobody reads soon: they may go past the page cache. Memory,
-    /// offset and length of each write are multiples of [`DIRECT_ALIGN_BYTES`].
-    fn create_uncached(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        self.open(path, true)
+    /// Like [`Disk::open`], for bytes that nobody reads soon, or that are read once: they may go past the page cache. Memory,
+    /// offset and length of each read and write are multiples of [`DIRECT_ALIGN_BYTES`].
+    fn open_uncached(&self, path: &Path, create: bool) -> io::Result<Arc<dyn File>> {
+        self.open(path, create)
     }
     /// Renames a file over whatever had the new name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;

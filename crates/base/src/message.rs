@@ -206,6 +206,11 @@ impl Message {
 
     /// Checks all limits of one message.
     pub fn check(&self) -> Result<(), Error> {
+        self.checked_size().map(|_| ())
+    }
+
+    /// The same; returns [`Message::size`].
+    pub fn checked_size(&self) -> Result<usize, Error> {
         let key = self.key.as_ref().map_or(0, Bytes::len);
         if key > KEY_BYTES_MAX {
             return Err(Error::KeyTooLong(key));
@@ -222,7 +227,7 @@ impl Message {
             }
         }
         let size = self.size();
-        if size > MESSAGE_BYTES_MAX { Err(Error::TooLarge(size)) } else { Ok(()) }
+        if size > MESSAGE_BYTES_MAX { Err(Error::TooLarge(size)) } else { Ok(size) }
     }
 }
 

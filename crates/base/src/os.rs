@@ -67,14 +67,14 @@ impl Disk for OsDisk {
         Ok(Arc::new(OsFile(Handle::open(&options, path)?)))
     }
 
-    fn create_uncached(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+    fn open_uncached(&self, path: &Path, create: bool) -> io::Result<Arc<dyn File>> {
         let direct = OFlags::DIRECT.bits().cast_signed();
-        let options =
-            fs::File::options().write(true).create(true).truncate(false).custom_flags(direct).clone();
+        let mut options = fs::File::options();
+        options.read(true).write(true).create(create).truncate(false).custom_flags(direct);
         match Handle::open(&options, path) {
             Ok(file) => Ok(Arc::new(OsFile(file))),
             // open(2): the file system has no direct writes.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.open(path, true),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.open(path, create),
             Err(error) => Err(error),
         }
     }
@@ -210,7 +210,7 @@ mod tests {
             let memory = vec![7; 3 * DIRECT_ALIGN_BYTES];
             let lead = memory.as_ptr().align_offset(DIRECT_ALIGN_BYTES);
             let written = &memory[lead..lead + DIRECT_ALIGN_BYTES];
-            let file = OsDisk.create_uncached(&path).expect("a file");
+            let file = OsDisk.open_uncached(&path, true).expect("a file");
             file.write_all_at(written, DIRECT_ALIGN_BYTES as u64).expect("written");
             file.sync_data().expect("synced");
             let mut read = vec![1; 2 * DIRECT_ALIGN_BYTES];

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use waystation_base::{Offset, Position, batch};
 use waystation_broker::place::{LogId, Place};
 
-use crate::{loader::READ_BYTES, scan};
+use crate::{loader::PIECE_BYTES, scan};
 
 /// The newest durable commit groups, in order of position, without gaps.
 #[derive(Debug)]
@@ -175,7 +175,7 @@ impl BlockCache {
         match place {
             Place::Journal(position) => {
                 // A block may end in the middle of a batch: another one may have it whole.
-                let from = Position(position.0.saturating_sub(READ_BYTES as u64));
+                let from = Position(position.0.saturating_sub(PIECE_BYTES as u64));
                 self.journal.range(from..=position).rev().find_map(|(start, (_, bytes))| {
                     let rest = bytes.get((position.0 - start.0) as usize..)?;
                     let whole = batch::Header::read(rest).is_ok();

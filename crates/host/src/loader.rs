@@ -25,12 +25,13 @@ use crate::{
     scan::{self, Flow, LOAD_BYTES_MAX, LoadScan, Opened},
 };
 
-/// Bytes that are read at once, where one read follows on another.
+/// Bytes of a settled file that are read at once, where one read follows on another.
 pub(crate) const READ_BYTES: usize = 256 << 10;
 /// Bytes that are read anywhere else; one batch at least.
 const READ_BYTES_FIRST: usize = 4 << 10;
-/// Bytes of one piece of a region that is read beforehand.
-const PIECE_BYTES: usize = 1 << 20;
+/// Bytes of the journal that are read at once where many are: of a region that is read beforehand, and where one read follows
+/// on another.
+pub(crate) const PIECE_BYTES: usize = 1 << 20;
 /// Settled runs whose places are kept in memory.
 const RUNS_MAX: usize = 100_000;
 
@@ -153,22 +154,18 @@ impl Files {
         let follows =
             position.0 >= end.0.saturating_sub(before as u64) && position.0 <= end.0 + before as u64;
         let length =
-            if follows { (4 * before).clamp(READ_BYTES_FIRST, READ_BYTES) } else { READ_BYTES_FIRST };
-        self.last_read = (Position(position.0 + length as u64), length);
-        if let Ok(bytes) = self.journal.read_at(position, length)
-            && batch::Header::read(&bytes).is_ok()
-        {
-            self.blocks(|blocks| blocks.add(Block::Journal(position, bytes.clone())));
-            return Ok(bytes);
-        }
-        // Near the end of a file, or longer than that.
-        let header = self.journal.read_at(position, batch::HEADER_BYTES)?;
-        let length = match batch::Header::read(&header) {
-            Ok(header) => header.bytes,
-            Err(batch::Error::Truncated { need, .. }) => need,
+            if follows { (4 * before).clamp(READ_BYTES_FIRST, PIECE_BYTES) } else { READ_BYTES_FIRST };
+        // Near the end of a file there may be less than that, and a batch may be longer.
+        let first = match self.journal.read_at(position, length) {
+            Err(ReadError::OutOfRange { .. }) => self.journal.read_at(position, batch::HEADER_BYTES)?,
+            read => read?,
+        };
+        let bytes = match batch::Header::read(&first) {
+            Ok(_) => first,
+            Err(batch::Error::Truncated { need, .. }) => self.journal.read_at(position, need)?,
             Err(error) => return Err(Unread::Damaged(format!("journal position {position}: {error}"))),
         };
-        let bytes = self.journal.read_at(position, length)?;
+        self.last_read = (Position(position.0 + bytes.len() as u64), bytes.len());
         self.blocks(|blocks| blocks.add(Block::Journal(position, bytes.clone())));
         Ok(bytes)
     }

@@ -158,6 +158,8 @@ fn open_as(
     let blocks: Arc<Mutex<BlockCache>> = Arc::default();
     let files_of =
         |blocks: &Arc<Mutex<BlockCache>>| Files::new(reader.clone(), store.clone(), blocks.clone());
+    // What is settled is read once, and by nobody else: consumers are past it, or far behind.
+    let files_to_settle = Files::new(reader.uncached(), store.clone(), Arc::default());
     let (loader, answers, reading) = match by {
         By::Threads => {
             let (loader, answers) =
@@ -176,7 +178,7 @@ fn open_as(
         committer: committer.clone(),
         store: store.clone(),
         // What is copied is not wanted again soon: it has a cache of its own.
-        files: files_of(&Arc::default()),
+        files: files_to_settle,
     };
     let (keeper, done) = Keeper::start(tools).map_err(io("starting the keeping thread"))?;
     let snapshots = snapshot::positions(disk.as_ref(), &dir.snapshots())?;

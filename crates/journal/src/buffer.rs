@@ -52,6 +52,17 @@ pub(crate) fn read(file: &dyn File, offset: u64, length: usize) -> io::Result<By
     Ok(Bytes::from(bytes).slice(lead..))
 }
 
+/// The same of a file past the page cache, in whole pages: it has to reach to the end of the last one.
+pub(crate) fn read_pages(file: &dyn File, offset: u64, length: usize) -> io::Result<Bytes> {
+    let skipped = offset as usize % PAGE_BYTES;
+    let whole = (skipped + length).next_multiple_of(PAGE_BYTES);
+    let mut bytes = Vec::with_capacity(whole + PAGE_BYTES);
+    let lead = lead(&bytes, 0);
+    bytes.resize(lead + whole, 0);
+    file.read_exact_at(&mut bytes[lead..], offset - skipped as u64)?;
+    Ok(Bytes::from(bytes).slice(lead + skipped..lead + skipped + length))
+}
+
 /// Write buffers that wait for their next use.
 #[derive(Debug, Default)]
 pub(crate) struct BufferPool {

@@ -201,7 +201,7 @@ fn open(
     let prepared_bytes = file.len().map_err(OpenError::io("measuring", path))?;
     let path = path.to_owned();
     let epoch = crate::contract::Epoch(0);
-    let mut file = JournalFile { path, base, salt: 0, epoch, prepared_bytes, file };
+    let mut file = JournalFile { path, base, salt: 0, epoch, prepared_bytes, file, uncached: None };
     file.salt = guess_salt(&file).map_err(OpenError::io("reading", &file.path))?;
     Ok((Arc::new(file), Some(header)))
 }

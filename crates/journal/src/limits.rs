@@ -2,6 +2,8 @@
 
 /// The unit of buffers, file headers and, by default, group frames.
 pub const PAGE_BYTES: usize = 4096;
+/// Bytes that are written through the page cache after somebody has read who was not up to date: he will come to them.
+pub const CACHED_AFTER_READ_BYTES: u64 = 64 << 20;
 /// Group frames start at multiples of this and are as long; recovery looks for frames in these steps.
 pub const FRAME_STEP_BYTES: usize = 64;
 /// Bytes of one group frame: header, entries and padding.

@@ -31,7 +31,7 @@ pub(crate) struct Sequential {
 impl Sequential {
     /// Creates the file, or empties it.
     pub(crate) fn create(disk: Arc<dyn Disk>, path: &Path) -> io::Result<Sequential> {
-        let file = disk.create_uncached(path)?;
+        let file = disk.open_uncached(path, true)?;
         file.set_len(0)?;
         // It never grows, so it stays as aligned as it is now.
         let mut buffer = Vec::with_capacity(BUFFER_BYTES + PAGE_BYTES);

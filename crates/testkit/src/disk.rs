@@ -221,8 +221,8 @@ impl Disk for SimDisk {
         self.open_aligned(path, create, 1)
     }
 
-    fn create_uncached(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        self.open_aligned(path, true, DIRECT_ALIGN_BYTES)
+    fn open_uncached(&self, path: &Path, create: bool) -> io::Result<Arc<dyn File>> {
+        self.open_aligned(path, create, DIRECT_ALIGN_BYTES)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -273,12 +273,21 @@ impl Disk for SimDisk {
 struct SimFile {
     disk: SimDisk,
     inode: Arc<Mutex<Inode>>,
-    /// Of what memory, offset and length of a write are multiples.
+    /// Of what memory, offset and length of a read or write are multiples.
     align_bytes: usize,
+}
+
+impl SimFile {
+    fn check_alignment(&self, bytes: &[u8], offset: u64) {
+        let is_aligned = |n: u64| n.is_multiple_of(self.align_bytes as u64);
+        let aligned = [bytes.as_ptr() as u64, offset, bytes.len() as u64].map(is_aligned);
+        assert_eq!(aligned, [true; 3], "memory, offset and length past the page cache are aligned");
+    }
 }
 
 impl File for SimFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.check_alignment(buffer, offset);
         let inode = lock(&self.inode);
         let rest = inode.current.get(offset as usize..).unwrap_or_default();
         let length = rest.len().min(buffer.len());
@@ -292,12 +301,7 @@ impl File for SimFile {
         state.fails(faults.write_error_one_in, "write")?;
         let mut length = bytes.len();
         let align_bytes = self.align_bytes;
-        let aligned =
-            [bytes.as_ptr() as u64, offset, length as u64].map(|n| n.is_multiple_of(align_bytes as u64));
-        assert_eq!(
-            aligned, [true; 3],
-            "memory, offset and length of a write past the page cache are aligned"
-        );
+        self.check_alignment(bytes, offset);
         if length > align_bytes && state.random.one_in(faults.short_write_one_in) {
             length = state.random.range(1, length as u64 - 1) as usize;
             length = (length / align_bytes * align_bytes).max(align_bytes);

@@ -103,11 +103,13 @@ impl Shard {
                 results.push(result);
                 continue;
             }
-            let size = message.size() + RECORD_OVERHEAD_BYTES;
+            let checked = message.checked_size();
+            let size = checked.as_ref().map_or(0, |bytes| *bytes) + RECORD_OVERHEAD_BYTES;
             if !run.takes(&message, size, ctx.now) {
                 self.store_run(way.as_ref(), &mut run, &mut results, ctx);
             }
-            match self.check_join(current, &message, &run, ctx.now) {
+            let checked = checked.map_err(|error| Refusal::Message { index: 0, error });
+            match checked.and_then(|_| self.check_join(current, &message, &run, ctx.now)) {
                 Ok(()) => {
                     run.bytes += size;
                     run.body_bytes += message.body.len() as u64;
@@ -160,9 +162,8 @@ impl Shard {
         Ok(Way { target, route, towards, always, joins, limitless })
     }
 
-    /// Whether one more message fits behind those of the run.
+    /// Whether one more message, itself within its limits, fits behind those of the run.
     fn check_join(&self, way: &Way, message: &Message, run: &Run, now: Millis) -> Result<(), Refusal> {
-        message.check().map_err(|error| Refusal::Message { index: 0, error })?;
         let delayed = message.deliver_at.is_some_and(|at| at > now);
         if way.limitless && !delayed {
             return Ok(());

@@ -18,7 +18,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use waystation_base::{Position, disk::Disk};
+use waystation_base::{
+    Position,
+    disk::{DIRECT_ALIGN_BYTES, Disk, File},
+};
 
 use self::{
     pool::Pool,
@@ -212,7 +215,8 @@ impl FileJournal {
         }
         group.seal(self.synced, epoch, self.current.salt);
         let file = &self.current;
-        match file.file.write_all_at(group.frame(), file.offset_of(self.end)) {
+        let at = file.offset_of(self.end);
+        match self.way_to(at, bytes).write_all_at(group.frame(), at) {
             Ok(()) => self.full = false,
             // A file that cannot grow is no doubt about what is in it: what was written of the group lies behind the
             // end, and is written over.
@@ -230,6 +234,18 @@ impl FileJournal {
             self.pool.ask(self.next_file_bytes());
         }
         Ok(())
+    }
+
+    /// How a group of so many bytes is written there in the current file: past the page cache, unless somebody reads what was
+    /// written lately, or the file has to grow.
+    fn way_to(&self, offset: u64, bytes: u64) -> &dyn File {
+        let file = &self.current;
+        let uncached = file.uncached.as_ref().filter(|_| {
+            offset.is_multiple_of(DIRECT_ALIGN_BYTES as u64)
+                && offset + bytes <= file.prepared_bytes
+                && !self.shared.is_read_soon(self.end)
+        });
+        uncached.unwrap_or(&file.file).as_ref()
     }
 
     /// Remembers a failure for good, also beyond this process while the page cache that is in doubt lives.
@@ -277,11 +293,14 @@ fn begin(
     let header = FileHeader { base, salt, epoch }.encode();
     page[..header.len()].copy_from_slice(&header);
     file.write_all_at(&page, 0).map_err(|error| Failure::new("writing", &from, &error))?;
+    // Where it cannot be had, the page cache does.
+    let in_pages = options.align_bytes.is_multiple_of(DIRECT_ALIGN_BYTES);
+    let uncached = if in_pages { disk.open_uncached(&from, false).ok() } else { None };
     file.sync_data().map_err(|error| Failure::new("syncing", &from, &error))?;
     disk.rename(&from, &path).map_err(|error| Failure::new("renaming", &from, &error))?;
     disk.sync_dir(dir).map_err(|error| Failure::new("syncing", dir, &error))?;
     let prepared_bytes = bytes.max(page.len() as u64);
-    Ok(JournalFile { path, base, salt, epoch, prepared_bytes, file })
+    Ok(JournalFile { path, base, salt, epoch, prepared_bytes, file, uncached })
 }
 
 /// SplitMix64's last step: every bit of the input changes half of the output's.

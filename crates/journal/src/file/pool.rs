@@ -316,7 +316,7 @@ impl Inner {
         stopped: impl Fn() -> bool,
     ) -> io::Result<Option<Arc<dyn File>>> {
         // Nobody reads zeros: in the page cache they would cost a copy and push out what is read.
-        let file = self.disk.create_uncached(path)?;
+        let file = self.disk.open_uncached(path, true)?;
         // Whether there is room is known at once, and not when the file before is nearly full.
         file.reserve(bytes)?;
         let zeros = vec![0; Self::STEP_BYTES + PAGE_BYTES];

@@ -4,7 +4,10 @@ use std::{
     collections::VecDeque,
     io,
     ops::ControlFlow,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -14,7 +17,7 @@ use super::walk::{JournalFile, Stop, WalkError, Walker};
 use crate::{
     buffer,
     contract::{ReadError, Visitor},
-    limits::GROUP_BYTES_MAX,
+    limits::{CACHED_AFTER_READ_BYTES, GROUP_BYTES_MAX},
 };
 
 /// The chain of files and what of it may be read.
@@ -38,19 +41,29 @@ impl Files {
 }
 
 /// What owner and readers share.
-pub(crate) struct Shared(RwLock<Files>);
+pub(crate) struct Shared {
+    files: RwLock<Files>,
+    /// Up to where the journal is to be kept in the page cache, because somebody reads it from there.
+    pub(crate) cached_until: AtomicU64,
+}
 
 impl Shared {
     pub(crate) fn new(files: Files) -> Shared {
-        Shared(RwLock::new(files))
+        Shared { files: RwLock::new(files), cached_until: AtomicU64::new(0) }
     }
 
     pub(crate) fn read<R>(&self, look: impl FnOnce(&Files) -> R) -> R {
-        look(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        look(&self.files.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(crate) fn write<R>(&self, change: impl FnOnce(&mut Files) -> R) -> R {
-        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner))
+        change(&mut self.files.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether what is written from `position` on is likely to be read from the page cache: somebody who is not up to date
+    /// has read not long ago.
+    pub(crate) fn is_read_soon(&self, position: Position) -> bool {
+        position.0 < self.cached_until.load(Ordering::Relaxed)
     }
 }
 
@@ -62,11 +75,24 @@ impl Shared {
 #[derive(Clone)]
 pub struct Reader {
     shared: Arc<Shared>,
+    uncached: bool,
 }
 
 impl Reader {
     pub(crate) fn new(shared: Arc<Shared>) -> Reader {
-        Reader { shared }
+        Reader { shared, uncached: false }
+    }
+
+    /// A reader of what nobody else reads soon: [`Reader::read_at`] goes past the page cache where it can.
+    pub fn uncached(&self) -> Reader {
+        Reader { uncached: true, ..self.clone() }
+    }
+
+    /// What is written next goes through the page cache: this reader is behind, and will come to it.
+    fn note_reading(&self, end: Position) {
+        if !self.uncached {
+            self.shared.cached_until.store(end.0 + CACHED_AFTER_READ_BYTES, Ordering::Relaxed);
+        }
     }
 
     /// The first position that can be read.
@@ -83,8 +109,15 @@ impl Reader {
     pub fn read_at(&self, position: Position, length: usize) -> Result<Bytes, ReadError> {
         let file = self.locate(position, length)?;
         let offset = file.offset_of(position);
-        let bytes =
-            buffer::read(file.file.as_ref(), offset, length).map_err(|error| io_error(&file, error))?;
+        let uncached = file.uncached.as_deref().filter(|_| self.uncached);
+        // What is wrong is told by the second try.
+        let pages = uncached.and_then(|file| buffer::read_pages(file, offset, length).ok());
+        let bytes = match pages {
+            Some(bytes) => bytes,
+            None => {
+                buffer::read(file.file.as_ref(), offset, length).map_err(|error| io_error(&file, error))?
+            }
+        };
         self.still_there(position)?;
         Ok(bytes)
     }
@@ -99,6 +132,7 @@ impl Reader {
             if length > GROUP_BYTES_MAX || position.0 + length as u64 > end.0 {
                 return Err(out());
             }
+            self.note_reading(files.end);
             Ok(file)
         })
     }

@@ -186,7 +186,15 @@ pub(crate) fn load(disk: &dyn Disk, path: &Path, base: Position) -> Result<Journ
         return Err(LoadError::Header(HeaderError::Base(header.base)));
     }
     let path = path.to_owned();
-    Ok(JournalFile { path, base, salt: header.salt, epoch: header.epoch, prepared_bytes, file })
+    Ok(JournalFile {
+        path,
+        base,
+        salt: header.salt,
+        epoch: header.epoch,
+        prepared_bytes,
+        file,
+        uncached: None,
+    })
 }
 
 /// Why a journal file could not be taken into the chain.

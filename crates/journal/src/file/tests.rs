@@ -1,12 +1,17 @@
 //! Do journal files keep what was synced, cut a torn tail, and refuse damage?
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+};
 
 use waystation_base::os::OsDisk;
 
 use super::*;
 use crate::{
-    inspect, salvage,
+    inspect,
+    limits::CACHED_AFTER_READ_BYTES,
+    salvage,
     test_disk::{Random, Tear, TestDisk},
 };
 
@@ -435,9 +440,17 @@ fn trimmed_files_are_used_again_and_never_show_what_was_in_them() {
 
 #[test]
 fn a_reader_beside_the_owner_sees_whole_entries_or_that_they_were_trimmed() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let mut journal = open(dir.path());
-    let reader = journal.reader();
+    for (align_bytes, uncached) in [(64, false), (4096, false), (64, true), (4096, true)] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let options = Options { align_bytes, ..options() };
+        let opened = FileJournal::open(Arc::new(OsDisk), dir.path(), options, Verify::All);
+        let journal = opened.expect("opened").0;
+        let reader = journal.reader();
+        read_beside_the_owner(journal, if uncached { reader.uncached() } else { reader });
+    }
+}
+
+fn read_beside_the_owner(mut journal: FileJournal, reader: Reader) {
     let (sender, positions) = std::sync::mpsc::sync_channel::<(Position, u8)>(64);
     let checker = std::thread::spawn(move || {
         let (mut read, mut trimmed) = (0, 0);
@@ -502,4 +515,42 @@ fn a_full_disk_leaves_room_for_acknowledgements_and_is_noticed_before_it_fails()
     put(&mut journal, &[3; 1000]);
     drop(journal);
     assert_eq!(replay(&disk).2.last().expect("some").1, [3; 1000]);
+}
+
+#[test]
+fn what_is_read_past_the_page_cache_is_what_was_written_by_either_way() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let options = Options { align_bytes: PAGE_BYTES, file_bytes: 256 << 10, ..options() };
+    let opened = FileJournal::open(Arc::new(OsDisk), dir.path(), options, Verify::All);
+    let mut journal = opened.expect("opened").0;
+    let (cached, uncached) = (journal.reader(), journal.reader().uncached());
+    let mut written = Vec::new();
+    for n in 0..200_u32 {
+        // Every third stretch is read by one who is behind, and what follows goes through the page cache.
+        journal.shared.cached_until.store(if n / 10 % 3 == 0 { u64::MAX } else { 0 }, Ordering::Relaxed);
+        assert_eq!(journal.shared.is_read_soon(journal.end), n / 10 % 3 == 0);
+        let payload: Vec<u8> = (0..(n as usize * 97) % 9_000 + 1).map(|at| (at as u32 * n) as u8).collect();
+        written.push((put(&mut journal, &payload), payload));
+        for (position, payload) in written.iter().rev().take(20) {
+            for reader in [&uncached, &cached] {
+                let read = reader.read_at(*position, payload.len()).expect("read");
+                assert!(read == payload[..], "{n}: {position:?}");
+            }
+        }
+    }
+    let past = uncached.read_at(journal.end(), 1);
+    assert!(matches!(past, Err(ReadError::OutOfRange { .. })), "{past:?}");
+}
+
+#[test]
+fn after_a_reader_who_is_behind_so_many_bytes_are_kept_in_the_page_cache() {
+    let disk = TestDisk::default();
+    let (mut journal, ..) = replay(&disk);
+    let position = put(&mut journal, b"entry");
+    let is_read_soon = |after: u64| journal.shared.is_read_soon(Position(journal.end().0 + after));
+    journal.reader().uncached().read_at(position, 5).expect("read");
+    assert!(!is_read_soon(0), "who settles is not behind");
+    journal.reader().read_at(position, 5).expect("read");
+    assert!(is_read_soon(CACHED_AFTER_READ_BYTES - 1));
+    assert!(!is_read_soon(CACHED_AFTER_READ_BYTES));
 }

@@ -161,7 +161,8 @@ fn wait(publisher: &Publisher, consumers: &[Consumer], round: &Round<'_>) -> io:
     let now = round.now();
     let idle_ns = match round.plan.rate {
         Some(rate) => ((publisher.published as f64 / rate * 1e9) as u64).saturating_sub(now).min(1_000_000),
-        // The window is open: what keeps it from publishing is the socket or the end of the round.
+        // With an open window and a socket that takes more there is nothing to wait for.
+        None if publisher.may_publish(round, now) => 0,
         None => 1_000_000,
     };
     let timeout = Timespec { tv_sec: 0, tv_nsec: idle_ns as i64 };
@@ -181,14 +182,16 @@ impl Publisher {
         Ok(Publisher { connection, frames, sent, first_unconfirmed: 1, unconfirmed: 0, published: 0 })
     }
 
-    fn publish(&mut self, round: &Round<'_>, now: u64) {
-        let due = round.due(now);
-        let count = if let Until::Count(count) = round.plan.until { count } else { u64::MAX };
-        while self.unconfirmed < round.plan.window
-            && self.published < due.min(count)
+    /// Whether one more message can be sent: the window and the buffer are open, and it is due.
+    fn may_publish(&self, round: &Round<'_>, now: u64) -> bool {
+        self.unconfirmed < round.plan.window
+            && self.published < round.due(now)
             && self.connection.pending() < WRITE_BYTES
             && !round.is_over(self.published, now)
-        {
+    }
+
+    fn publish(&mut self, round: &Round<'_>, now: u64) {
+        while self.may_publish(round, now) {
             // At a rate, what counts is when it should have been sent.
             let at = round.plan.rate.map_or(now, |rate| (self.published as f64 / rate * 1e9) as u64);
             let (frames, body_at) = &self.frames[(self.published % self.frames.len() as u64) as usize];

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     directory::{Account, Action as Permission},
-    limits::REPLIES_WAITING_MAX,
+    limits::{READ_BYTES, REPLIES_WAITING_MAX},
     mapping::names,
     registry::{ChannelEntry, Entered, Order},
     session::{Action, ChannelKey, ConsumerKey, Failure, Resource, Session, Settings},
@@ -311,6 +311,10 @@ impl Connection {
         self.act();
         while poll_fn(|context| self.poll(context)).await {
             self.turn().await;
+            // Who floods gives way: to the broker, that it begins with what it was given, and to other connections.
+            if self.read_bytes == READ_BYTES {
+                tokio::task::yield_now().await;
+            }
         }
         self.end().await;
     }

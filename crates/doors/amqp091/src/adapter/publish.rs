@@ -425,7 +425,9 @@ impl Reading<'_> {
             payload: Payload::One(message),
         };
         if copies.is_empty() {
-            out.extend(first.map(|first| publish(first, *mandatory, message)));
+            if let Some(first) = first {
+                out.push(publish(first, *mandatory, message));
+            }
             return Ok(Addressed::default());
         }
         let mut addresses: SmallVec<[Name; 1]> = first.into_iter().collect();
