@@ -2,8 +2,7 @@
 there is room again?
 
 Starts the real binary with a reserve of disk space just below what is free, and takes the rest away with one large file. What
-memory it may use is set below what it uses and above that again, while it runs: when a process gives memory back is up to its
-allocator and the system, and nothing to wait for here.
+memory it may use is set below what it uses while it runs, and above that again; once what it uses falls, for a backlog goes.
 """
 import argparse
 import base64
@@ -25,13 +24,15 @@ from ports import free_port  # noqa: E402
 
 # What others may write to the same disk meanwhile, and what the file takes.
 SLACK_BYTES, TAKEN_BYTES = 2 << 30, 4 << 30
+# Messages that take some 30 MiB while they wait, a third of what a server with them has.
+BACKLOG = 1_000_000
 
 
 class Server:
     def __init__(self, binary, data):
         shutil.rmtree(data, ignore_errors=True)
         data.mkdir(parents=True)
-        self.data = data
+        self.binary, self.data = binary, data
         self.http, self.amqp, self.management = free_port(), free_port(), free_port()
         self.config = data / "waystation.toml"
         self.reserve_bytes = shutil.disk_usage(data).free - SLACK_BYTES
@@ -160,23 +161,23 @@ def publishers_are_blocked_while_memory_is_low_and_what_frees_some_goes_on(serve
     # Unless told otherwise it is a part of what there is, of which a server that has just begun uses little.
     assert 1 << 20 < used < limit and not alarm, (used, limit, alarm)
     publisher, consumer = Client(server, "publisher"), Client(server, "consumer")
-    for queue in "q", "purged", "deleted":
+    for queue in "kept", "purged", "deleted":
         publisher.channel.queue_declare(queue, durable=True)
     publisher.channel.confirm_delivery()
     for number in range(3):
-        for queue in "q", "purged", "deleted":
+        for queue in "kept", "purged", "deleted":
             publisher.channel.basic_publish("", queue, str(number).encode())
-    server.set_memory_high_bytes(used // 2)
+    server.set_memory_high_bytes(used // 4)
     until("the publisher is told", publisher.hears(["low on memory"]))
     wanted = {"publisher": ("blocked", "low on memory"), "consumer": ("running", None)}
     until(f"{wanted} is shown", lambda: server.connections() == wanted)
-    assert server.memory()[1:] == (used // 2, True) and server.alarms() == ["memory"], server.memory()
-    status, headers, problem = server.ask("POST", "/v1/queues/q/messages", b"late")
+    assert server.memory()[1:] == (used // 4, True) and server.alarms() == ["memory"], server.memory()
+    status, headers, problem = server.ask("POST", "/v1/queues/kept/messages", b"late")
     assert (status, problem["type"]) == (503, "urn:waystation:problem:memory-low"), (status, problem)
     assert int(headers["Retry-After"]) > 0 and "memory is low" in problem["detail"], problem
     assert server.ask("GET", "/v1/status")[2]["memory_low"] is True
     for number in range(3):
-        method, _, body = consumer.channel.basic_get("q")
+        method, _, body = consumer.channel.basic_get("kept")
         assert body == str(number).encode(), body
         consumer.channel.basic_ack(method.delivery_tag)
     assert consumer.channel.queue_purge("purged").method.message_count == 3
@@ -186,7 +187,7 @@ def publishers_are_blocked_while_memory_is_low_and_what_frees_some_goes_on(serve
     until(f"{wanted} is shown", lambda: server.connections() == wanted)
     assert server.alarms() == ["disk", "memory"], server.alarms()
     late = Client(server, "late")
-    late.channel.basic_publish("", "q", b"late")
+    late.channel.basic_publish("", "kept", b"late")
     until("who comes later is told both", late.hears(["low on memory & disk"]))
     server.give_space()
     wanted |= {"publisher": ("blocked", "low on memory"), "late": ("blocked", "low on memory")}
@@ -195,13 +196,30 @@ def publishers_are_blocked_while_memory_is_low_and_what_frees_some_goes_on(serve
     server.set_memory_high_bytes(4 * used)
     until("the publisher hears that there is room", publisher.hears(["low on memory", None]))
     until("so does who came later", late.hears(["low on memory & disk", None]))
-    publisher.channel.basic_publish("", "q", b"after")
+    publisher.channel.basic_publish("", "kept", b"after")
     assert server.alarms() == [] and server.memory()[1:] == (4 * used, False), server.memory()
     until("nobody is blocked", lambda: {state for state, _ in server.connections().values()} == {"running"})
-    assert {consumer.channel.basic_get("q", auto_ack=True)[2] for _ in range(2)} == {b"late", b"after"}
+    assert {consumer.channel.basic_get("kept", auto_ack=True)[2] for _ in range(2)} == {b"late", b"after"}
     assert consumer.told == [], consumer.told
     for client in publisher, consumer, late:
         client.connection.close()
+
+
+def an_alarm_ends_when_the_backlog_is_purged_that_led_to_it(server):
+    publisher, consumer = Client(server, "publisher"), Client(server, "consumer")
+    publisher.channel.queue_declare("backlog", durable=True)
+    lines = server.data / "lines"
+    lines.write_text("".join(f"{number}\n" for number in range(BACKLOG)))
+    command = [str(server.binary), "publish", "backlog", "--lines", str(lines)]
+    subprocess.run(command + ["--server", f"http://127.0.0.1:{server.http}"], check=True, stdout=subprocess.DEVNULL)
+    publisher.channel.basic_publish("", "backlog", b"last")
+    until("all is there", lambda: server.ask("GET", "/v1/queues/backlog")[2]["ready"] == BACKLOG + 1)
+    server.set_memory_high_bytes(server.memory()[0] - 1)
+    until("the publisher is told", publisher.hears(["low on memory"]))
+    assert consumer.channel.queue_purge("backlog").method.message_count == BACKLOG + 1
+    until("it hears that there is room", publisher.hears(["low on memory", None]))
+    publisher.connection.close()
+    consumer.connection.close()
 
 
 def who_is_blocked_closes_at_once_if_it_has_stopped_publishing(server):
@@ -255,6 +273,7 @@ def main():
     try:
         for check in (publishers_are_blocked_with_the_reason_and_consumers_go_on,
                       publishers_are_blocked_while_memory_is_low_and_what_frees_some_goes_on,
+                      an_alarm_ends_when_the_backlog_is_purged_that_led_to_it,
                       who_is_blocked_closes_at_once_if_it_has_stopped_publishing,
                       a_full_queue_refuses_with_its_limit_until_there_is_room):
             begun = time.monotonic()
@@ -264,6 +283,9 @@ def main():
             except Exception as error:  # noqa: BLE001: whatever it is, it is told
                 failed += 1
                 print(f"FAILED  {time.monotonic() - begun:6.1f} s  {check.__name__}: {error!r}", flush=True)
+            finally:
+                server.give_space()
+                server.set_memory_high_bytes(None)
     finally:
         server.end()
     sys.exit(1 if failed else 0)
