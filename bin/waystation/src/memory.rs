@@ -17,7 +17,7 @@ use crate::config::Limits;
 /// What of the memory that it may have the server uses at most before it refuses what is published, unless told otherwise.
 const HIGH_PERCENT: u64 = 60;
 
-#[allow(unsafe_code, reason = "declares a function that takes no pointer and keeps no rule for its caller")]
+#[allow(unsafe_code, reason = "declares a function of the allocator that any thread may call at any time")]
 mod allocator {
     unsafe extern "C" {
         /// `mi_collect` of mimalloc.h: gives back what the calling thread keeps and what of all threads was freed more than a
