@@ -106,7 +106,7 @@ impl Connection {
     }
 
     /// Whether it has published while publishing is refused. Who is told so and stops is read on: it acknowledges, and closes.
-    /// Messages of a transaction are known at its commit, which could only be refused: who has committed some before is not read on.
+    /// Messages of a transaction are known at its commit, which could only be refused: who has committed some is not read.
     fn is_held_up(&self) -> bool {
         self.door.is_blocked() && (self.publishes.wait() || self.has_committed)
     }
