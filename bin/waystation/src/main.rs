@@ -7,6 +7,7 @@ mod commands;
 mod config;
 mod exit;
 mod logs;
+mod memory;
 mod output;
 mod topology;
 mod units;

@@ -1,5 +1,5 @@
 //! What every other crate speaks in: ids, positions, time, named limits, names, the message and its
-//! stored form, and the world (clock, disk, chance) as traits.
+//! stored form, and the world (clock, disk, memory, chance) as traits.
 //!
 //! This crate refuses to know queues, topics, protocols, journals, sockets and tasks.
 
@@ -10,6 +10,7 @@ pub mod disk;
 pub mod filter;
 pub mod ids;
 pub mod limits;
+pub mod memory;
 pub mod message;
 pub mod name;
 pub mod os;

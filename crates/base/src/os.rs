@@ -1,5 +1,6 @@
-//! The real clock, disk and source of randomness.
+//! The real clock, disk, memory and source of randomness.
 
+mod memory;
 mod removal;
 
 use std::{
@@ -17,6 +18,7 @@ use rustix::{
     io::Errno,
 };
 
+pub use self::memory::{OsMemory, memory_bytes_max};
 use self::removal::Handle;
 use crate::{
     chance::Chance,

@@ -130,6 +130,9 @@ pub enum Refusal {
     /// The disk is nearly full.
     #[error("disk space is low: publishing is refused until space is free, consuming goes on")]
     DiskLow,
+    /// The process uses nearly as much memory as it may.
+    #[error("memory is low: publishing is refused until some is free, consuming goes on")]
+    MemoryLow,
     /// The server is shutting down.
     #[error("the server is shutting down")]
     Draining,
@@ -145,7 +148,11 @@ impl Refusal {
     /// What the caller should do.
     pub fn class(&self) -> Class {
         match self {
-            Refusal::Full { .. } | Refusal::DiskLow | Refusal::Draining | Refusal::Busy => Class::Retry,
+            Refusal::Full { .. }
+            | Refusal::DiskLow
+            | Refusal::MemoryLow
+            | Refusal::Draining
+            | Refusal::Busy => Class::Retry,
             Refusal::Stopped(_) => Class::Stop,
             _ => Class::Reject,
         }

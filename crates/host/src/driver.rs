@@ -21,7 +21,7 @@ use waystation_journal::{
 use waystation_record::Recorder;
 
 use crate::{
-    Options, Overview, Request, View,
+    Alarms, Options, Overview, Request, View,
     audit::{self, Origin},
     browse::Browsing,
     cache::Memory,
@@ -38,8 +38,8 @@ use crate::{
 
 /// Bytes that storing adds to a message at most, without its headers: for telling whether a request fits.
 const MESSAGE_OVERHEAD_BYTES: usize = 64;
-/// How often free space is looked at.
-const SPACE_LOOK_MS: u64 = 500;
+/// How often free space and memory are looked at.
+const ROOM_LOOK_MS: u64 = 500;
 /// The longest sleep: a clock that was set is noticed after it.
 const SLEEP_MS_MAX: u64 = 10_000;
 
@@ -109,8 +109,9 @@ pub struct Driver {
     space: Space,
     free_bytes: u64,
     /// None: it is to be looked at once.
-    space_looked_at: Option<Millis>,
-    disk_low: bool,
+    room_looked_at: Option<Millis>,
+    memory_used_bytes: u64,
+    alarms: Alarms,
     /// Settling lags behind: no requests are taken until then.
     slowed_until: Option<Millis>,
     /// Too much waits for the disk: the shard is left alone.
@@ -146,8 +147,9 @@ impl Driver {
             end,
             space: Space::Enough,
             free_bytes: u64::MAX,
-            space_looked_at: None,
-            disk_low: false,
+            room_looked_at: None,
+            memory_used_bytes: 0,
+            alarms: Alarms::default(),
             busy: false,
             abandoned: false,
             slowed_until: None,
@@ -216,7 +218,7 @@ impl Driver {
     fn turn(&mut self) -> Result<(), Failure> {
         let now = self.parts.clock.now();
         self.consumers.now = now;
-        self.look_for_space(now);
+        self.look_for_room(now);
         self.hear_callers();
         self.slow_down(now);
         self.take_inbox();
@@ -303,7 +305,11 @@ impl Driver {
             _ => false,
         };
         let no_room = !self.has_room(ROOM_BYTES_MIN + bytes as u64);
-        if self.disk_low && publishes || no_room { Err(Refusal::DiskLow) } else { Ok(bytes) }
+        let refusal = match no_room {
+            true => Some(Refusal::DiskLow),
+            false => self.alarms.refusal().filter(|_| publishes),
+        };
+        refusal.map_or(Ok(bytes), Err)
     }
 
     /// Whether the journal can still take so many bytes.
@@ -409,7 +415,7 @@ impl Driver {
             }
             JournalEvent::Synced { .. } => {}
             // Those who publish are told before they have filled what is left.
-            JournalEvent::Space(_) => self.space_looked_at = None,
+            JournalEvent::Space(_) => self.room_looked_at = None,
             JournalEvent::Failed(failure) => return Err(failure),
         }
         Ok(())
@@ -435,7 +441,7 @@ impl Driver {
         let files = self.parts.shard.files();
         Overview {
             stopped: None,
-            disk_low: self.disk_low,
+            alarms: self.alarms,
             journal_end: extent.end,
             journal_durable: extent.durable,
             journal_start: extent.start,
@@ -445,6 +451,8 @@ impl Driver {
             groups: self.groups,
             group_bytes: self.group_bytes,
             disk_free_bytes: self.free_bytes,
+            memory_used_bytes: self.memory_used_bytes,
+            memory_high_bytes: self.parts.options.memory.as_ref().map_or(0, |bound| bound.high_bytes()),
             entities: self.parts.shard.entities() as u64,
             consumers: self.consumers.len() as u64,
             delivered: self.consumers.delivered,
@@ -457,7 +465,7 @@ impl Driver {
     /// When the next turn is due though nothing happens.
     fn wake_at(&self) -> Option<Millis> {
         let now = self.parts.clock.now();
-        let low = self.space_looked_at.filter(|_| self.disk_low).map(|at| at.plus(SPACE_LOOK_MS));
+        let low = self.room_looked_at.filter(|_| self.alarms.any()).map(|at| at.plus(ROOM_LOOK_MS));
         let house = self.parts.house.next_look(now);
         // While too much waits for the disk, its events wake.
         let timer = self.parts.shard.next_deadline().filter(|_| !self.busy);

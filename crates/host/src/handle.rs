@@ -32,6 +32,7 @@ use waystation_broker::{
 
 use waystation_record::Record;
 
+use crate::alarms::Alarms;
 use crate::audit::Origin;
 use crate::mailbox::{Attention, Inbox, Outbox, mailbox};
 use crate::overlay::{self, Overlay};
@@ -165,8 +166,8 @@ pub struct Page {
 pub struct Overview {
     /// Why nothing is accepted any more, if so.
     pub stopped: Option<String>,
-    /// Whether publishing is refused for want of disk space.
-    pub disk_low: bool,
+    /// What there is too little of, so that publishing is refused.
+    pub alarms: Alarms,
     /// The end of the journal.
     pub journal_end: Position,
     /// How far it is durable.
@@ -195,6 +196,10 @@ pub struct Overview {
     pub settle_jobs: u64,
     /// Bytes of file system still free.
     pub disk_free_bytes: u64,
+    /// Bytes of memory that the process has; 0 where that is not looked at.
+    pub memory_used_bytes: u64,
+    /// Bytes of memory from which on publishing is refused; 0: there is no such bound.
+    pub memory_high_bytes: u64,
     /// Queues, topics and subscriptions.
     pub entities: u64,
 }

@@ -6,6 +6,7 @@
 //!
 //! This crate refuses to know protocols and their sockets.
 
+mod alarms;
 pub mod audit;
 mod browse;
 mod cache;
@@ -30,6 +31,7 @@ mod view;
 pub(crate) use handle::Request;
 pub use handle::{Broker, Browse, Consumer, Delivery, Event, Overview, Page, Pending, Target};
 
+pub use alarms::{Alarms, MemoryBound};
 pub use driver::Driver;
 pub use exemplars::Exemplar;
 pub use options::{OpenError, Options, REQUEST_BYTES_MAX};

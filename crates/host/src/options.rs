@@ -1,9 +1,11 @@
 //! How a broker is opened, within which bounds it runs, and why it could not be opened.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, sync::Arc};
 
 use waystation_broker::{ReplayError, SnapshotError};
 use waystation_journal::{DataDirError, Mode, settled, snapshot};
+
+use crate::MemoryBound;
 
 /// Requests that one commit unit takes; the committer waits no longer than these take.
 pub(crate) const UNIT_REQUESTS_MAX: usize = 256;
@@ -61,6 +63,8 @@ pub struct Options {
     pub snapshot_bytes: u64,
     /// Free bytes of the file system below which publishing is refused.
     pub disk_reserve_bytes: u64,
+    /// How much memory the process may use before publishing is refused; none: that is not looked at.
+    pub memory: Option<Arc<MemoryBound>>,
     /// Requests that may wait for the driver; callers wait when there are more.
     pub requests_max: usize,
     /// How long records of changes are kept; none: there are none.
@@ -81,6 +85,7 @@ impl Options {
             hot_bytes: 256 << 20,
             snapshot_bytes: 128 << 20,
             disk_reserve_bytes: 256 << 20,
+            memory: None,
             requests_max: 4096,
             audit: None,
             record: None,

@@ -10,11 +10,11 @@ use std::{
 use common::*;
 use waystation_base::{Clock, os::OsClock};
 use waystation_broker::{
-    Refusal, SessionId,
-    command::Hold,
+    Kind, Refusal, SessionId,
+    command::{Counted, Delete, Hold},
     spec::{QueueSpec, Spec},
 };
-use waystation_host::{Event, Mode, OpenError, Options, open};
+use waystation_host::{Alarms, Event, MemoryBound, Mode, OpenError, Options, open};
 
 #[tokio::test]
 async fn what_was_acknowledged_is_there_after_a_stop() {
@@ -110,12 +110,61 @@ async fn while_the_disk_is_nearly_full_publishing_is_refused_and_consuming_goes_
     declare_queue(broker, "q").await;
     publish(broker, "q", ["a".to_owned(), "b".to_owned()]).await;
     disk.free_bytes.store(Options::new("").disk_reserve_bytes - 1, Ordering::Relaxed);
-    until("the refusal", || async { broker.overview().await.expect("there").disk_low }).await;
+    until("the refusal", || async { broker.overview().await.expect("there").alarms.disk }).await;
     assert_eq!(broker.publish(name("q"), vec![message("c")]).await, Err(Refusal::DiskLow));
     assert_eq!(drain(broker, queue("q")).await, ["a", "b"]);
     disk.free_bytes.store(Options::new("").disk_reserve_bytes, Ordering::Relaxed);
-    until("the recovery", || async { !broker.overview().await.expect("there").disk_low }).await;
+    until("the recovery", || async { !broker.overview().await.expect("there").alarms.disk }).await;
     publish(broker, "q", ["d".to_owned()]).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn while_memory_is_nearly_used_up_publishing_is_refused_and_what_frees_some_goes_on() {
+    const HIGH: u64 = 1_000_000;
+    let dir = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(SaidMemory::default());
+    let bound = Arc::new(MemoryBound::new(memory.clone(), HIGH));
+    let running = start(Options { memory: Some(bound.clone()), ..Options::new(dir.path()) });
+    let broker = &running.broker;
+    let alarms = async |alarms: Alarms| {
+        until("the alarm", || async { broker.overview().await.expect("there").alarms == alarms }).await;
+    };
+    let (on, off) = (Alarms { memory: true, disk: false }, Alarms::default());
+    for queue in ["q", "purged", "deleted"] {
+        declare_queue(broker, queue).await;
+        publish(broker, queue, ["a".to_owned(), "b".to_owned()]).await;
+    }
+    memory.used_bytes.store(HIGH, Ordering::Relaxed);
+    alarms(on).await;
+    let overview = broker.overview().await.expect("there");
+    assert_eq!((overview.memory_used_bytes, overview.memory_high_bytes), (HIGH, HIGH));
+    assert_eq!(broker.publish(name("q"), vec![message("c")]).await, Err(Refusal::MemoryLow));
+    assert_eq!(drain(broker, queue("q")).await, ["a", "b"]);
+    assert_eq!(broker.purge(name("purged")).await, Ok(2));
+    let delete = Delete {
+        kind: Kind::Queue,
+        name: name("deleted"),
+        if_unused: false,
+        if_empty: false,
+        counted: Counted::All,
+        session: SessionId::default(),
+    };
+    assert_eq!(broker.delete(delete).await, Ok(2));
+    until("memory is asked for", || async { memory.asked.load(Ordering::Relaxed) > 0 }).await;
+    // A little less is not enough; it is looked at a few times meanwhile.
+    memory.used_bytes.store(HIGH - HIGH / 20, Ordering::Relaxed);
+    let asked = memory.asked.load(Ordering::Relaxed);
+    until("it is looked at", || async { memory.asked.load(Ordering::Relaxed) > asked + 1 }).await;
+    assert_eq!(broker.publish(name("q"), vec![message("c")]).await, Err(Refusal::MemoryLow));
+    memory.used_bytes.store(HIGH - HIGH / 20 - 1, Ordering::Relaxed);
+    alarms(off).await;
+    publish(broker, "q", ["d".to_owned()]).await;
+    // A bound that is set later holds too, and so does that there is none.
+    bound.set_high_bytes(1);
+    alarms(on).await;
+    bound.set_high_bytes(0);
+    alarms(off).await;
     running.stop().await;
 }
 

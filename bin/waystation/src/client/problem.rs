@@ -39,7 +39,7 @@ pub async fn refusal(response: Response) -> Failure {
 pub fn told(problem: &Problem, status: StatusCode) -> Failure {
     let detail = if problem.detail.is_empty() { &problem.title } else { &problem.detail };
     let exit = match problem.kind.rsplit(':').next() {
-        Some("stopped" | "disk-low") => Exit::Storage,
+        Some("stopped" | "disk-low" | "memory-low") => Exit::Storage,
         Some("damaged") => Exit::Damaged,
         _ => exit(status),
     };
@@ -100,12 +100,11 @@ mod tests {
         check(title, 503, (Exit::Unreachable, "stopped", None));
         let stopped = Problem { kind: "urn:waystation:problem:stopped".into(), ..problem("no sync") };
         check(stopped, 503, (Exit::Storage, "no sync", None));
-        let low = Problem {
-            kind: "urn:waystation:problem:disk-low".into(),
-            retry_after_s: Some(30),
-            ..problem("low")
-        };
-        check(low, 503, (Exit::Storage, "low", Some("try again in 30 s")));
+        for kind in ["disk-low", "memory-low"] {
+            let kind = format!("urn:waystation:problem:{kind}");
+            let low = Problem { kind, retry_after_s: Some(30), ..problem("low") };
+            check(low, 503, (Exit::Storage, "low", Some("try again in 30 s")));
+        }
         assert!(told(&problem("who"), StatusCode::UNAUTHORIZED).advice.expect("advice").contains("--token"));
     }
 }

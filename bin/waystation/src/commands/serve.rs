@@ -16,7 +16,7 @@ use waystation_base::{
 };
 use waystation_calls::Calls;
 use waystation_catalog::Catalog;
-use waystation_host::{Broker, Driver, Mode as HostMode, OpenError, Recovery};
+use waystation_host::{Broker, Driver, MemoryBound, Mode as HostMode, OpenError, Recovery};
 use waystation_net::{Drain, Listener, Tls, tls};
 use waystation_otlp::{Counts, Export, Exporter};
 use waystation_record::Record;
@@ -32,7 +32,7 @@ use crate::{
     args::server::Serve,
     config::{Config, Mode, layers},
     exit::{Exit, Failure},
-    logs,
+    logs, memory,
     output::Output,
     units::{show_size, show_time},
 };
@@ -51,12 +51,16 @@ pub fn run(args: &Serve, output: Output) -> Result<Exit, Failure> {
 fn configured(args: &Serve) -> Result<Config, Failure> {
     let mut config = layers::load(args.config.as_deref(), variables())?;
     args.overlay(&mut config);
-    let wrong = |problem: crate::config::Problem| {
-        Failure::usage(format!("{}: {}", problem.path.join("."), problem.reason))
-    };
-    config.check().map_err(wrong)?;
+    let config = checked(config)?;
     config.check_exposure().map_err(refuse_exposure)?;
     Ok(config)
+}
+
+fn checked(config: Config) -> Result<Config, Failure> {
+    match config.check() {
+        Ok(()) => Ok(config),
+        Err(problem) => Err(Failure::usage(format!("{}: {}", problem.path.join("."), problem.reason))),
+    }
 }
 
 async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Failure> {
@@ -64,7 +68,9 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
     let access = Access::new(config.auth.tokens.clone())
         .map_err(|error| Failure::usage(format!("auth.tokens: {error}")))?;
     let tls = certificate(&config)?;
-    let opened = waystation_host::open(host_options(&config, clock.now()), Arc::new(OsDisk), clock.clone());
+    let memory = memory::bound(&config.limits);
+    let options = host_options(&config, memory.clone(), clock.now());
+    let opened = waystation_host::open(options, Arc::new(OsDisk), clock.clone());
     let (broker, driver, recovery) = opened.map_err(|error| unopened(&error))?;
     tell_recovery(&config, &recovery);
     let listener = listen(config.http.address, tls.clone()).await?;
@@ -177,7 +183,7 @@ async fn serve(args: &Serve, config: Config, output: Output) -> Result<Exit, Fai
         }
         served
     };
-    let reloader = Reloader { args_config: args.config.clone(), access, tls };
+    let reloader = Reloader { args_config: args.config.clone(), access, memory, tls };
     let exit = conduct(driver, door, drain, signals, reloader).await?;
     tracing::info!("ended");
     Ok(exit)
@@ -287,11 +293,12 @@ impl Signals {
 struct Reloader {
     args_config: Option<PathBuf>,
     access: Access,
+    memory: Arc<MemoryBound>,
     tls: Option<Tls>,
 }
 
 impl Reloader {
-    /// Reads tokens and certificate anew. What cannot be used is told, and the old stays.
+    /// Reads tokens, the bound of memory and the certificate anew. What cannot be used is told, and the old stays.
     fn reload(&self) {
         if let Some(tls) = &self.tls {
             match tls.reload() {
@@ -306,6 +313,12 @@ impl Reloader {
                     tracing::error!(error = %failure, "the tokens cannot be used; the old ones stay")
                 }
             }
+            match self.reload_memory(path) {
+                Ok(high_bytes) => tracing::info!(high_bytes, "the bound of memory is read anew"),
+                Err(failure) => {
+                    tracing::error!(error = %failure, "the bound of memory cannot be used; the old one stays")
+                }
+            }
         }
     }
 
@@ -317,6 +330,12 @@ impl Reloader {
         }
         self.access.replace_tokens(tokens).map_err(Failure::usage)?;
         Ok(count)
+    }
+
+    fn reload_memory(&self, path: &std::path::Path) -> Result<u64, Failure> {
+        let high_bytes = memory::high_bytes(&checked(layers::load(Some(path), variables())?)?.limits);
+        self.memory.set_high_bytes(high_bytes);
+        Ok(high_bytes)
     }
 }
 
@@ -344,7 +363,7 @@ async fn listen(address: SocketAddr, tls: Option<Tls>) -> Result<Listener, Failu
     })
 }
 
-fn host_options(config: &Config, now: Millis) -> waystation_host::Options {
+fn host_options(config: &Config, memory: Arc<MemoryBound>, now: Millis) -> waystation_host::Options {
     let limits = &config.limits;
     waystation_host::Options {
         owner: format!("process {}, since {}", std::process::id(), show_time(now)),
@@ -358,6 +377,7 @@ fn host_options(config: &Config, now: Millis) -> waystation_host::Options {
         hot_bytes: limits.hot_bytes,
         snapshot_bytes: limits.snapshot_bytes,
         disk_reserve_bytes: limits.disk_reserve_bytes,
+        memory: Some(memory),
         requests_max: limits.requests_max,
         audit: Some(waystation_host::audit::Audit {
             retention_ms: config.audit.retention_ms,

@@ -5,6 +5,7 @@ use std::{io::Write, time::Duration};
 use serde_json::json;
 use waystation_admin::bindings::is_predeclared;
 use waystation_broker::Kind;
+use waystation_host::Alarms;
 use waystation_http::api::Status;
 
 use super::show;
@@ -63,12 +64,18 @@ fn head(client: &Client, status: &Status) -> String {
     let state = match status {
         Status { stopped: Some(reason), .. } => format!("STOPPED: {reason}"),
         Status { draining: true, .. } => "shutting down".to_owned(),
-        Status { disk_low: true, .. } => "disk space is low: publishing is refused".to_owned(),
-        _ => "accepting".to_owned(),
+        _ => {
+            let alarms = Alarms { disk: status.disk_low, memory: status.memory_low };
+            alarms.told().unwrap_or("accepting").to_owned()
+        }
+    };
+    let memory = match (show_size(status.memory_used_bytes), status.memory_high_bytes) {
+        (used, 0) => used,
+        (used, high_bytes) => format!("{used} of {}", show_size(high_bytes)),
     };
     let journal = status.journal_end.saturating_sub(status.journal_start);
     format!(
-        "waystation {} at {}: {state}, up {}, {} connections\njournal {}, settled {} in {} files, disk free {}",
+        "waystation {} at {}: {state}, up {}, {} connections\njournal {}, settled {} in {} files, disk free {}, memory {}",
         status.version,
         client.base(),
         show_duration(status.uptime_s * 1000),
@@ -77,6 +84,7 @@ fn head(client: &Client, status: &Status) -> String {
         show_size(status.settled_bytes),
         show_count(status.settled_files),
         show_size(status.disk_free_bytes),
+        memory,
     )
 }
 
@@ -95,6 +103,10 @@ mod tests {
         };
         check(Status { stopped: Some("no".into()), draining: true, ..Status::default() }, "STOPPED: no");
         check(Status { disk_low: true, ..Status::default() }, "disk space is low");
+        check(Status { memory_low: true, ..Status::default() }, "memory is low");
+        let status = Status { memory_used_bytes: 3 << 20, memory_high_bytes: 6 << 20, ..Status::default() };
+        check(status, "memory 3.0 MiB of 6.0 MiB");
+        check(Status { memory_used_bytes: 3 << 20, ..Status::default() }, "memory 3.0 MiB");
         check(Status { uptime_s: 90, ..Status::default() }, "accepting, up 1m 30s");
     }
 }

@@ -90,6 +90,15 @@ pub const KEYS: &[Key] = &[
         "disk_reserve_bytes",
         &["With less disk space than this publishing is refused; consuming goes on."],
     ),
+    unset(
+        "limits",
+        "memory_high_bytes",
+        "4294967296",
+        &[
+            "From so many bytes of the server's memory (resident) on publishing is refused, until it is 5 % below; consuming goes on.",
+            "0: never. If left out: 60 % of what the machine has, or of what its control group may use. SIGHUP reads it anew.",
+        ],
+    ),
     key(
         "http",
         "address",

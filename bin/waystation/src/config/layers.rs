@@ -68,7 +68,9 @@ pub fn overlay(
         let wrong = |reason: String| Failure::usage(format!("environment variable {name}: {reason}"));
         let section = table.entry(key.section).or_insert_with(|| Value::Table(Table::new()));
         let Value::Table(section) = section else { unreachable!("sections are tables") };
-        let value = like(section.get(key.name), &text).map_err(wrong)?;
+        // What is not set is like its example.
+        let example = key.example.and_then(|example| example.parse().ok());
+        let value = like(section.get(key.name).or(example.as_ref()), &text).map_err(wrong)?;
         section.insert(key.name.to_owned(), value);
         config =
             table.clone().try_into().map_err(|error: toml::de::Error| wrong(error.message().to_owned()))?;
@@ -143,6 +145,19 @@ mod tests {
             &[("WAYSTATION_SERVER", "http://x"), ("WAYSTATION_SERVICE_HOST", "10.0.0.1")],
             Ok("127.0.0.1:7400"),
         );
+    }
+
+    #[test]
+    fn a_number_that_is_not_set_is_one_in_the_environment_too() {
+        let high = |file: &str, value: &str| {
+            let environment = [("WAYSTATION_LIMITS_MEMORY_HIGH_BYTES".to_owned(), value.to_owned())];
+            let config = overlay(parse(file.as_bytes()).expect("a file"), environment);
+            config.map(|config| config.limits.memory_high_bytes).map_err(|error| error.to_string())
+        };
+        assert_eq!(high("", "12"), Ok(Some(12)));
+        assert_eq!(high("limits.memory_high_bytes = 7", "12"), Ok(Some(12)));
+        let error = high("", "much").expect_err("no number");
+        assert!(error.contains("'much' is not a whole number"), "{error}");
     }
 
     #[test]

@@ -76,6 +76,8 @@ pub struct Limits {
     pub hot_bytes: u64,
     pub snapshot_bytes: u64,
     pub disk_reserve_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_high_bytes: Option<u64>,
     pub requests_max: usize,
 }
 
@@ -170,6 +172,7 @@ impl Default for Limits {
             hot_bytes: 256 << 20,
             snapshot_bytes: 128 << 20,
             disk_reserve_bytes: 256 << 20,
+            memory_high_bytes: None,
             requests_max: 4096,
         }
     }
@@ -265,6 +268,7 @@ impl Config {
         range(["limits", "hot_bytes"], self.limits.hot_bytes, 1 << 20, 1 << 50)?;
         range(["limits", "snapshot_bytes"], self.limits.snapshot_bytes, 1 << 20, 1 << 50)?;
         range(["limits", "disk_reserve_bytes"], self.limits.disk_reserve_bytes, 0, 1 << 50)?;
+        range(["limits", "memory_high_bytes"], self.limits.memory_high_bytes.unwrap_or(0), 0, 1 << 50)?;
         range(["limits", "requests_max"], self.limits.requests_max as u64, 1, 1 << 20)?;
         range(["audit", "retention_ms"], self.audit.retention_ms, 1, 10 * 365 * 24 * 60 * 60 * 1000)?;
         range(["audit", "retention_bytes"], self.audit.retention_bytes, 1 << 10, 1 << 50)?;
@@ -348,6 +352,9 @@ mod tests {
         check(|it| it.durability.interval_ms = 60_001, Some(["durability", "interval_ms"]));
         check(|it| it.limits.cache_bytes = (1 << 20) - 1, Some(["limits", "cache_bytes"]));
         check(|it| it.limits.cache_bytes = 1 << 20, None);
+        check(|it| it.limits.memory_high_bytes = Some(0), None);
+        check(|it| it.limits.memory_high_bytes = Some(1 << 50), None);
+        check(|it| it.limits.memory_high_bytes = Some((1 << 50) + 1), Some(["limits", "memory_high_bytes"]));
         check(|it| it.http.connections_max = 0, Some(["http", "connections_max"]));
         check(|it| it.data.dir = "".into(), Some(["data", "dir"]));
         check(|it| it.tls.key = Some("key.pem".into()), Some(["tls", "key"]));

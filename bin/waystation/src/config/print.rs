@@ -95,6 +95,7 @@ mod tests {
         config.otlp.ca = Some("x".into());
         config.otlp.endpoint = Some("http://x".into());
         let rule = serde_json::from_str(r#"{"address": "x"}"#);
+        config.limits.memory_high_bytes = Some(1);
         config.record.rules = vec![rule.expect("a rule")];
         let token = TokenEntry {
             name: "a".into(),

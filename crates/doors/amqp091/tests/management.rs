@@ -1,6 +1,6 @@
 //! Does the management interface answer as RabbitMQ's does? The expected bodies were taken from RabbitMQ 3.10.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
@@ -11,8 +11,12 @@ use tokio::{
 };
 use waystation_access::Access;
 use waystation_amqp091::management::{BODY_BYTES_MAX, Endpoint, GET_COUNT_MAX, OBJECTS_MAX, Options, serve};
-use waystation_base::os::{OsClock, OsDisk};
+use waystation_base::{
+    memory::Memory,
+    os::{OsClock, OsDisk},
+};
 use waystation_catalog::Catalog;
+use waystation_host::MemoryBound;
 use waystation_net::{Drain, Listener};
 
 struct Server {
@@ -26,8 +30,13 @@ struct Server {
 
 impl Server {
     async fn start() -> Server {
+        Server::with(|_| ()).await
+    }
+
+    async fn with(change: impl FnOnce(&mut waystation_host::Options)) -> Server {
         let dir = tempfile::tempdir().expect("a folder");
-        let options = waystation_host::Options::new(dir.path());
+        let mut options = waystation_host::Options::new(dir.path());
+        change(&mut options);
         let opened = waystation_host::open(options, Arc::new(OsDisk), Arc::new(OsClock));
         let (broker, driver, _) = opened.expect("opened");
         let (stop, stopped) = oneshot::channel::<()>();
@@ -306,5 +315,54 @@ async fn limits_of_virtual_hosts_and_users_are_set_shown_exported_imported_and_t
     assert_eq!(server.guest("POST", "definitions", definitions).await.0, 204);
     assert_eq!(server.get("vhost-limits").await, both, "as they were exported");
     assert_eq!(server.get("user-limits").await, of_clerk);
+    server.end().await;
+}
+
+/// A process that uses just so much memory.
+#[derive(Debug)]
+struct Just(u64);
+
+impl Memory for Just {
+    fn used_bytes(&self) -> io::Result<u64> {
+        Ok(self.0)
+    }
+}
+
+#[tokio::test]
+async fn each_alarm_is_shown_at_the_node_and_fails_the_checks_until_it_is_over() {
+    const USED: u64 = 1 << 20;
+    let memory = Arc::new(MemoryBound::new(Arc::new(Just(USED)), 2 * USED));
+    let bound = memory.clone();
+    let server = Server::with(|options| {
+        options.memory = Some(bound);
+        options.disk_reserve_bytes = 0;
+    })
+    .await;
+    let node = async || {
+        let node = server.get("nodes/waystation@localhost").await;
+        ["mem_used", "mem_limit", "mem_alarm", "disk_free_alarm"].map(|key| node[key].clone())
+    };
+    assert_eq!(node().await, [json!(USED), json!(2 * USED), json!(false), json!(false)]);
+    const CHECKS: [&str; 3] = ["health/checks/alarms", "health/checks/local-alarms", "healthchecks/node"];
+    for check in CHECKS {
+        assert_eq!(server.get(check).await["status"], "ok");
+    }
+    memory.set_high_bytes(USED);
+    // It is looked at again with the requests that come half a second later.
+    while node().await[2] == false {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(node().await, [json!(USED), json!(USED), json!(true), json!(false)]);
+    for check in CHECKS {
+        let (status, body) = server.guest("GET", check, Value::Null).await;
+        assert_eq!((status, &body["status"]), (503, &json!("failed")), "{check}");
+        assert_eq!(body["alarms"], json!([{"resource": "memory", "node": "waystation@localhost"}]));
+    }
+    memory.set_high_bytes(0);
+    while node().await[2] == true {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(node().await, [json!(USED), json!(0), json!(false), json!(false)]);
+    assert_eq!(server.get(CHECKS[0]).await["status"], "ok");
     server.end().await;
 }

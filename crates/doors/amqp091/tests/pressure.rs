@@ -15,11 +15,16 @@ use std::{
 use bytes::Bytes;
 use common::{PATIENCE, Server};
 use tokio::time::{sleep, timeout};
-use waystation_amqp091::wire::{Method, methods::*};
+use waystation_amqp091::{
+    directory::Loopback,
+    wire::{Method, methods::*},
+};
 use waystation_base::{
     disk::{Disk, File, LockError},
+    memory::Memory,
     os::OsDisk,
 };
+use waystation_host::MemoryBound;
 
 /// A disk whose syncs can be made to wait, and whose free space is what one says.
 #[derive(Clone)]
@@ -183,5 +188,125 @@ async fn with_the_disk_nearly_full_who_publishes_is_blocked_with_the_reason_and_
     let Method::ConnectionUnblocked(_) = client.method().await else { panic!("unblocked") };
     while client.declare("q").await.0 < 1 {}
     drop((client, consumer));
+    server.end().await;
+}
+
+/// As much memory in use as one says.
+#[derive(Debug, Default)]
+struct Said(AtomicU64);
+
+impl Memory for Said {
+    fn used_bytes(&self) -> io::Result<u64> {
+        Ok(self.0.load(Ordering::Relaxed))
+    }
+}
+
+const HIGH: u64 = 1 << 30;
+
+/// A server that may use so much memory, on this disk, of which as much must stay free.
+async fn bounded(memory: &Arc<Said>, disk: &Slow) -> Server {
+    let bound = Arc::new(MemoryBound::new(memory.clone(), HIGH));
+    let open = |options: &mut waystation_host::Options| {
+        options.memory = Some(bound);
+        options.disk_reserve_bytes = HIGH;
+    };
+    Server::opened(Arc::new(Loopback), Arc::new(disk.clone()), open, |_| ()).await
+}
+
+#[tokio::test]
+async fn with_memory_nearly_used_up_who_publishes_is_blocked_with_all_reasons_and_who_consumes_goes_on() {
+    let (memory, disk) = (Arc::new(Said::default()), Slow::new());
+    let server = bounded(&memory, &disk).await;
+    let mut client = server.channel().await;
+    client.declare("q").await;
+    let body = Bytes::from_static(b"x");
+    client.put_publish("q", &body);
+    client.flush().await;
+    while client.declare("q").await.0 < 1 {}
+    memory.0.store(HIGH, Ordering::Relaxed);
+    let Method::ConnectionBlocked(blocked) = client.method().await else { panic!("blocked") };
+    assert_eq!(blocked.reason, "low on memory");
+    assert_eq!(until(&server, "blocked").await, Some("low on memory"));
+    disk.free_bytes.store(HIGH - 1, Ordering::Relaxed);
+    while state(&server).1 != Some("low on memory & disk") {
+        sleep(Duration::from_millis(10)).await;
+    }
+    // One that comes now is told all of it when it publishes, and not before.
+    let mut consumer = server.channel().await;
+    consumer.say(1, basic::Get { queue: "q".into(), no_ack: true, ..Default::default() }).await;
+    let Method::BasicGetOk(_) = consumer.method().await else { panic!("get-ok") };
+    consumer.put_publish("q", &body);
+    consumer.flush().await;
+    let Method::ConnectionBlocked(blocked) = consumer.method().await else { panic!("blocked") };
+    assert_eq!(blocked.reason, "low on memory & disk");
+    memory.0.store(0, Ordering::Relaxed);
+    while state(&server).1 != Some("low on disk") {
+        sleep(Duration::from_millis(10)).await;
+    }
+    disk.free_bytes.store(HIGH, Ordering::Relaxed);
+    for client in [&mut client, &mut consumer] {
+        let Method::ConnectionUnblocked(_) = client.method().await else { panic!("unblocked") };
+    }
+    while client.declare("q").await.0 < 1 {}
+    drop((client, consumer));
+    server.end().await;
+}
+
+#[tokio::test]
+async fn who_is_blocked_and_stops_publishing_acknowledges_and_closes_at_once() {
+    let (memory, disk) = (Arc::new(Said::default()), Slow::new());
+    let server = bounded(&memory, &disk).await;
+    let mut client = server.channel().await;
+    client.declare("q").await;
+    client.put_publish("q", &Bytes::from_static(b"x"));
+    client.flush().await;
+    while client.declare("q").await.0 < 1 {}
+    memory.0.store(HIGH, Ordering::Relaxed);
+    let Method::ConnectionBlocked(_) = client.method().await else { panic!("blocked") };
+    client.say(1, basic::Get { queue: "q".into(), ..Default::default() }).await;
+    let Method::BasicGetOk(got) = client.method().await else { panic!("get-ok") };
+    client.say(1, basic::Ack { delivery_tag: got.delivery_tag, multiple: false }).await;
+    client.say(1, channel::Close::default()).await;
+    let Method::ChannelCloseOk(_) = client.method().await else { panic!("the channel closes") };
+    client.say(0, connection::Close::default()).await;
+    let Method::ConnectionCloseOk(_) = client.method().await else { panic!("the connection closes") };
+    let mut other = server.channel().await;
+    assert_eq!(other.declare("q").await.0, 0, "it was acknowledged");
+    drop((client, other));
+    server.end().await;
+}
+
+#[tokio::test]
+async fn what_comes_after_a_message_that_is_held_back_waits_until_there_is_room() {
+    let (memory, disk) = (Arc::new(Said::default()), Slow::new());
+    let server = bounded(&memory, &disk).await;
+    memory.0.store(HIGH, Ordering::Relaxed);
+    let mut client = server.channel().await;
+    client.declare("q").await;
+    client.say(1, confirm::Select::default()).await;
+    let Method::ConfirmSelectOk(_) = client.method().await else { panic!("select-ok") };
+    let refused = async {
+        // Before the door has looked the broker refuses what it is handed.
+        loop {
+            client.put_publish("q", &Bytes::from_static(b"x"));
+            client.flush().await;
+            match client.method().await {
+                Method::ConnectionBlocked(_) => return,
+                Method::BasicNack(_) | Method::BasicAck(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    timeout(PATIENCE, refused).await.expect("blocked");
+    client.put_publish("q", &Bytes::from_static(b"x"));
+    client.flush().await;
+    until(&server, "blocked").await;
+    client.say(0, connection::Close::default()).await;
+    // As with RabbitMQ: a client that has published on closes by its own time limit.
+    assert!(timeout(Duration::from_millis(300), client.method()).await.is_err(), "nothing is read");
+    memory.0.store(0, Ordering::Relaxed);
+    let closed = async { while !matches!(client.method().await, Method::ConnectionCloseOk(_)) {} };
+    timeout(PATIENCE, closed).await.expect("the rest is read");
+    drop(client);
     server.end().await;
 }

@@ -47,6 +47,7 @@ pub(crate) enum Kind {
     Draining,
     Overloaded,
     DiskLow,
+    MemoryLow,
 }
 
 impl Kind {
@@ -83,6 +84,7 @@ impl Kind {
             // Not 507: what got that must not be repeated unless somebody asks for it again (RFC 4918 §11.5), and a publisher is to come
             // back by itself (RFC 9110 §15.6.4).
             Kind::DiskLow => ("disk-low", "Disk space is low", 503),
+            Kind::MemoryLow => ("memory-low", "Memory is low", 503),
         }
     }
 
@@ -91,7 +93,7 @@ impl Kind {
             Kind::NotReady | Kind::Full | Kind::Busy | Kind::Overloaded | Kind::Draining => {
                 Some(RETRY_SOON_S)
             }
-            Kind::DiskLow => Some(RETRY_LATER_S),
+            Kind::DiskLow | Kind::MemoryLow => Some(RETRY_LATER_S),
             _ => None,
         }
     }
@@ -155,6 +157,7 @@ impl From<Refusal> for Failure {
             Refusal::TooLarge { .. } => Kind::TooLarge,
             Refusal::Damaged(_) => Kind::Damaged,
             Refusal::DiskLow => Kind::DiskLow,
+            Refusal::MemoryLow => Kind::MemoryLow,
             Refusal::Draining => Kind::Draining,
             Refusal::Busy => Kind::Busy,
             Refusal::Stopped(_) => Kind::Stopped,
@@ -293,6 +296,7 @@ mod tests {
         check(Refusal::TooLarge { what: "messages", count: 2, limit: 1 }, 413, false);
         check(Refusal::Damaged("x".into()), 500, false);
         check(Refusal::DiskLow, 503, true);
+        check(Refusal::MemoryLow, 503, true);
         check(Refusal::Draining, 503, true);
         check(Refusal::Busy, 429, true);
         check(Refusal::Stopped("x".into()), 503, false);

@@ -2,18 +2,62 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{io, sync::Arc, time::Duration};
 
-use common::{Server, answer};
+use common::{Server, answer, until};
 use proptest::prelude::*;
+use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use waystation_access::{TokenEntry, new_token};
+use waystation_base::memory::Memory;
+use waystation_host::MemoryBound;
 use waystation_http::Limits;
 
 fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
     let mut limits = Limits::default();
     change(&mut limits);
     limits
+}
+
+/// A process that uses just so much memory.
+#[derive(Debug)]
+struct Just(u64);
+
+impl Memory for Just {
+    fn used_bytes(&self) -> io::Result<u64> {
+        Ok(self.0)
+    }
+}
+
+#[tokio::test]
+async fn with_memory_nearly_used_up_publishing_is_answered_with_503_and_when_to_come_back() {
+    const USED: u64 = 1 << 20;
+    let memory = Arc::new(MemoryBound::new(Arc::new(Just(USED)), 0));
+    let server = Server::within(memory.clone()).await;
+    server.put("/v1/queues/q", "").await.expect(201);
+    server.post("/v1/queues/q/messages", "a").await.expect(200);
+    memory.set_high_bytes(USED);
+    let status = async || server.get("/v1/status").await.expect(200).json();
+    until("the alarm", || async { status().await["memory_low"] == true }).await;
+    let shown = status().await;
+    let figures = (&shown["memory_used_bytes"], &shown["memory_high_bytes"], &shown["disk_low"]);
+    assert_eq!(figures, (&json!(USED), &json!(USED), &json!(false)));
+    let refused = server.post("/v1/queues/q/messages", "b").await.expect(503);
+    assert!(refused.header("retry-after").is_some(), "{}", refused.text());
+    let problem = refused.json();
+    assert_eq!(problem["type"], "urn:waystation:problem:memory-low");
+    assert!(problem["detail"].as_str().is_some_and(|it| it.contains("memory is low")), "{problem}");
+    let ready = server.get("/readyz").await.expect(200).text();
+    assert!(ready.ends_with("\r\nok, but memory is low: publishing is refused\n"), "{ready}");
+    let metrics = server.get("/metrics").await.expect(200).text();
+    for line in ["low 1", &format!("used_bytes {USED}"), &format!("high_bytes {USED}")] {
+        assert!(metrics.contains(&format!("\nwaystation_memory_{line}\n")), "{metrics}");
+    }
+    assert_eq!(server.receive("/v1/queues/q/receive").await.len(), 1, "consuming goes on");
+    memory.set_high_bytes(2 * USED);
+    until("its end", || async { status().await["memory_low"] == false }).await;
+    server.post("/v1/queues/q/messages", "b").await.expect(200);
+    server.end().await;
 }
 
 #[tokio::test]

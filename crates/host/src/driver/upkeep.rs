@@ -1,11 +1,11 @@
-//! What is done beside requests: snapshots and settling looked after, the journal trimmed, free space watched.
+//! What is done beside requests: snapshots and settling looked after, the journal trimmed, free space and memory watched.
 
 use waystation_base::Millis;
 use waystation_broker::Command;
 use waystation_journal::Space;
 
-use super::{Driver, Parts, SPACE_LOOK_MS, Work};
-use crate::{keeper::Done, snapshots::Extent};
+use super::{Driver, Parts, ROOM_LOOK_MS, Work};
+use crate::{Alarms, keeper::Done, snapshots::Extent};
 
 impl Driver {
     pub(super) fn done(&mut self, done: Done) {
@@ -27,7 +27,7 @@ impl Driver {
 
     pub(super) fn keep_house(&mut self, now: Millis) {
         let extent = self.extent();
-        let low = self.disk_low;
+        let low = self.alarms.disk;
         if let Some(to) = self.parts.house.look(&self.parts.shard, extent, now, low) {
             self.parts.trimmable = self.parts.trimmable.max(to);
         }
@@ -44,7 +44,7 @@ impl Driver {
         if *trimmable <= extent.start {
             return;
         }
-        let lag_bytes = options.record.as_ref().filter(|_| !self.disk_low).map_or(0, |it| it.lag_bytes);
+        let lag_bytes = options.record.as_ref().filter(|_| !self.alarms.disk).map_or(0, |it| it.lag_bytes);
         let to = match recorder {
             Some(recorder) => recorder.feed().release(*trimmable, extent.end, lag_bytes),
             None => *trimmable,
@@ -55,21 +55,25 @@ impl Driver {
         }
     }
 
-    pub(super) fn look_for_space(&mut self, now: Millis) {
-        if self.space_looked_at.is_some_and(|at| now >= at && now.since(at) < SPACE_LOOK_MS) {
+    pub(super) fn look_for_room(&mut self, now: Millis) {
+        if self.room_looked_at.is_some_and(|at| now >= at && now.since(at) < ROOM_LOOK_MS) {
             return;
         }
-        self.space_looked_at = Some(now);
+        self.room_looked_at = Some(now);
         self.space = self.parts.committer.space();
         // A file system that does not say is taken to have room.
         self.free_bytes = self.parts.disk.free_bytes(self.parts.dir.path()).unwrap_or(u64::MAX);
-        let low = self.free_bytes < self.parts.options.disk_reserve_bytes || self.space != Space::Enough;
-        if low != self.disk_low {
-            self.disk_low = low;
+        let disk = self.free_bytes < self.parts.options.disk_reserve_bytes || self.space != Space::Enough;
+        let (used_bytes, memory) =
+            self.parts.options.memory.as_ref().map_or((0, false), |bound| bound.look(self.alarms.memory));
+        self.memory_used_bytes = used_bytes;
+        let alarms = Alarms { disk, memory };
+        if alarms != self.alarms {
+            self.alarms = alarms;
             let free_bytes = self.free_bytes;
-            match low {
-                true => tracing::warn!(free_bytes, "disk space is low: publishing is refused"),
-                false => tracing::info!(free_bytes, "there is disk space again: publishing goes on"),
+            match alarms.told() {
+                Some(told) => tracing::warn!(free_bytes, used_bytes, "{told}"),
+                None => tracing::info!(free_bytes, used_bytes, "there is room again: publishing goes on"),
             }
         }
     }

@@ -15,6 +15,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 use waystation_base::{
     Clock, Message, MessageId, Millis, Name,
     disk::{Disk, File, LockError},
+    memory::Memory,
     os::{OsClock, OsDisk},
 };
 use waystation_broker::{
@@ -173,6 +174,24 @@ pub struct AheadClock(pub AtomicU64);
 impl Clock for AheadClock {
     fn now(&self) -> Millis {
         OsClock.now().plus(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// As much memory in use as one says.
+#[derive(Debug, Default)]
+pub struct SaidMemory {
+    pub used_bytes: AtomicU64,
+    /// How often it was asked to give back what it can.
+    pub asked: AtomicU64,
+}
+
+impl Memory for SaidMemory {
+    fn used_bytes(&self) -> io::Result<u64> {
+        Ok(self.used_bytes.load(Ordering::Relaxed))
+    }
+
+    fn give_back(&self) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
     }
 }
 

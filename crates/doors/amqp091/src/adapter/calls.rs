@@ -220,6 +220,7 @@ impl Connection {
             }
         }
         self.has_published |= !parts.is_empty();
+        self.has_committed |= !parts.is_empty();
         if let Some(entry) = self.counters(channel) {
             entry.published.add(parts.len() as u64);
             entry.acknowledged.add(settlements.len() as u64);

@@ -130,6 +130,8 @@ pub(super) struct Connection {
     pub replies_in: mpsc::Sender<Reply>,
     pub pulse: Pulse,
     pub has_published: bool,
+    /// In a transaction.
+    pub has_committed: bool,
     pub told_blocked: bool,
     /// Everything has been said.
     pub hangup: bool,
@@ -219,6 +221,7 @@ pub(super) async fn run(door: Arc<Door>, stream: Stream, peer: SocketAddr, local
             watch: None,
         },
         has_published: false,
+        has_committed: false,
         told_blocked: false,
         is_flushed: true,
         hangup: false,

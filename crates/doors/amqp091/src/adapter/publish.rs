@@ -16,7 +16,7 @@ use waystation_broker::{
     command::{Payload, Publish, Target},
     effect::Published,
 };
-use waystation_host::Pending;
+use waystation_host::{Alarms, Pending};
 
 use super::{
     connection::{Connection, Context as Asked, ID_STEP},
@@ -184,6 +184,11 @@ pub(super) struct Addressed {
 }
 
 impl Publishes {
+    /// Whether some were gathered and have not gone out: so it is between two turns only while publishing is refused.
+    pub fn wait(&self) -> bool {
+        !self.notes.is_empty()
+    }
+
     /// Nothing is told to a channel that has ended.
     pub fn forget_channel(&mut self, channel: ChannelKey) {
         let notes = self.sent.iter_mut().flat_map(|sent| &mut sent.notes).chain(&mut self.notes);
@@ -201,8 +206,8 @@ impl Connection {
             return;
         }
         self.has_published = true;
-        if self.door.is_blocked() {
-            self.tell_blocked(Some(super::door::LOW_ON_DISK.to_owned()));
+        if let Some(reason) = self.door.blocked_by() {
+            self.tell_blocked(Some(reason));
         }
         if let Some(entry) = self.counters(ticket.channel) {
             entry.published.add(1);
@@ -340,8 +345,14 @@ impl Connection {
             return;
         }
         self.touch(ticket.channel.id);
-        if let Fate::Refused(Refusal::DiskLow) = &fate {
-            self.door.set_blocked(true);
+        match &fate {
+            Fate::Refused(Refusal::DiskLow) => {
+                self.door.set_low(Alarms { disk: true, ..self.door.low.get() });
+            }
+            Fate::Refused(Refusal::MemoryLow) => {
+                self.door.set_low(Alarms { memory: true, ..self.door.low.get() });
+            }
+            _ => {}
         }
         match fate {
             Fate::Taken => self.session.published(ticket, true, &mut self.actions),

@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, atomic::AtomicBool},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -11,13 +11,17 @@ use waystation_base::Clock;
 use waystation_host::Broker;
 use waystation_net::{Drain, Listener, Permits, Stream};
 
-use super::{connection, direct, door::Door, replies::Replies};
+use super::{
+    connection, direct,
+    door::{Door, Low},
+    replies::Replies,
+};
 use crate::{Limits, Registry, directory::Directory, registry::Order};
 
 /// How often certificate files are looked at for change.
 const TLS_WATCH: Duration = Duration::from_secs(30);
 /// How often the disk is looked at.
-const DISK_WATCH: Duration = Duration::from_millis(500);
+const ROOM_WATCH: Duration = Duration::from_millis(500);
 /// What clients are told when the server shuts down; they know the words.
 const SHUTDOWN: &str = "broker forced connection closure with reason 'shutdown'";
 
@@ -57,7 +61,7 @@ pub async fn serve(listeners: Vec<Listener>, options: Options) -> Result<(), Err
         clock,
         drain,
         replies: Replies::default(),
-        is_blocked: AtomicBool::new(false),
+        low: Low::default(),
         vhosts: Mutex::default(),
     });
     let mut accepting = JoinSet::new();
@@ -68,7 +72,7 @@ pub async fn serve(listeners: Vec<Listener>, options: Options) -> Result<(), Err
     if !accepting.is_empty() {
         accepting.spawn(direct::run(door.clone()));
     }
-    let mut watch = tokio::time::interval(DISK_WATCH);
+    let mut watch = tokio::time::interval(ROOM_WATCH);
     loop {
         tokio::select! {
             ended = accepting.join_next() => match ended {
@@ -76,7 +80,7 @@ pub async fn serve(listeners: Vec<Listener>, options: Options) -> Result<(), Err
                 Some(Err(error)) => tracing::error!(%error, "a listener failed"),
                 Some(Ok(())) => {}
             },
-            _ = watch.tick() => door.look_at_disk().await,
+            _ = watch.tick() => door.look_for_room().await,
         }
     }
 }

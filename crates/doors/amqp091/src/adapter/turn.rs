@@ -14,10 +14,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{
-    connection::{Connection, GOODBYE},
-    door::LOW_ON_DISK,
-};
+use super::connection::{Connection, GOODBYE};
 use crate::{
     limits::{
         BACKLOG_BYTES_MAX, BACKLOG_MAX, PUBLISHES_OPEN_BYTES_MAX, PUBLISHES_OPEN_MAX, READ_BYTES,
@@ -109,9 +106,10 @@ impl Connection {
         self.publishes.open < PUBLISHES_OPEN_MAX && self.publishes.open_bytes < PUBLISHES_OPEN_BYTES_MAX
     }
 
-    /// Whether it publishes while publishing is refused.
+    /// Whether it has published while publishing is refused. Who is told so and stops is read on: it acknowledges, and closes.
+    /// Messages of a transaction are known at its commit, which could only be refused: who has committed some is not read.
     fn is_held_up(&self) -> bool {
-        self.has_published && self.door.is_blocked()
+        self.door.is_blocked() && (self.publishes.wait() || self.has_committed)
     }
 
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<bool> {
@@ -260,7 +258,7 @@ impl Connection {
     }
 
     /// Tells a client that publishes whether it is held up, if it understands that.
-    pub fn tell_blocked(&mut self, reason: Option<String>) {
+    pub fn tell_blocked(&mut self, reason: Option<&'static str>) {
         let tells = self.has_published && self.session.has_capability("connection.blocked");
         match reason {
             Some(reason) if tells && !self.told_blocked => {
@@ -278,9 +276,9 @@ impl Connection {
 
     /// Shows what the connection is doing to whoever asks.
     fn show_state(&self) {
+        let blocked_by = self.door.blocked_by().filter(|_| self.has_published);
         let (state, by) = match (self.session.is_running(), self.session.is_ending()) {
-            (true, _) if self.is_held_up() => ("blocked", Some(LOW_ON_DISK)),
-            (true, _) => ("running", None),
+            (true, _) => (blocked_by.map_or("running", |_| "blocked"), blocked_by),
             (_, true) => ("closing", None),
             _ => ("starting", None),
         };

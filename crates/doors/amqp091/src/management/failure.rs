@@ -88,9 +88,11 @@ impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Failure {
         let failure = match &refusal {
             Refusal::NotFound { .. } | Refusal::NotAttached => Failure::not_found(),
-            Refusal::Draining | Refusal::Stopped(_) | Refusal::DiskLow | Refusal::Busy => {
-                Failure::busy(refusal.to_string())
-            }
+            Refusal::Draining
+            | Refusal::Stopped(_)
+            | Refusal::DiskLow
+            | Refusal::MemoryLow
+            | Refusal::Busy => Failure::busy(refusal.to_string()),
             Refusal::Damaged(_) => Failure::internal(&refusal),
             _ => Failure::bad_request(refusal.to_string()),
         };

@@ -16,6 +16,7 @@ use waystation_broker::{
     spec::{QueueSpec, Spec},
 };
 use waystation_catalog::GlobalParameter;
+use waystation_host::Alarms;
 
 use super::{
     desk::{Desk, NODE, Object, Who},
@@ -126,9 +127,11 @@ async fn show_node(desk: &Desk, who: &Who) -> Result<Value, Failure> {
         "os_pid": std::process::id().to_string(),
         "uptime": desk.clock.now().since(desk.started),
         "processors": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        "mem_alarm": false,
+        "mem_used": overview.memory_used_bytes,
+        "mem_limit": overview.memory_high_bytes,
+        "mem_alarm": overview.alarms.memory,
         "disk_free": overview.disk_free_bytes,
-        "disk_free_alarm": overview.disk_low,
+        "disk_free_alarm": overview.alarms.disk,
         "rates_mode": "none",
         "exchange_types": exchange_types(),
         "auth_mechanisms": [mechanism("AMQPLAIN"), mechanism("EXTERNAL"), mechanism("PLAIN")],
@@ -187,13 +190,18 @@ fn well() -> Response {
 /// Whether publishing is refused, or everything.
 async fn alarms(who: &Who) -> Result<Response, Failure> {
     let overview = who.broker.overview().await?;
-    let resource = match (overview.stopped, overview.disk_low) {
-        (Some(why), _) => json!({"resource": "disk", "node": NODE, "reason": why}),
-        (None, true) => json!({"resource": "disk", "node": NODE}),
-        (None, false) => return Ok(well()),
+    let low = |resource: &str| json!({"resource": resource, "node": NODE});
+    let alarms = match (overview.stopped, overview.alarms) {
+        (Some(why), _) => vec![json!({"resource": "disk", "node": NODE, "reason": why})],
+        (None, Alarms { memory, disk }) => {
+            memory.then(|| low("memory")).into_iter().chain(disk.then(|| low("disk"))).collect()
+        }
     };
+    if alarms.is_empty() {
+        return Ok(well());
+    }
     let reason = "There are alarms in effect in the cluster";
-    Ok(failed(json!({"status": "failed", "reason": reason, "alarms": [resource]})))
+    Ok(failed(json!({"status": "failed", "reason": reason, "alarms": alarms})))
 }
 
 pub(super) async fn healthy(who: Who) -> Result<Response, Failure> {

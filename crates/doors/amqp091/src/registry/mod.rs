@@ -29,7 +29,7 @@ pub(crate) enum Order {
     /// Say goodbye with 320 and this text.
     Close(String),
     /// Publishing is refused for this reason; none: not any more.
-    Blocked(Option<String>),
+    Blocked(Option<&'static str>),
 }
 
 /// A connection now.

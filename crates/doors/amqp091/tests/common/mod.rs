@@ -65,9 +65,20 @@ impl Server {
         disk_reserve_bytes: u64,
         change: impl FnOnce(&mut Limits),
     ) -> Server {
+        Server::opened(directory, disk, |options| options.disk_reserve_bytes = disk_reserve_bytes, change)
+            .await
+    }
+
+    /// With bounds of the broker, too.
+    pub async fn opened(
+        directory: Arc<dyn Directory>,
+        disk: Arc<dyn Disk>,
+        open: impl FnOnce(&mut waystation_host::Options),
+        change: impl FnOnce(&mut Limits),
+    ) -> Server {
         let dir = tempfile::tempdir().expect("a folder");
         let mut options = waystation_host::Options::new(dir.path());
-        options.disk_reserve_bytes = disk_reserve_bytes;
+        open(&mut options);
         let clock = Arc::new(OsClock);
         let (broker, driver, _) =
             waystation_host::open(options, disk, clock.clone()).expect("an empty folder opens");

@@ -28,7 +28,7 @@ pub(super) async fn live() -> &'static str {
     (status = 200, description = "Ready", body = String),
     (status = 503, description = "Not ready; the problem says why", body = Problem, content_type = "application/problem+json"),
 ))]
-pub(super) async fn ready(State(door): State<Arc<Door>>) -> Result<&'static str, Failure> {
+pub(super) async fn ready(State(door): State<Arc<Door>>) -> Result<String, Failure> {
     if door.drain.has_begun() {
         return Err(Refusal::Draining.into());
     }
@@ -36,8 +36,10 @@ pub(super) async fn ready(State(door): State<Arc<Door>>) -> Result<&'static str,
     match overview.stopped {
         Some(reason) => Err(Refusal::Stopped(reason).into()),
         // Publishing is refused, but consuming goes on, and consuming is what makes room: traffic must still come.
-        None if overview.disk_low => Ok("ok, but disk space is low: publishing is refused\n"),
-        None => Ok("ok\n"),
+        None => Ok(match overview.alarms.told() {
+            Some(told) => format!("ok, but {told}\n"),
+            None => "ok\n".to_owned(),
+        }),
     }
 }
 
@@ -58,7 +60,8 @@ pub(super) async fn status(State(door): State<Arc<Door>>) -> Result<Response, Fa
         version: env!("CARGO_PKG_VERSION").to_owned(),
         stopped: overview.stopped,
         draining: door.drain.has_begun(),
-        disk_low: overview.disk_low,
+        disk_low: overview.alarms.disk,
+        memory_low: overview.alarms.memory,
         uptime_s: door.clock.now().since(door.started) / 1000,
         entities: overview.entities,
         connections: door.connections.held() as u64,
@@ -70,5 +73,7 @@ pub(super) async fn status(State(door): State<Arc<Door>>) -> Result<Response, Fa
         cache_bytes: overview.cache_bytes,
         groups: overview.groups,
         disk_free_bytes: overview.disk_free_bytes,
+        memory_used_bytes: overview.memory_used_bytes,
+        memory_high_bytes: overview.memory_high_bytes,
     })
 }

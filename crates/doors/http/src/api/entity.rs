@@ -126,6 +126,8 @@ pub struct Status {
     pub draining: bool,
     /// Whether publishing is refused for want of disk space.
     pub disk_low: bool,
+    /// Whether publishing is refused because the server uses nearly as much memory as it may.
+    pub memory_low: bool,
     /// Seconds since it was started.
     pub uptime_s: u64,
     /// Queues, topics and subscriptions.
@@ -148,4 +150,8 @@ pub struct Status {
     pub groups: u64,
     /// Bytes of the file system still free.
     pub disk_free_bytes: u64,
+    /// Bytes of memory that the server has.
+    pub memory_used_bytes: u64,
+    /// Bytes of memory from which on publishing is refused; 0: there is no such bound.
+    pub memory_high_bytes: u64,
 }

@@ -102,18 +102,29 @@ impl Server {
 
     /// With these bounds; with tokens, callers need one.
     pub async fn with(limits: Limits, tokens: Vec<TokenEntry>) -> Server {
-        Server::all(limits, tokens, None).await
+        Server::all(limits, tokens, None, None).await
     }
 
     /// With TLS.
     pub async fn over(tls: Option<Tls>) -> Server {
-        Server::all(Limits::default(), vec![], tls).await
+        Server::all(Limits::default(), vec![], tls, None).await
     }
 
-    async fn all(limits: Limits, tokens: Vec<TokenEntry>, tls: Option<Tls>) -> Server {
+    /// With a bound of memory.
+    pub async fn within(memory: Arc<waystation_host::MemoryBound>) -> Server {
+        Server::all(Limits::default(), vec![], None, Some(memory)).await
+    }
+
+    async fn all(
+        limits: Limits,
+        tokens: Vec<TokenEntry>,
+        tls: Option<Tls>,
+        memory: Option<Arc<waystation_host::MemoryBound>>,
+    ) -> Server {
         let dir = tempfile::tempdir().expect("a folder");
         let mut options = waystation_host::Options::new(dir.path());
         options.disk_reserve_bytes = 0;
+        options.memory = memory;
         let clock = Arc::new(OsClock);
         let (broker, driver, _) =
             waystation_host::open(options, Arc::new(OsDisk), clock.clone()).expect("an empty folder opens");

@@ -277,7 +277,9 @@ impl Work {
                 self.batch = (going.len() / 2).max(1);
                 Ok(Step::Wait(refusal.to_string()))
             }
-            Refusal::Full { .. } | Refusal::DiskLow | Refusal::Busy => Ok(Step::Wait(refusal.to_string())),
+            Refusal::Full { .. } | Refusal::DiskLow | Refusal::MemoryLow | Refusal::Busy => {
+                Ok(Step::Wait(refusal.to_string()))
+            }
             Refusal::Draining | Refusal::Stopped(_) => Err(refusal),
             // An address went meanwhile: it is looked for again.
             Refusal::NotFound { .. } => Ok(Step::Wait(refusal.to_string())),

@@ -55,7 +55,7 @@ pub(crate) enum Meaning {
 pub(crate) fn meaning(refusal: &Refusal) -> Meaning {
     match refusal {
         Refusal::NotHeld { .. } | Refusal::NotAttached => Meaning::Lost,
-        Refusal::DiskLow | Refusal::Draining | Refusal::Busy => Meaning::Everything,
+        Refusal::DiskLow | Refusal::MemoryLow | Refusal::Draining | Refusal::Busy => Meaning::Everything,
         other if other.class() == Class::Stop => Meaning::Everything,
         Refusal::Message { .. } | Refusal::TooLarge { .. } | Refusal::Undelayable { .. } => Meaning::Never,
         _ => Meaning::Later,

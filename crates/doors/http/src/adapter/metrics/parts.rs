@@ -52,13 +52,14 @@ pub fn of_the_server(text: &mut Text, door: &Door, overview: &Overview) {
     let stopped = u8::from(overview.stopped.is_some());
     text.single("stopped", "gauge", "1 if nothing is accepted any more.", stopped);
     text.single("draining", "gauge", "1 while the server shuts down.", u8::from(door.drain.has_begun()));
-    text.single(
-        "disk_low",
-        "gauge",
-        "1 if publishing is refused for want of space.",
-        u8::from(overview.disk_low),
-    );
+    let disk_low = u8::from(overview.alarms.disk);
+    text.single("disk_low", "gauge", "1 if publishing is refused for want of space.", disk_low);
     text.single("disk_free_bytes", "gauge", "Bytes of the file system still free.", overview.disk_free_bytes);
+    let memory_low = u8::from(overview.alarms.memory);
+    text.single("memory_low", "gauge", "1 if publishing is refused for want of memory.", memory_low);
+    text.single("memory_used_bytes", "gauge", "Bytes of memory that it has.", overview.memory_used_bytes);
+    let help = "Bytes of memory from which on publishing is refused; 0: there is no such bound.";
+    text.single("memory_high_bytes", "gauge", help, overview.memory_high_bytes);
     let end = overview.journal_end.0;
     text.single("journal_end_bytes", "counter", "Bytes written to the journal since its beginning.", end);
     let durable = overview.journal_durable.0;
