@@ -151,13 +151,17 @@ impl Files {
     fn read_journal(&mut self, position: Position) -> Result<Bytes, Unread> {
         // Reads that follow on each other grow; one far away from the last begins small again.
         let (end, before) = self.last_read;
+        let before = before.min(PIECE_BYTES);
         let follows =
             position.0 >= end.0.saturating_sub(before as u64) && position.0 <= end.0 + before as u64;
         let length =
             if follows { (4 * before).clamp(READ_BYTES_FIRST, PIECE_BYTES) } else { READ_BYTES_FIRST };
-        // Near the end of a file there may be less than that, and a batch may be longer.
+        // Near the end of a file there may be less than that; what cannot be read may lie behind the batch; and a batch may be
+        // longer.
         let first = match self.journal.read_at(position, length) {
-            Err(ReadError::OutOfRange { .. }) => self.journal.read_at(position, batch::HEADER_BYTES)?,
+            Err(ReadError::OutOfRange { .. } | ReadError::Io { .. }) => {
+                self.journal.read_at(position, batch::HEADER_BYTES)?
+            }
             read => read?,
         };
         let bytes = match batch::Header::read(&first) {
@@ -321,7 +325,9 @@ impl Files {
                 Some(opened) if opened.holds(meta) => opened,
                 other => {
                     let batch = self.batch_of(meta)?;
-                    let new = Opened::new(batch, READ_BYTES, handed[at..].iter()).map_err(damaged)?;
+                    let kept_bytes =
+                        if let Place::Journal(_) = meta.place { PIECE_BYTES } else { READ_BYTES };
+                    let new = Opened::new(batch, kept_bytes, handed[at..].iter()).map_err(damaged)?;
                     other.insert(new)
                 }
             };

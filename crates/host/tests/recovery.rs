@@ -197,6 +197,30 @@ async fn on_a_disk_to_be_spoilt(dir: &tempfile::TempDir, texts: Vec<String>) -> 
 }
 
 #[tokio::test]
+async fn what_cannot_be_read_behind_a_message_keeps_nobody_from_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let texts: Vec<String> = (0..20).map(|n| format!("{n:-<10000}")).collect();
+    let (running, disk) = on_a_disk_to_be_spoilt(&dir, texts.clone()).await;
+    // Behind some messages and before others; reads that follow on one another reach ever further ahead.
+    disk.unreadable_from.store(100_000, Ordering::Relaxed);
+    let mut readable = Vec::new();
+    while let [one] = &running
+        .broker
+        .receive(queue("q"), 1, Duration::from_millis(500), None, OsClock.now())
+        .await
+        .expect("received")[..]
+    {
+        readable.push(String::from_utf8(one.message.body.to_vec()).expect("text"));
+    }
+    assert!((6..10).contains(&readable.len()), "{} of {}", readable.len(), texts.len());
+    assert_eq!(readable, texts[..readable.len()]);
+    disk.unreadable_from.store(0, Ordering::Relaxed);
+    let rest = running.broker.receive(queue("q"), 100, Duration::from_secs(60), None, OsClock.now()).await;
+    assert!(!rest.expect("received").is_empty());
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn messages_that_cannot_be_found_on_the_disk_are_handed_out_once_it_is_mended() {
     let dir = tempfile::tempdir().expect("a folder");
     let (running, disk) = on_a_disk_to_be_spoilt(&dir, vec!["x".repeat(10_000)]).await;

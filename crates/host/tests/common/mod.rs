@@ -202,6 +202,8 @@ pub struct FaultyDisk {
     pub no_sync: Arc<AtomicBool>,
     /// What is read is not what was written.
     pub bad_reads: Arc<AtomicBool>,
+    /// From this offset of each file on nothing can be read, if not 0.
+    pub unreadable_from: Arc<AtomicU64>,
     /// Bytes said to be free, if not 0.
     pub free_bytes: Arc<AtomicU64>,
     /// Bytes that were read.
@@ -215,6 +217,10 @@ struct FaultyFile {
 
 impl File for FaultyFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let unreadable_from = self.disk.unreadable_from.load(Ordering::Relaxed);
+        if unreadable_from > 0 && offset + buffer.len() as u64 > unreadable_from {
+            return Err(io::Error::other("the sector is bad"));
+        }
         let read = self.file.read_at(buffer, offset)?;
         self.disk.read_bytes.fetch_add(read as u64, Ordering::Relaxed);
         if self.disk.bad_reads.load(Ordering::Relaxed) {

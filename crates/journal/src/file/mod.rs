@@ -216,7 +216,14 @@ impl FileJournal {
         group.seal(self.synced, epoch, self.current.salt);
         let file = &self.current;
         let at = file.offset_of(self.end);
-        match self.way_to(at, bytes).write_all_at(group.frame(), at) {
+        let written = match self.way_to(at, bytes).write_all_at(group.frame(), at) {
+            // open(2): some file systems refuse what goes past the page cache only when it comes.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                file.file.write_all_at(group.frame(), at)
+            }
+            written => written,
+        };
+        match written {
             Ok(()) => self.full = false,
             // A file that cannot grow is no doubt about what is in it: what was written of the group lies behind the
             // end, and is written over.

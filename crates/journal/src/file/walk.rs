@@ -23,7 +23,8 @@ pub(crate) struct JournalFile {
     /// Length of the file when it was opened or prepared: what is written within needs no new blocks.
     pub(crate) prepared_bytes: u64,
     pub(crate) file: Arc<dyn File>,
-    /// The same file past the page cache; none of one that was there at the start, or is not written in whole pages.
+    /// The same file past the page cache; none where the file system has no such way, and of a file that was there at the start
+    /// or is not written in whole pages.
     pub(crate) uncached: Option<Arc<dyn File>>,
 }
 

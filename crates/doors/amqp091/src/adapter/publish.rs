@@ -184,7 +184,7 @@ pub(super) struct Addressed {
 }
 
 impl Publishes {
-    /// Whether some were gathered and have not gone out: so it is between two turns only while publishing is refused.
+    /// Whether some were gathered and have not gone out: so it is behind a turn only while publishing is refused.
     pub fn wait(&self) -> bool {
         !self.notes.is_empty()
     }

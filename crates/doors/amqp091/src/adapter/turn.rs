@@ -41,6 +41,7 @@ impl Connection {
     /// Takes everything that is ready; false at the end of the connection.
     pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<bool> {
         let mut any = false;
+        self.begin_publishes();
         // A client that leaves hears so when all is over, from where the connection ends.
         if self.hangup && self.session.client_leaves() || self.poll_write(context).is_err() {
             return Poll::Ready(false);
@@ -77,7 +78,6 @@ impl Connection {
 
     /// Carries out what was taken.
     pub async fn turn(&mut self) {
-        self.begin_publishes();
         self.act();
         self.take_frames();
         self.flush().await;

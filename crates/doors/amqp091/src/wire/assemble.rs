@@ -60,9 +60,9 @@ impl Assembler {
         }
     }
 
-    /// Whether the next frame begins a command, which may have a body of so many bytes.
+    /// Whether the next frame begins a command, which may have a body frame of so many bytes: none is empty.
     pub fn takes_whole(&self, body_bytes: usize) -> bool {
-        matches!(self.state, State::Method) && body_bytes as u64 <= self.body_max
+        matches!(self.state, State::Method) && (1..=self.body_max).contains(&(body_bytes as u64))
     }
 
     /// Takes the channel's next frame; gives the command that it completes. A heartbeat changes nothing.

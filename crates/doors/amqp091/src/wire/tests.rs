@@ -350,6 +350,13 @@ fn what_is_no_whole_message_or_a_wrong_one_is_left_to_be_read_frame_by_frame() {
     output.put(CHANNEL, &basic::Publish::default());
     output.put_content(CHANNEL, |out| Properties::default().write(out), &Bytes::from(vec![7; 5000]));
     left(BytesMut::from(&output.copy_to_bytes(output.remaining())[..]));
+    // A body frame that is empty: its header says that none follows.
+    let mut empty = sent(b"b", &Properties::default());
+    let body_at = empty.len() - 9;
+    empty.truncate(body_at);
+    empty[body_at - 11..body_at - 3].fill(0);
+    empty.extend_from_slice(&[3, 0, 1, 0, 0, 0, 0, 0xce]);
+    left(empty);
     // Each byte of what is right changed: its frames are taken only if they are what they are one by one.
     let whole = sent(b"body", &Properties::default());
     for at in 0..whole.len() {

@@ -12,7 +12,7 @@ use super::{
 /// What a header frame says before flags and properties: class, weight and size of the body.
 const HEADER_FIXED_BYTES: usize = 12;
 
-/// A message to be published, of three frames: `basic.publish`, header and one body frame.
+/// A message to be published, of three frames: `basic.publish`, header and one body frame, which is not empty.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Whole {
     /// The channel of all three.
@@ -56,6 +56,7 @@ impl Decoder {
         if (header_channel, body_channel) != (channel, channel)
             || class != basic::Publish::CLASS
             || body_bytes != body.len() as u64
+            || body.is_empty()
         {
             return None;
         }

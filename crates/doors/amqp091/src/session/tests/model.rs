@@ -45,7 +45,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         10 => (channel.clone(), any_method()).prop_map(|(id, method)| Step::Say(id, method)),
         2 => (1..4u16, 0..40usize).prop_map(|(id, bytes)| Step::Content(id, bytes)),
         2 => (1..4u16, 0..40u64).prop_map(|(id, bytes)| Step::Header(id, bytes)),
-        4 => (0..4u16, any::<bool>(), proptest::sample::select(vec![1, 40, BODY_MAX, BODY_MAX + 1]))
+        4 => (0..4u16, any::<bool>(), proptest::sample::select(vec![0, 1, 40, BODY_MAX, BODY_MAX + 1]))
             .prop_map(|(id, immediate, bytes)| Step::Whole(id, basic::Publish { immediate, ..Default::default() }, bytes)),
         3 => (1..4u16).prop_map(Step::Deliver),
         6 => (1..4u16).prop_map(Step::Answer),
