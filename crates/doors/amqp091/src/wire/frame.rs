@@ -15,6 +15,8 @@ pub(super) const HEARTBEAT: u8 = 8;
 pub(super) const END: u8 = 0xce;
 /// Type, channel and size.
 pub(super) const HEAD_BYTES: usize = 7;
+/// Class, weight and size of the body at the front of a header frame's payload.
+pub(super) const HEADER_FIXED_BYTES: usize = 12;
 
 /// A channel of a connection; 0 is the connection itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -140,17 +142,30 @@ fn check_kind(kind: Option<u8>) -> Result<(), Error> {
 #[inline]
 fn take_payload(input: &mut BytesMut, payload: usize) -> Bytes {
     input.advance(HEAD_BYTES);
-    let bytes = input.split_to(payload).freeze();
+    take_rest(input, payload)
+}
+
+/// Cuts the rest of a frame's payload out as a shared slice; the frame's end goes with it.
+#[inline]
+pub(super) fn take_rest(input: &mut BytesMut, bytes: usize) -> Bytes {
+    let taken = input.split_to(bytes).freeze();
     input.advance(1);
-    bytes
+    taken
 }
 
 #[inline]
 fn read_header(mut payload: Bytes) -> Result<ContentHeader, Error> {
-    let mut reader = Reader::new(&payload);
+    let (class, body_bytes) = read_header_fixed(&payload)?;
+    payload.advance(HEADER_FIXED_BYTES);
+    Ok(ContentHeader { class, body_bytes, properties: payload })
+}
+
+/// What a header frame says before flags and properties: class, and size of the body.
+#[inline]
+pub(super) fn read_header_fixed(payload: &[u8]) -> Result<(u16, u64), Error> {
+    let mut reader = Reader::new(payload);
     let (class, _weight, body_bytes) = (reader.u16()?, reader.u16()?, reader.u64()?);
     // The flags at least must follow.
     reader.u16()?;
-    payload.advance(12);
-    Ok(ContentHeader { class, body_bytes, properties: payload })
+    Ok((class, body_bytes))
 }

@@ -1,16 +1,13 @@
 //! How is a message read whose frames have all come? At one go: most come in three frames that lie behind one another.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 
 use super::{
     Arguments, ChannelId, Content, ContentHeader, Decoder, Frame, Reader,
-    frame::{BODY, HEAD_BYTES, HEADER, METHOD},
+    frame::{BODY, HEAD_BYTES, HEADER, HEADER_FIXED_BYTES, METHOD, read_header_fixed, take_rest},
     limits::FRAME_OVERHEAD_BYTES,
     methods::basic,
 };
-
-/// What a header frame says before flags and properties: class, weight and size of the body.
-const HEADER_FIXED_BYTES: usize = 12;
 
 /// A message to be published, of three frames: `basic.publish`, header and one body frame, which is not empty.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,12 +44,7 @@ impl Decoder {
         let (header_channel, header) = self.expect(&input[header_at..], HEADER)?;
         let body_at = header_at + header.len() + FRAME_OVERHEAD_BYTES;
         let (body_channel, body) = self.expect(&input[body_at..], BODY)?;
-        let mut fixed = Reader::new(header);
-        let class = fixed.u16().ok()?;
-        fixed.u16().ok()?;
-        let body_bytes = fixed.u64().ok()?;
-        // The flags at least must follow.
-        fixed.u16().ok()?;
+        let (class, body_bytes) = read_header_fixed(header).ok()?;
         if (header_channel, body_channel) != (channel, channel)
             || class != basic::Publish::CLASS
             || body_bytes != body.len() as u64
@@ -65,9 +57,9 @@ impl Decoder {
         reader.finish().ok()?;
         let (properties_bytes, body_bytes) = (header.len() - HEADER_FIXED_BYTES, body.len());
         input.advance(header_at + HEAD_BYTES + HEADER_FIXED_BYTES);
-        let properties = take(input, properties_bytes);
+        let properties = take_rest(input, properties_bytes);
         input.advance(HEAD_BYTES);
-        let body = take(input, body_bytes);
+        let body = take_rest(input, body_bytes);
         Some(Whole { channel, publish, content: Content { properties, body } })
     }
 
@@ -84,11 +76,3 @@ impl Decoder {
 
 /// Class and method of `basic.publish`.
 const PUBLISH: [u8; 4] = [0, basic::Publish::CLASS as u8, 0, basic::Publish::METHOD as u8];
-
-/// The rest of a frame's payload as a shared slice; the frame's end goes with it.
-#[inline]
-fn take(input: &mut BytesMut, bytes: usize) -> Bytes {
-    let taken = input.split_to(bytes).freeze();
-    input.advance(1);
-    taken
-}
